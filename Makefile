@@ -1,0 +1,64 @@
+# On a fresh clone, with Python 3.11 or newer and make:
+#   make demo    the main job, killed in the middle and resumed
+#   make test    the test suite
+# Each of the targets makes .venv by itself when it is missing or out of date.
+
+PYTHON ?= python3
+ARGS ?=
+PY := .venv/bin/python
+STAMP := .venv/.installed
+
+# The demo, the benchmarks and the crash tests start many interpreters; without bytecode files each one would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
+
+# How much `make soak` does.
+LAW ?= 100000
+KILLS ?= 50
+RACE_SECONDS ?= 30
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench faults soak reference format clean
+
+help: ## Show the targets.
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## Make .venv, with the package and its tools.
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Perdure needs Python 3.11 or newer, found " + sys.version.split()[0] + "; name another one: make setup PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP) ## Run the main job: real webhooks, kill -9 in the middle, resume, compare.
+	$(PY) -m examples.github_bot.demo $(ARGS)
+
+test: $(STAMP) ## Run the test suite.
+	$(PY) -m pytest $(ARGS)
+
+check: $(STAMP) ## Lint, format, types, layers, the tidy test and the documents.
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports --no-logo
+	$(PY) -m pytest tests/gate $(ARGS)
+
+bench: $(STAMP) ## Run the benchmarks; they print JSON lines. BENCH=short is a trial run.
+	BENCH=$(BENCH) $(PY) -m benchmarks $(ARGS)
+
+faults: $(STAMP) ## Apply each seeded fault in turn; every one has to fail a test.
+	$(PY) -m tests.faults $(ARGS)
+
+soak: $(STAMP) ## Run the long tests: the law over LAW transactions, KILLS rounds of kill -9, RACE_SECONDS of races.
+	PERDURE_SOAK_LAW=$(LAW) PERDURE_SOAK_KILLS=$(KILLS) PERDURE_SOAK_RACE_SECONDS=$(RACE_SECONDS) $(PY) -m pytest -m soak -o faulthandler_timeout=0 $(ARGS)
+
+reference: $(STAMP) ## Write docs/reference/errors.md and api.md from the code.
+	$(PY) -m tests.gate.reference
+
+format: $(STAMP) ## Format the code and fix what can be fixed.
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+clean: ## Remove .venv and everything that tools leave behind.
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

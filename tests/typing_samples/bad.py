@@ -1,0 +1,63 @@
+"""Wrong uses of the API: mypy has to refuse each line that is marked so, and no other."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import msgspec
+
+import perdure
+
+app = perdure.App("wrong")
+
+
+class Place(msgspec.Struct, tag="place"):
+    order_id: str
+    total: int
+
+
+class Approve(msgspec.Struct, tag="approve"):
+    by: str
+
+
+async def charge(order_id: str, total: int) -> int:
+    return total + len(order_id)
+
+
+@app.process
+class Order(perdure.Process):
+    """One order."""
+
+    status: str = "new"
+
+    @perdure.on(Place, start=True, key=lambda message: message.customer)  # error: a Place has no customer
+    async def place(self, message: Place) -> int:
+        await self.step(charge, message.order_id)  # error: one argument too few
+        await self.step(charge, message.total, message.order_id)  # error: the wrong way round
+        await self.step(charge, message.order_id, total=message.total)  # error: arguments are positional
+        self.step(charge, message.order_id, message.total)  # error: never awaited
+        text: str = await self.step(charge, message.order_id, message.total)  # error: the step returns a number
+        answer: Approve = await self.receive(Approve, timeout=timedelta(1))  # error: None after the timeout
+        self.status = self.state  # error: no such field
+        self.status = 3  # error: a field of text
+        self.sned(answer, to=text)  # error: no such verb
+        self.send(answer, to="order:1")  # error: an address, not text
+        return 1
+
+    @perdure.on(Approve)  # error: the handler takes another message
+    async def approve(self, message: Place) -> int:
+        return message.total
+
+
+@app.process
+async def hello(p: perdure.Process, name: str) -> int:
+    return await p.step(charge, name, 1)
+
+
+async def main() -> None:
+    async with perdure.open_store("sqlite:///:memory:") as store, perdure.Engine(store, app) as engine:
+        await engine.call(hello, 7, id="h-1")  # error: a name is text
+        await engine.call(hello, id="h-1")  # error: no name
+        await engine.call(Order.place, Approve("me"), id="o-1")  # error: the message of another handler
+        answer: str = await engine.call(hello, "world", id="h-1")  # error: the process returns a number
+        print(answer)  # noqa: T201

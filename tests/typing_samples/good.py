@@ -1,0 +1,78 @@
+"""A program whose results are typed: mypy has to accept each `assert_type`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import assert_type
+
+import msgspec
+
+import perdure
+
+app = perdure.App("typed")
+
+
+class Place(msgspec.Struct, tag="place"):
+    order_id: str
+    total: int
+
+
+class Approve(msgspec.Struct, tag="approve"):
+    by: str
+
+
+class Reject(msgspec.Struct, tag="reject"):
+    reason: str
+
+
+class Receipt(msgspec.Struct):
+    order_id: str
+
+
+async def charge(order_id: str, total: int) -> Receipt:
+    return Receipt(f"{order_id}:{total}")
+
+
+def weigh(order_id: str) -> float:
+    return float(len(order_id))
+
+
+@app.process
+class Order(perdure.Process):
+    """One order."""
+
+    status: str = "new"
+
+    @perdure.on(Place, start=True, key=lambda message: f"order:{message.order_id}")
+    async def place(self, message: Place) -> Receipt:
+        charged = await self.step(charge, message.order_id, message.total, retry=perdure.Retry(max_attempts=5))
+        assert_type(charged, Receipt)
+        assert_type(await self.step(weigh, message.order_id, name="weigh again"), float)
+        assert_type(await self.receive(Approve), Approve)
+        assert_type(await self.receive(Approve, Reject), Approve | Reject)
+        answer = await self.receive(Approve, Reject, timeout=timedelta(days=3), where=bool)
+        assert_type(answer, Approve | Reject | None)
+        match answer:
+            case Approve(by=by):
+                assert_type(by, str)
+            case Reject() | None:
+                self.status = "rejected"
+        assert_type(await self.sleep(1), None)
+        self.send(Approve("me"), to=perdure.Address.key("order:1"))
+        self.tag("customer:1")
+        await self.bind("invoice:1")
+        return charged
+
+
+@app.process
+async def hello(p: perdure.Process, name: str, times: int) -> list[float]:
+    return [await p.step(weigh, name) for _ in range(times)]
+
+
+async def main() -> None:
+    async with perdure.open_store("sqlite:///:memory:") as store, perdure.Engine(store, app) as engine:
+        assert_type(await engine.call(hello, "world", 2, id="h-1"), list[float])
+        assert_type(await engine.call(Order.place, Place("7", 100), id="o-1", tenant="acme"), Receipt)
+
+
+assert_type(perdure.run(app, hello, "world", 2, id="h-1"), list[float])
