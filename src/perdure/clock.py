@@ -1,0 +1,105 @@
+"""Time, as something that a test can hold in its hands.
+
+All instants are integer microseconds since the epoch, UTC. Nothing else in Perdure reads a clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+Micros = int
+"""An instant (since the epoch, UTC) or a duration, in microseconds."""
+
+SECOND: Final = 1_000_000
+# A loop's timer may not be set further ahead than the platform's poll allows; a day is well below every limit.
+_LONGEST_WAIT: Final = 86_400.0
+
+
+class Alarm(Protocol):
+    """Something that can be called off."""
+
+    def cancel(self) -> None:
+        """Call it off; harmless when it has rung."""
+
+
+class Clock(Protocol):
+    """Where time comes from."""
+
+    def now(self) -> Micros:
+        """Return the present instant; it may step backwards when somebody sets the machine's clock."""
+        ...
+
+    def call_at(self, when: Micros, callback: Callable[[], None]) -> Alarm:
+        """Call `callback` on the running event loop, once `now()` is `when` or later; it may be early by a step of the clock."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> Micros:
+        """Return the machine's time, in microseconds since the epoch."""
+        return time.time_ns() // 1000
+
+    def call_at(self, when: Micros, callback: Callable[[], None]) -> Alarm:
+        """Set a timer of the running loop; far instants ring early, at most a day after now."""
+        delay = min(max(0.0, (when - self.now()) / SECOND), _LONGEST_WAIT)
+        return asyncio.get_running_loop().call_later(delay, callback)
+
+
+class _VirtualAlarm:
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class VirtualClock:
+    """A clock that moves only when it is told to."""
+
+    def __init__(self, start: Micros = 1_700_000_000 * SECOND) -> None:
+        self._now = start
+        self._alarms: list[tuple[Micros, int, _VirtualAlarm]] = []
+        self._order = itertools.count()
+
+    def now(self) -> Micros:
+        """Return the instant that was set last."""
+        return self._now
+
+    def call_at(self, when: Micros, callback: Callable[[], None]) -> Alarm:
+        """Remember `callback` for `when`; one that is due already rings on the loop's next round."""
+        alarm = _VirtualAlarm(callback)
+        if when <= self._now:
+            asyncio.get_running_loop().call_soon(self._ring, alarm)
+        else:
+            heapq.heappush(self._alarms, (when, next(self._order), alarm))
+        return alarm
+
+    def advance(self, duration: Micros) -> None:
+        """Move by `duration` microseconds, backwards too, and ring every alarm on the way, in order."""
+        target = self._now + duration
+        while self._alarms and self._alarms[0][0] <= target:
+            when, _, alarm = heapq.heappop(self._alarms)
+            self._now = max(self._now, when)
+            self._ring(alarm)
+        self._now = target
+
+    def next_alarm(self) -> Micros | None:
+        """Return the instant of the earliest alarm, or None when there is none."""
+        while self._alarms and self._alarms[0][2].callback is None:
+            heapq.heappop(self._alarms)
+        return self._alarms[0][0] if self._alarms else None
+
+    @staticmethod
+    def _ring(alarm: _VirtualAlarm) -> None:
+        callback, alarm.callback = alarm.callback, None
+        if callback is not None:
+            callback()

@@ -1,0 +1,478 @@
+"""One tree of errors. Every class has a stable code and says what to do next.
+
+`PerdureError.code` is what programs compare; the text is for people and may change. `retryable` says
+whether the same call, made again later, can succeed without any change to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+
+class PerdureError(Exception):
+    """The root of everything that Perdure raises on purpose."""
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+
+# --- the four families -------------------------------------------------------------------------
+
+
+class UsageError(PerdureError):
+    """The call itself is wrong; change the program."""
+
+    code = "usage"
+
+
+class RejectedError(PerdureError):
+    """A decision refused the request; nothing of its transaction was written."""
+
+    code = "rejected"
+
+
+class NotFoundError(RejectedError):
+    """What the call names does not exist."""
+
+    code = "not-found"
+
+
+class StoreError(PerdureError):
+    """The store could not do its work; the text says whether anything was written."""
+
+    code = "store"
+
+
+# --- the store ---------------------------------------------------------------------------------
+
+
+class StoreUnavailable(StoreError):
+    """The store is closed, poisoned or unreachable; nothing was written by this call."""
+
+    code = "store-unavailable"
+    retryable = True
+
+
+class StoreNotFound(StoreError):
+    """There is no store at this URL; check it, or let `open_store` create one."""
+
+    code = "store-not-found"
+
+
+class StoreBusy(StoreError):
+    """Another process held the write lock for longer than the limit; nothing was written."""
+
+    code = "store-busy"
+    retryable = True
+
+
+class StoreFull(StoreError):
+    """The disk is full; nothing was written. Make room and repeat the call."""
+
+    code = "store-full"
+    retryable = True
+
+
+class StoreCorrupt(StoreError):
+    """The file is not a Perdure store, or its content is damaged. Restore it from a backup."""
+
+    code = "store-corrupt"
+
+
+class StoreWentBack(StoreError):
+    """The database lost commits that it had acknowledged. Stop, and find out which server answers."""
+
+    code = "store-went-back"
+
+
+class OutcomeUnknown(StoreError):
+    """Whether the transaction was committed is not known; reopen the store and ask `Store.settle`."""
+
+    code = "outcome-unknown"
+
+    def __init__(self, *, node: str, batch: int, cause: str) -> None:
+        super().__init__(
+            f"batch {batch} of writer {node}: its outcome is unknown ({cause}); reopen the store, then "
+            f"`await store.settle(error)` tells whether it was committed"
+        )
+        self.node = node
+        self.batch = batch
+        self.cause = cause
+
+
+class LeaseLost(StoreError):
+    """Somebody else holds the right to do this now; a newer holder goes on with it."""
+
+    code = "lease-lost"
+    retryable = True
+
+
+class Overloaded(StoreError):
+    """A queue is at its limit; nothing was written. Repeat later."""
+
+    code = "overloaded"
+    retryable = True
+
+
+class TransactionTooLarge(StoreError):
+    """One transaction is larger than a batch may be; split it."""
+
+    code = "transaction-too-large"
+
+
+class TransactionRefused(StoreError):
+    """The database refused this transaction, and only this one; the cause is in the text."""
+
+    code = "transaction-refused"
+
+
+class SchemaTooNew(StoreError):
+    """A newer Perdure has written this store; use that version or a later one."""
+
+    code = "schema-too-new"
+
+
+class MigrationChanged(StoreError):
+    """A migration that this store has applied differs from the one in this installation."""
+
+    code = "migration-changed"
+
+
+class UnknownScheme(UsageError):
+    """The store URL names no backend."""
+
+    code = "unknown-scheme"
+
+
+# --- values at the door --------------------------------------------------------------------------
+
+
+class InvalidIdentifier(UsageError):
+    """An identifier breaks its rules; nothing was read or written."""
+
+    code = "invalid-identifier"
+
+
+class PayloadTooLarge(UsageError):
+    """A payload is over its limit; nothing was written."""
+
+    code = "payload-too-large"
+
+    def __init__(self, what: str, *, size: int, limit: int) -> None:
+        super().__init__(f"{what}: {size:,} bytes, the limit is {limit:,}; keep large data elsewhere and pass a reference")
+        self.size = size
+        self.limit = limit
+
+
+class PayloadUnencodable(UsageError):
+    """The codec cannot write this value; nothing was stored."""
+
+    code = "payload-unencodable"
+
+
+class PayloadInvalid(PerdureError):
+    """These bytes are not what the codec or the type expects."""
+
+    code = "payload-invalid"
+
+
+# --- schemas -------------------------------------------------------------------------------------
+
+
+class SchemaUnsupported(UsageError):
+    """A type has no schema; `path` leads to the part that has none."""
+
+    code = "schema-unsupported"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.path = path
+        self.reason = reason
+
+
+class SchemaInvalid(RejectedError):
+    """A schema document is not canonical, breaks the grammar, or does not hash to its name."""
+
+    code = "schema-invalid"
+
+
+class SchemaMissing(RejectedError):
+    """A schema that is reachable from the root is neither given nor stored."""
+
+    code = "schema-missing"
+
+    def __init__(self, schema_hash: str, *, needed_by: str) -> None:
+        super().__init__(f"schema {schema_hash}, which {needed_by} needs, is neither given nor stored; pass it along in the registry")
+        self.schema_hash = schema_hash
+        self.needed_by = needed_by
+
+
+class Incompatibility(NamedTuple):
+    """One reason why what was written cannot be read: where, a stable code, the text, and whether it depends on the value."""
+
+    path: str
+    code: str
+    detail: str
+    partial: bool
+
+
+class SchemaIncompatible(RejectedError):
+    """What was written cannot be read as the type that is asked for; found before any byte is decoded."""
+
+    code = "schema-incompatible"
+
+    def __init__(self, issues: Sequence[Incompatibility]) -> None:
+        first, more = issues[0], len(issues) - 1
+        others = f" (and {more} more, see `issues`)" if more else ""
+        advice = "register an upcaster" + (", or allow a partial plan" if all(issue.partial for issue in issues) else "")
+        super().__init__(f"{first.path}: {first.code}, {first.detail}{others}; {advice}")
+        self.issues = tuple(issues)
+
+
+class ValueUnreadable(PayloadInvalid):
+    """This one value cannot be read as the type, although others of its schema can."""
+
+    code = "value-unreadable"
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(f"{path}: {detail}")
+        self.path = path
+        self.detail = detail
+
+
+# --- routing --------------------------------------------------------------------------------------
+
+
+class IdentityMismatch(UsageError):
+    """An argument and the identity beside it name different tenants or processes."""
+
+    code = "identity-mismatch"
+
+
+class KeyTaken(RejectedError):
+    """The key belongs to another process."""
+
+    code = "key-taken"
+
+    def __init__(self, key: str, owner: str) -> None:
+        super().__init__(f"key {key!r} belongs to process {owner}; send to it, or choose another key")
+        self.key = key
+        self.owner = owner
+
+
+# --- operations -------------------------------------------------------------------------------------
+
+
+class AlreadySealed(RejectedError):
+    """The operation has another answer already; sealed answers are final."""
+
+    code = "already-sealed"
+
+
+class OperationNotFound(NotFoundError):
+    """No operation has this id."""
+
+    code = "operation-not-found"
+
+
+class OperationExpired(RejectedError):
+    """The answer of this operation was evicted when its retention was over; a new request needs a new id."""
+
+    code = "operation-expired"
+
+
+# --- conversations and streams -----------------------------------------------------------------------
+
+
+class SequenceConflict(RejectedError):
+    """Another writer appended first; refresh and decide again."""
+
+    code = "sequence-conflict"
+
+    def __init__(self, *, stream: str, expected: int, found: int) -> None:
+        super().__init__(f"{stream}: expected sequence {expected}, found {found}; refresh and decide again")
+        self.stream = stream
+        self.expected = expected
+        self.found = found
+
+
+class ValueConflict(RejectedError):
+    """A compare-and-set found another value; read it and decide again."""
+
+    code = "value-conflict"
+
+    def __init__(self, *, key: str, expected: int | None, found: int | None) -> None:
+        super().__init__(f"{key}: expected value {expected}, found {found}; read it and decide again")
+        self.key = key
+        self.expected = expected
+        self.found = found
+
+
+class IllegalTransition(RejectedError):
+    """This may not happen in the present state; nothing was written."""
+
+    code = "illegal-transition"
+
+
+class CorruptEvent(StoreError):
+    """An event cannot be read; the conversation is quarantined by name, others are not affected."""
+
+    code = "corrupt-event"
+
+
+class EventTooNew(StoreError):
+    """An event was written by a newer Perdure."""
+
+    code = "event-too-new"
+
+
+class HistoryCompacted(NotFoundError):
+    """The entries asked for were truncated."""
+
+    code = "history-compacted"
+
+
+# --- engine: addressing and delivery -----------------------------------------------------------------
+
+
+class MessageConflict(RejectedError):
+    """The message id was accepted before with other content."""
+
+    code = "message-conflict"
+
+
+class AmbiguousKind(UsageError):
+    """Two process types claim one kind of message."""
+
+    code = "ambiguous-kind"
+
+
+class NoRoute(UsageError):
+    """Nothing says where a message of this kind belongs."""
+
+    code = "no-route"
+
+
+class UnknownProcessType(UsageError):
+    """The app has no process type of this name."""
+
+    code = "unknown-process-type"
+
+
+class ProcessNotFound(NotFoundError):
+    """No process has this id."""
+
+    code = "process-not-found"
+
+
+class MessageNotFound(NotFoundError):
+    """No message has this id."""
+
+    code = "message-not-found"
+
+
+class DeadLetterNotFound(NotFoundError):
+    """No dead letter has this id."""
+
+    code = "dead-letter-not-found"
+
+
+class WrongProcessType(RejectedError):
+    """The key or id that was to start a process belongs to one of another type."""
+
+    code = "wrong-process-type"
+
+
+class ReplyNotSingle(UsageError):
+    """A message to a tag has many answers; it cannot be waited for."""
+
+    code = "reply-not-single"
+
+
+class ProcessEnded(RejectedError):
+    """The process has ended; nothing more reaches it."""
+
+    code = "process-ended"
+
+
+class MailboxFull(RejectedError):
+    """Too many messages wait for this process."""
+
+    code = "mailbox-full"
+    retryable = True
+
+
+class DefinitionError(UsageError):
+    """A process type is defined wrongly; found when it is registered."""
+
+    code = "definition"
+
+
+class EngineRunning(UsageError):
+    """Another engine runs the processes of this store."""
+
+    code = "engine-running"
+
+
+# --- engine: turns ---------------------------------------------------------------------------------
+
+
+class TurnFailed(PerdureError):
+    """The turn ended with an error that has no class here; the text is the original's."""
+
+    code = "turn-failed"
+
+
+class StepFailed(PerdureError):
+    """A step ended with an error that cannot be made again; the text is the original's."""
+
+    code = "step-failed"
+
+
+class StepOutputInvalid(PerdureError):
+    """A step returned what cannot be recorded; its effect has happened and is not repeated."""
+
+    code = "step-output-invalid"
+
+
+class NotInStep(UsageError):
+    """Input or output was tried in a handler; put it into a step."""
+
+    code = "not-in-step"
+
+
+class NotAwaited(UsageError):
+    """A durable call was made without `await`; it has not happened."""
+
+    code = "not-awaited"
+
+
+class NotInTurn(UsageError):
+    """A verb was used outside the handler that it belongs to."""
+
+    code = "not-in-turn"
+
+
+class NondeterministicTurn(PerdureError):
+    """The code does not do what it did when the turn was recorded; the text has the difference."""
+
+    code = "nondeterministic-turn"
+
+
+class DeadlockedTurn(PerdureError):
+    """The handler waits for something that is not durable."""
+
+    code = "deadlocked-turn"
+
+
+class TurnTooLong(PerdureError):
+    """One turn has more events than the limit; end it, or split the work over messages."""
+
+    code = "turn-too-long"
+
+
+class PoisonMessage(PerdureError):
+    """The engine crashed each time it handled this message."""
+
+    code = "poison-message"

@@ -1,0 +1,103 @@
+"""Every bound of Perdure, with its unit and the reason for its size."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# --- identifiers (bytes of UTF-8) ---------------------------------------------------------------
+TENANT_ID_MAX: Final = 128  # contract: 1..128 characters of a small alphabet
+REGISTRY_KEY_MAX: Final = 256  # contract: MAX_REGISTRY_KEY_LEN, for keys, tags and process ids
+MESSAGE_ID_MAX: Final = 512  # room for `<id>/<process id>~<n>`, which the engine derives
+SOURCE_MAX: Final = 256  # who sent a message; a URL fits
+STEP_NAME_MAX: Final = 256
+STREAM_NAME_MAX: Final = 512
+OPERATION_SCOPE_MAX: Final = 256  # who asks: a client, a stream, a process
+OPERATION_ID_MAX: Final = 512  # a UUID, or a stream's name and a number
+METHOD_MAX: Final = 256  # what an operation is asked to do
+ACTOR_MAX: Final = 256  # who resolved it
+
+# --- writer ---------------------------------------------------------------------------------------
+BATCH_MAX: Final = 512  # transactions; larger batches gain nothing and delay the first caller
+BATCH_BYTES_MAX: Final = 4 * MIB  # payload of one batch; keeps one fsync under some 20 ms
+TRANSACTION_BYTES_MAX: Final = 4 * MIB
+QUEUE_MAX: Final = 100_000  # transactions that wait; at 10,000/s that is 10 s of work
+CONFLICT_TRIES: Final = 3  # locked runs of one batch before it is tried in halves
+DISCOVERY_ROUNDS_MAX: Final = 10_000  # reads that one batch may discover; more is a loop in a decision
+
+# --- SQLite ------------------------------------------------------------------------------------------
+SQLITE_BUSY_MS: Final = 10_000  # how long to wait for another process's write lock
+SQLITE_WAL_PAGES: Final = 8_000  # checkpoint when the WAL is longer: 32 MiB at 4 KiB a page
+SQLITE_IDLE_MS: Final = 500  # without a commit for so long, the WAL is copied into the file
+SQLITE_IDLE_PAGES: Final = 100  # a shorter WAL is not worth the two syncs
+SQLITE_OPEN_MS: Final = 2_000  # how long an opening waits for a whole checkpoint beside other processes
+SQLITE_CACHE_ROWS: Final = 50_000  # rows kept in memory between batches
+SQLITE_CACHE_BYTES: Final = 64 * MIB  # of text and blobs in those rows
+SQLITE_ALONE_ROWS: Final = 16  # rows of a batch that is one caller's: he waits for it, nobody else does
+SQLITE_QUICK_COMMIT: Final = 0.001  # seconds; a disk whose last commit was slower is not waited for on the event loop
+SQLITE_POLL_MS: Final = 20  # how often a waiter looks for another process's commits
+WRITER_ROW_DAYS: Final = 30  # a writer not seen for so long is folded into the base row
+
+# --- durations (microseconds) -------------------------------------------------------------------------
+DURATION_MAX: Final = 100 * 366 * 86_400 * 1_000_000  # a century: for ever in effect, and any sum with an instant fits 64 bits
+
+# --- pages --------------------------------------------------------------------------------------------
+PAGE_DEFAULT: Final = 100
+PAGE_MAX: Final = 1_000  # rows of one page that a caller may ask for
+READ_PAGE: Final = 500  # rows of one page inside the engine
+VERIFY_TRIES: Final = 3  # looks at a counter, which moves with the traffic while its rows are counted
+
+# --- conversations and streams ----------------------------------------------------------------------------
+SHARDS: Final = 64  # shares of all processes, as a new store is made
+SNAPSHOT_MAX: Final = 1 * MIB  # bytes; a snapshot names what is open, not what was recorded
+IMPORT_CHUNK: Final = 500  # events that one transaction imports
+SEQUENCE_MAX: Final = 2**62  # a sequence and any batch behind it fit 64 bits with sign
+STREAM_BATCH_MAX: Final = 1_000  # entries that one transaction appends
+TRUNCATE_CHUNK: Final = 64  # entries that one transaction drops: they are read first, 1 MiB each at most
+
+# --- payloads (bytes) ------------------------------------------------------------------------------------
+MESSAGE_MAX: Final = 1 * MIB
+STEP_OUTPUT_MAX: Final = 1 * MIB
+RESULT_MAX: Final = 1 * MIB
+RESPONSE_MAX: Final = 1 * MIB
+STREAM_ENTRY_MAX: Final = 1 * MIB
+HEADERS_MAX: Final = 16 * KIB
+ERROR_TEXT_MAX: Final = 16 * KIB
+FIELDS_WARN: Final = 64 * KIB  # durable fields of one process are written whole
+FIELDS_MAX: Final = 1 * MIB
+SCHEMA_DOCUMENT_MAX: Final = 256 * KIB
+SCHEMA_TYPES_MAX: Final = 1_000  # named types reachable from one root
+SCHEMA_DEPTH_MAX: Final = 64  # objects and arrays inside one another, in canonical JSON
+PLAN_VALUES_MAX: Final = 1_024  # integers of a bounded range that a plan tries one by one
+
+# --- engine ------------------------------------------------------------------------------------------------
+MAX_THREADS: Final = 32  # threads for plain functions
+MAILBOX_MAX: Final = 10_000  # messages queued for one process
+MAIL_WINDOW: Final = 500  # messages of one mailbox in memory
+FAN_OUT_CHUNK: Final = 100  # members that one transaction delivers to
+EFFECTS_CHUNK: Final = 500  # effects that one transaction commits
+TURN_EVENTS_WARN: Final = 2_000
+TURN_EVENTS_MAX: Final = 50_000  # replay costs some 7 us an event
+TURN_CALLBACKS_MAX: Final = 1_000_000  # callbacks of a turn between two inputs, about a second; more is a loop that polls
+LEAVE_ROUNDS: Final = 100  # times that code which leaves memory may catch its cancellation
+POISON_SOLO_AFTER: Final = 2  # crashes before a turn is resumed alone
+POISON_ATTEMPTS: Final = 5  # attempts alone before the message is a dead letter
+LATER_MORE: Final = 64  # callbacks that one round of the loop runs beyond those queued at its begin: turns that follow turns
+LATER_MAX: Final = 1_000  # callbacks of one round: some 50 ms of turns, so that everything else on the loop gets its time
+GC_THRESHOLD: Final = 20_000  # objects made between two looks for cycles while an engine is open
+STALL_US: Final = 1_000_000  # microseconds between tries to commit a turn while the disk is full or locked
+SECONDS_MAX: Final = 10**12  # seconds, 31,700 years; twice as much in microseconds fits into 64 bits
+RETRY_ATTEMPTS_MAX: Final = 1_000  # durable attempts of one step
+
+# --- console output -------------------------------------------------------------------------------------------
+REPR_MAX: Final = 200  # characters of a value in an error text
+
+assert TRANSACTION_BYTES_MAX <= BATCH_BYTES_MAX, "a transaction has to fit into a batch"
+assert max(MESSAGE_MAX, STEP_OUTPUT_MAX, RESULT_MAX, FIELDS_MAX) * 3 < TRANSACTION_BYTES_MAX, "a finish carries up to three payloads"
+assert max(STREAM_ENTRY_MAX, SNAPSHOT_MAX) <= TRANSACTION_BYTES_MAX, "an entry and a snapshot are one transaction each"
+assert EFFECTS_CHUNK <= TURN_EVENTS_MAX, "a chunk of effects has to fit into a turn"
+assert MAIL_WINDOW <= MAILBOX_MAX, "a window is part of a mailbox"
+assert PAGE_DEFAULT <= PAGE_MAX, "the default page has to be allowed"
+assert TURN_EVENTS_WARN < TURN_EVENTS_MAX, "a warning comes before the refusal"
