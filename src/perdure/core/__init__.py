@@ -1,0 +1,1 @@
+"""The transaction processor: prefetch, decide, apply. It knows no domain."""

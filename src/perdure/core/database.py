@@ -1,0 +1,89 @@
+"""One open database: what a store needs of it beside the writer's calls and the reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from perdure.core.backend import Backend, Reader
+from perdure.errors import OutcomeUnknown
+
+
+class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What `info` tells of a store.
+
+    Args:
+        place: path or address, without any password.
+        engine: the database and its version.
+        format: of the tables, raised when an older Perdure could not read them.
+        migrations: their names, in the order of their numbers.
+        shards: the number of shares that all processes are spread over.
+        writers: how many stores are open, or were not closed cleanly.
+        data_bytes: of the database, free pages included.
+        log_bytes: of what waits to be copied into it.
+        rows: the exact number of rows per table.
+    """
+
+    place: str
+    engine: str
+    format: int
+    migrations: tuple[str, ...]
+    shards: int
+    writers: int
+    data_bytes: int
+    log_bytes: int
+    rows: dict[str, int]
+
+
+class Database(Protocol):
+    """One open database; a store owns it."""
+
+    @property
+    def backend(self) -> Backend:
+        """The writer's calls."""
+        ...
+
+    @property
+    def reader(self) -> Reader:
+        """Reads outside of a batch."""
+        ...
+
+    @property
+    def shards(self) -> int:
+        """The number of shares that all processes are spread over, chosen when the store was made."""
+        ...
+
+    def watch(self, listeners: int, on_change: Callable[[], None]) -> None:
+        """Call `on_change` after commits of other nodes for as long as `listeners` is not 0; it may be called too often."""
+        ...
+
+    async def exclusive(self, name: str) -> None:
+        """Be the only open store that holds `name`; see `Store.exclusive`."""
+        ...
+
+    async def give_back(self, name: str) -> None:
+        """Let another open store hold `name`; harmless when it is not held."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what is held besides the backend, which the writer closes first."""
+        ...
+
+    async def settle(self, error: OutcomeUnknown) -> bool:
+        """Return whether that batch was committed; see `Store.settle`."""
+        ...
+
+    async def info(self) -> StoreInfo:
+        """Return sizes and counts; it looks at every row."""
+        ...
+
+    async def integrity(self) -> list[str]:
+        """Return what the database itself finds wrong with its files; nothing when it is sound."""
+        ...
+
+    async def backup(self, target: Path) -> None:
+        """Copy everything that is committed; see `Store.backup`."""
+        ...
