@@ -1,0 +1,113 @@
+"""The rows of conversations: processes, their fields, turns, events and snapshots."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from perdure.clock import Micros
+from perdure.core.table import Index, Table
+
+
+class ProcessStatus(StrEnum):
+    """What a process is doing. Source: engine.md, "States, memory, recovery"."""
+
+    IDLE = "idle"
+    RUNNABLE = "runnable"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    STUCK = "stuck"
+    STRANDED = "stranded"
+    FAILED = "failed"
+    ENDED = "ended"
+
+
+class TurnState(StrEnum):
+    """What has become of one message in its conversation."""
+
+    RECEIVED = "received"
+    STARTED = "started"
+    FINISHED = "finished"
+
+
+class ProcessRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One process, or one conversation that no engine runs (its `process_type` is empty).
+
+    `head` is the next sequence of its events; `stream_no` is their key; `turn_seq` is the sequence of the open
+    turn's MessageReceived; `timers` counts rows elsewhere; `note` says why it is failed, stuck or paused.
+    """
+
+    process_type: str
+    package_hash: str | None = None
+    status: str = ProcessStatus.IDLE
+    head: int = 0
+    stream_no: int
+    shard: int
+    open_message: str | None = None
+    turn_seq: int = 0
+    timers: int = 0
+    note: str = ""
+    created_at: Micros
+    updated_at: Micros
+
+
+class ProcessStateRow(msgspec.Struct, frozen=True, gc=False):
+    """Durable fields: `found`, as the open turn found them, where replay begins; `saved`, as of the last commit."""
+
+    found: bytes
+    saved: bytes
+
+
+class TurnRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The handling of one message.
+
+    `steps` counts StepCompleted; `effects` counts what was committed besides records; `attempts` counts starts,
+    and errors that the caller of a DurableConversation records without one; `awaits` names the kinds that a waiting turn
+    asks for; `outcome` is that of the message, or `error` while the last attempt of an open one has failed.
+    """
+
+    state: str
+    steps: int = 0
+    effects: int = 0
+    attempts: int = 0
+    awaits: str = ""
+    outcome: str = ""
+    result: bytes | None = None
+
+
+class EventRow(msgspec.Struct, frozen=True, gc=False):
+    """One event: when it was written, and its bytes (`events.py`)."""
+
+    at: Micros
+    data: bytes
+
+
+class SnapshotRow(msgspec.Struct, frozen=True, gc=False):
+    """A derived summary of the events before `seq`; it may be deleted at any time."""
+
+    seq: int
+    version: int
+    data: bytes
+
+
+PROCESS = Table("process", ("tenant_id", "process_id"), ProcessRow, kind="owned")
+PROCESS_STATE = Table("process_state", ("tenant_id", "process_id"), ProcessStateRow, kind="owned")
+TURN = Table("turn", ("tenant_id", "process_id", "message_id"), TurnRow, kind="owned")
+EVENT = Table("event", ("tenant_id", "stream_no", "seq"), EventRow, kind="log")
+SNAPSHOT = Table("snapshot", ("tenant_id", "process_id"), SnapshotRow)
+
+# What is stuck is tried again at each start: the code may have changed.
+_RECOVERED = (ProcessStatus.RUNNABLE, ProcessStatus.STUCK)
+EVENTS = Index(EVENT, "event", prefix=("tenant_id", "stream_no"), order=("seq",))
+PROCESSES = Index(PROCESS, "process", prefix=("tenant_id",), order=("process_id",))
+RUNNABLE = Index(
+    PROCESS,
+    "process_runnable",
+    prefix=("shard",),
+    order=("tenant_id", "process_id"),
+    where=lambda row: row.status in _RECOVERED,
+    where_sql="status in ('runnable', 'stuck')",
+)
+TABLES = (PROCESS, PROCESS_STATE, TURN, EVENT, SNAPSHOT)
+INDEXES = (EVENTS, PROCESSES, RUNNABLE)

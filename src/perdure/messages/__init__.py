@@ -1,0 +1,1 @@
+"""Messages: accepted once, parked or queued, done, or dead with a reason."""

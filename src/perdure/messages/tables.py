@@ -1,0 +1,129 @@
+"""The rows of messages."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from perdure.clock import Micros
+from perdure.core.table import Index, Table
+
+
+class MessageStatus(StrEnum):
+    """Where a message is."""
+
+    PARKED = "parked"  # under a key or tag that nobody holds yet
+    QUEUED = "queued"  # in the mailbox of its process
+    OPEN = "open"  # in the open turn of its process, or in a fan-out that is under way
+    DONE = "done"
+    DEAD = "dead"
+
+
+class MessageRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One accepted message.
+
+    `address` is what its sender asked for, `parked_under` where it waits for somebody (`key k` or `tag t`),
+    `mail_number` its place in its process's mailbox, `tick` the order of acceptance, `copies` how many members a
+    fan-out reached, `note` the reason when it is dead, `sender` the process that sent it.
+    """
+
+    digest: bytes
+    kind: str
+    status: str
+    address: str
+    process_id: str | None = None
+    parked_under: str | None = None
+    mail_number: int | None = None
+    tick: int
+    accepted_at: Micros
+    expires_at: Micros | None = None
+    copies: int | None = None
+    note: str = ""
+    sender: str = ""
+    payload: bytes
+    headers: bytes | None = None
+
+
+class MailboxRow(msgspec.Struct, frozen=True, gc=False):
+    """What others have for one process: the number of the last mail, how many are queued, and whether it ever had an address.
+
+    It is a row of its own because every node may write it; the process's row is its owner's.
+    """
+
+    last: int = 0
+    queued: int = 0
+    addressed: int = 0
+
+
+class ParkingRow(msgspec.Struct, frozen=True, gc=False):
+    """How many messages are parked under a key or tag: the guard of that range."""
+
+    parked: int
+
+
+class FanOutRow(msgspec.Struct, frozen=True, gc=False):
+    """A fan-out under way: members of `tag` registered up to `until`; those up to `(at, process_id)` have it."""
+
+    tag: str
+    until: int
+    at: int
+    process_id: str
+    delivered: int
+
+
+class DeadLetterRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A message that will not be handled, with everything of it and why. `redriven_as` is its successor."""
+
+    kind: str
+    reason: str
+    detail: str
+    address: str
+    process_id: str | None
+    at: Micros
+    redriven_as: str | None = None
+    payload: bytes
+    headers: bytes | None = None
+
+
+MESSAGE = Table("message", ("tenant_id", "source", "message_id"), MessageRow)
+MAILBOX = Table("mailbox", ("tenant_id", "process_id"), MailboxRow)
+PARKING = Table("parking", ("tenant_id", "parked_under"), ParkingRow)
+FAN_OUT = Table("fan_out", ("tenant_id", "source", "message_id"), FanOutRow)
+DEAD_LETTER = Table("dead_letter", ("tenant_id", "tick", "source", "message_id"), DeadLetterRow)
+
+MAIL = Index(
+    MESSAGE,
+    "message_mail",
+    prefix=("tenant_id", "process_id"),
+    order=("mail_number", "source", "message_id"),
+    where=lambda row: row.status == MessageStatus.QUEUED,
+    where_sql="status = 'queued'",
+)
+PARKED = Index(
+    MESSAGE,
+    "message_parked",
+    prefix=("tenant_id", "parked_under"),
+    order=("tick", "source", "message_id"),
+    where=lambda row: row.status == MessageStatus.PARKED,
+    where_sql="status = 'parked'",
+)
+EXPIRING = Index(
+    MESSAGE,
+    "message_expiring",
+    order=("expires_at", "tenant_id", "source", "message_id"),
+    where=lambda row: row.expires_at is not None and row.status == MessageStatus.PARKED,
+    where_sql="expires_at is not null and status = 'parked'",
+)
+MESSAGES = Index(MESSAGE, "message", prefix=("tenant_id",), order=("source", "message_id"))
+KEPT_FOR_TAGS = Index(
+    PARKING,
+    "parking_kept",
+    order=("tenant_id", "parked_under"),
+    where=lambda row: row.parked > 0,
+    where_sql="parked > 0",
+)
+FAN_OUTS = Index(FAN_OUT, "fan_out", order=("tenant_id", "source", "message_id"))
+DEAD_LETTERS = Index(DEAD_LETTER, "dead_letter", prefix=("tenant_id",), order=("tick", "source", "message_id"))
+TABLES = (MESSAGE, MAILBOX, PARKING, FAN_OUT, DEAD_LETTER)
+INDEXES = (MAIL, PARKED, KEPT_FOR_TAGS, EXPIRING, MESSAGES, FAN_OUTS, DEAD_LETTERS)

@@ -1,0 +1,1 @@
+"""Operations: was this request done already, and what was the answer?"""

@@ -1,0 +1,1 @@
+"""Routing: which process a message belongs to, by key or by tag."""

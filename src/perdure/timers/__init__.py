@@ -1,0 +1,1 @@
+"""Timers as rows: what is due wakes the process that waits."""
