@@ -1,0 +1,1 @@
+"""SQLite: a file, or a database in memory."""

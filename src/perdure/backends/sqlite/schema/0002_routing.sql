@@ -1,0 +1,42 @@
+-- Registry keys, tags, and the record of every change to them, from which both can be rebuilt.
+-- A key without owner is one that messages are parked under.
+CREATE TABLE registry_key (
+    tenant_id TEXT NOT NULL CHECK (length(tenant_id) BETWEEN 1 AND 128),
+    key TEXT NOT NULL CHECK (octet_length(key) BETWEEN 1 AND 256),
+    process_id TEXT CHECK (octet_length(process_id) BETWEEN 1 AND 256),
+    process_type TEXT NOT NULL CHECK (octet_length(process_type) <= 256),
+    package_hash TEXT CHECK (length(package_hash) = 64),
+    tick INTEGER NOT NULL,
+    parked INTEGER NOT NULL CHECK (parked >= 0),
+    rev INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, key),
+    CHECK ((process_id IS NULL) = (process_type = '') AND (process_id IS NULL) = (tick = 0)),
+    CHECK (process_id IS NOT NULL OR (package_hash IS NULL AND parked > 0))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX registry_key_owner ON registry_key (tenant_id, process_id, key) WHERE process_id IS NOT NULL;
+CREATE INDEX registry_key_owed ON registry_key (tenant_id, key) WHERE process_id IS NOT NULL AND parked > 0;
+
+CREATE TABLE correlation (
+    tenant_id TEXT NOT NULL CHECK (length(tenant_id) BETWEEN 1 AND 128),
+    tag TEXT NOT NULL CHECK (octet_length(tag) BETWEEN 1 AND 256),
+    process_id TEXT NOT NULL CHECK (octet_length(process_id) BETWEEN 1 AND 256),
+    process_type TEXT NOT NULL CHECK (octet_length(process_type) BETWEEN 1 AND 256),
+    package_hash TEXT CHECK (length(package_hash) = 64),
+    tick INTEGER NOT NULL,
+    rev INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, tag, process_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX correlation_member ON correlation (tenant_id, tag, tick, process_id);
+CREATE INDEX correlation_process ON correlation (tenant_id, process_id, tag);
+
+CREATE TABLE registry_event (
+    tenant_id TEXT NOT NULL CHECK (length(tenant_id) BETWEEN 1 AND 128),
+    tick INTEGER NOT NULL,
+    what TEXT NOT NULL CHECK (what IN ('bind', 'unbind', 'tag', 'untag')),
+    name TEXT NOT NULL CHECK (octet_length(name) BETWEEN 1 AND 256),
+    process_id TEXT NOT NULL CHECK (octet_length(process_id) BETWEEN 1 AND 256),
+    process_type TEXT NOT NULL CHECK (octet_length(process_type) BETWEEN 1 AND 256),
+    package_hash TEXT CHECK (length(package_hash) = 64),
+    actor TEXT NOT NULL CHECK (actor IN ('engine', 'caller')),
+    PRIMARY KEY (tenant_id, tick)
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,81 @@
+-- Messages, mailboxes, parking, fan-outs and dead letters.
+-- `message` keeps its rowid: payloads of up to 1 MiB in the leaves of a key tree would spread the keys over the file.
+CREATE TABLE message (
+    tenant_id TEXT NOT NULL CHECK (length(tenant_id) BETWEEN 1 AND 128),
+    source TEXT NOT NULL,
+    message_id TEXT NOT NULL CHECK (message_id <> ''),
+    digest BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('parked', 'queued', 'open', 'done', 'dead')),
+    address TEXT NOT NULL,
+    process_id TEXT,
+    parked_under TEXT,
+    mail_number INTEGER,
+    tick INTEGER NOT NULL,
+    accepted_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    copies INTEGER,
+    note TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    headers BLOB,
+    rev INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, source, message_id),
+    CHECK (status <> 'parked' OR parked_under IS NOT NULL),
+    CHECK (status <> 'queued' OR (process_id IS NOT NULL AND mail_number IS NOT NULL))
+) STRICT;
+CREATE INDEX message_mail ON message (tenant_id, process_id, mail_number, source, message_id) WHERE status = 'queued';
+CREATE INDEX message_parked ON message (tenant_id, parked_under, tick, source, message_id) WHERE status = 'parked';
+CREATE INDEX message_expiring ON message (expires_at, tenant_id, source, message_id)
+    WHERE expires_at IS NOT NULL AND status = 'parked';
+
+CREATE TABLE mailbox (
+    tenant_id TEXT NOT NULL,
+    process_id TEXT NOT NULL,
+    last INTEGER NOT NULL,
+    queued INTEGER NOT NULL CHECK (queued >= 0),
+    addressed INTEGER NOT NULL CHECK (addressed IN (0, 1)),
+    rev INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, process_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE parking (
+    tenant_id TEXT NOT NULL,
+    parked_under TEXT NOT NULL,
+    parked INTEGER NOT NULL CHECK (parked >= 0),
+    rev INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, parked_under)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX parking_kept ON parking (tenant_id, parked_under) WHERE parked > 0;
+
+CREATE TABLE fan_out (
+    tenant_id TEXT NOT NULL,
+    source TEXT NOT NULL,
+    message_id TEXT NOT NULL,
+    tag TEXT NOT NULL,
+    until INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    process_id TEXT NOT NULL,
+    delivered INTEGER NOT NULL,
+    rev INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, source, message_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE dead_letter (
+    tenant_id TEXT NOT NULL,
+    tick INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    message_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    reason TEXT NOT NULL CHECK (reason <> ''),
+    detail TEXT NOT NULL,
+    address TEXT NOT NULL,
+    process_id TEXT,
+    at INTEGER NOT NULL,
+    redriven_as TEXT,
+    payload BLOB NOT NULL,
+    headers BLOB,
+    rev INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, tick, source, message_id)
+) STRICT;

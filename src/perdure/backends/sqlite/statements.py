@@ -1,0 +1,111 @@
+"""SQL for tables, indexes and scans, made once each.
+
+Names come from the rooms' own declarations, values are always bound.
+"""
+# ruff: noqa: S608  # see above
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from perdure.core.table import AnyRow, Key, Scan, Table
+
+Values = tuple[Any, ...]
+
+
+class TableSql:
+    """The statements of one table, and how its rows are made of values.
+
+    A log table has no `rev`: its rows are never changed, so their version is always 1.
+    """
+
+    def __init__(self, table: Table[Any]) -> None:
+        keys, fields = table.key_columns, table.row.__struct_fields__
+        self.table = table
+        self.cached = table.kind != "log"
+        self._size = len(keys)
+        self._row = _row_maker(table.row)
+        self._blobs = _blobs(table.row)
+        self._scans: dict[tuple[Any, int, int], str] = {}
+        rev = "rev" if self.cached else "1"
+        here = " AND ".join(f"{column} = ?" for column in keys)
+        self._all = ", ".join([*table.columns, rev])
+        self.get = f"SELECT {', '.join([*fields, rev])} FROM {table.name} WHERE {here}"
+        names = [*table.columns, "rev"] if self.cached else list(table.columns)
+        marks = ["?"] * len(table.columns) + ["1"] * self.cached
+        self.insert = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join(marks)})"
+        sets = ", ".join([*(f"{field} = ?" for field in fields), "rev = rev + 1"])
+        self.update = f"UPDATE {table.name} SET {sets} WHERE {here} AND rev = ?"
+        self.delete = f"DELETE FROM {table.name} WHERE {here} AND rev = ?"
+        self.count = f"SELECT count(*) FROM {table.name}"
+
+    def scan(self, scan: Scan[Any], limit: int) -> tuple[str, Values]:
+        """Return the statement of a scan, and its values."""
+        after, upto = scan.after or (), scan.upto or ()
+        shape = (scan.index, len(after), len(upto))
+        sql = self._scans.get(shape)
+        if sql is None:
+            sql = self._scans[shape] = self._scan_sql(scan, len(after), len(upto))
+        return sql, (*scan.prefix, *after, *upto, limit)
+
+    def entry(self, values: Values) -> tuple[int, AnyRow]:
+        """Return version and row of what `get` selected."""
+        return values[-1], self._row(values[:-1])
+
+    def keyed(self, values: Values) -> tuple[Key[Any], tuple[int, AnyRow]]:
+        """Return key, version and row of what a scan selected."""
+        return Key(self.table, values[: self._size]), self.entry(values[self._size :])
+
+    def weight(self, fields: Values) -> int:
+        """Return the bytes of a row's blobs."""
+        return sum(len(fields[place] or b"") for place in self._blobs)
+
+    def _scan_sql(self, scan: Scan[Any], after: int, upto: int) -> str:
+        index = scan.index
+        terms = [f"{column} = ?" for column in index.prefix]
+        if after:
+            terms.append(f"{_together(index.order[:after])} > {_together('?' * after)}")
+        if upto:
+            terms.append(f"{_together(index.order[:upto])} <= {_together('?' * upto)}")
+        if index.where_sql:
+            terms.append(f"({index.where_sql})")
+        where = f" WHERE {' AND '.join(terms)}" if terms else ""
+        # The planner has no statistics and could prefer another path, with a sort: it is told which one.
+        path = "" if index.name == self.table.name else f" INDEXED BY {index.name}"
+        return f"SELECT {self._all} FROM {self.table.name}{path}{where} ORDER BY {', '.join(index.order)} LIMIT ?"
+
+
+class Statements:
+    """The statements of all tables, made when they are used first."""
+
+    def __init__(self) -> None:
+        self._tables: dict[Table[Any], TableSql] = {}
+
+    def of(self, table: Table[Any]) -> TableSql:
+        """Return the statements of a table."""
+        sql = self._tables.get(table)
+        if sql is None:
+            sql = self._tables[table] = TableSql(table)
+        return sql
+
+
+def _together(columns: Sequence[str]) -> str:
+    return columns[0] if len(columns) == 1 else f"({', '.join(columns)})"
+
+
+def _row_maker(row: type[msgspec.Struct]) -> Callable[[Values], AnyRow]:
+    fields = row.__struct_fields__
+    kinds = {parameter.kind for parameter in inspect.signature(row).parameters.values()}
+    if inspect.Parameter.KEYWORD_ONLY in kinds:
+        return lambda values: row(**dict(zip(fields, values, strict=True)))
+    return lambda values: row(*values)
+
+
+def _blobs(row: type[msgspec.Struct]) -> tuple[int, ...]:
+    hints = typing.get_type_hints(row)
+    return tuple(place for place, field in enumerate(row.__struct_fields__) if bytes in {hints[field], *typing.get_args(hints[field])})

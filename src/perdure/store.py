@@ -1,0 +1,222 @@
+"""One store: a database, its writer, and the rooms over it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import unquote, urlsplit
+
+from perdure.backends.sqlite.database import SqliteDatabase
+from perdure.clock import Clock, SystemClock
+from perdure.conversations.tables import PROCESS, ProcessStatus
+from perdure.core.access import Access
+from perdure.core.database import Database, StoreInfo
+from perdure.core.signals import Signals
+from perdure.core.view import View
+from perdure.core.write import Write
+from perdure.core.writer import Writer
+from perdure.errors import OutcomeUnknown, ProcessEnded, UnknownScheme, UsageError
+from perdure.identity import SYSTEM_RANDOMNESS, ProcessIdentity, Randomness
+from perdure.messages.writes import mark_addressed
+from perdure.operations.contract import OperationStore
+from perdure.operations.store import Operations
+from perdure.routing.contract import ProcessRegistry
+from perdure.routing.registry import Registry
+from perdure.streams.contract import DurableStore
+from perdure.streams.store import Streams
+
+Connect = Callable[[], Awaitable[Database]]
+
+
+class Store:
+    """An open store. It belongs to the event loop that opened it.
+
+    Attributes:
+        access: the writer, reads, signals, clock and randomness, for rooms and for the engine.
+        processes: contract 1, which process a key or a tag names.
+        operations: contract 3, which requests were done, and their answers.
+        streams: contract 4's append-only streams and values.
+
+    Source: contracts.md, "One store gives all five".
+    """
+
+    def __init__(self, access: Access, database: Database) -> None:
+        self.access: Final = access
+        self.processes: Final[ProcessRegistry] = Registry(access, admit=_not_over)
+        self.operations: Final[OperationStore] = Operations(access)
+        self.streams: Final[DurableStore] = Streams(access)
+        self._database = database
+
+    @property
+    def shards(self) -> int:
+        """The number of shares that all processes are spread over."""
+        return self._database.shards
+
+    async def commit(self, *writes: Write[Any], size: int = 0) -> tuple[Any, ...]:
+        """Run writes of any rooms as one transaction and return their results, in order, once it is durable.
+
+        A cancelled `await` does not cancel the transaction.
+
+        Args:
+            writes: the decisions.
+            size: bytes of payload in them, for the limits of a batch.
+
+        Raises:
+            RejectedError: one of them refused; nothing was written.
+            TransactionTooLarge, Overloaded, StoreFull, StoreBusy, StoreUnavailable, TransactionRefused: nothing was written.
+            OutcomeUnknown: reopen the store and ask `settle`.
+            UsageError: called from another event loop.
+
+        Source: contracts.md, "One store gives all five".
+        """
+        return await self.access.writer.commit(*writes, size=size)
+
+    async def settle(self, error: OutcomeUnknown) -> bool:
+        """Return whether the batch of which `error` speaks was committed; for a store that was opened again after it.
+
+        Raises:
+            NotFoundError: this store knows nothing of that batch's writer.
+
+        Source: architecture.md, "Unknown outcomes are settled".
+        """
+        return await self._database.settle(error)
+
+    async def exclusive(self, name: str) -> None:
+        """Be the only open store of this database that holds `name`: until `give_back`, `close`, or the end of the process.
+
+        However the process ends: a killed one holds nothing. A file has, for each name, an empty file beside it that is
+        locked. In memory there is only this store, and it holds a name once.
+
+        Args:
+            name: 1..32 of `a-z`.
+
+        Raises:
+            EngineRunning: another open store holds it, or this one does already.
+        """
+        await self._database.exclusive(name)
+
+    async def give_back(self, name: str) -> None:
+        """Let another open store hold `name`; harmless when it is not held."""
+        await self._database.give_back(name)
+
+    async def info(self) -> StoreInfo:
+        """Return sizes and counts; it looks at every row."""
+        return await self._database.info()
+
+    async def integrity(self) -> list[str]:
+        """Return what the database itself finds wrong with its files; nothing when it is sound."""
+        return await self._database.integrity()
+
+    async def backup(self, target: str | Path) -> None:
+        """Copy everything that is committed into a new file, while the store is in use.
+
+        Raises:
+            UsageError: the file exists.
+            StoreError: it could not be read or written; remove what was begun.
+        """
+        await self._database.backup(Path(target))
+
+    async def close(self) -> None:
+        """Finish what was accepted, then close. Harmless when called again."""
+        try:
+            await self.access.writer.close()
+        finally:
+            await self._database.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        await self.close()
+
+
+class Opening:
+    """A store about to be opened: `await` it, or use it as `async with`."""
+
+    def __init__(self, open_it: Callable[[], Awaitable[Store]]) -> None:
+        self._open = open_it
+        self._store: Store | None = None
+
+    def __await__(self) -> Generator[Any, None, Store]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Store:
+        self._store = await self._open()
+        return self._store
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        assert self._store is not None, "entered before it is left"
+        await self._store.close()
+
+
+def open_store(url: str, *, clock: Clock | None = None, create: bool = True, randomness: Randomness = SYSTEM_RANDOMNESS) -> Opening:
+    """Open a store, creating or migrating its schema.
+
+    For `async with open_store(url) as store`, and for `store = await open_store(url)`.
+
+    Args:
+        url: `sqlite:///relative.db`, `sqlite:////absolute/path.db`, or `sqlite:///:memory:`.
+        clock: the store's time; the machine's by default.
+        create: whether to make the store if there is none.
+        randomness: where the names of writers and new ids come from.
+
+    Raises:
+        UnknownScheme: the URL names no backend.
+        UsageError: the URL is malformed. Both at once, before anything is opened.
+        StoreNotFound: there is no store and `create` is false.
+        SchemaTooNew: a newer Perdure has written the store.
+        MigrationChanged: one of its migrations is not the one that is installed.
+        StoreBusy, StoreCorrupt, StoreFull, StoreUnavailable: it cannot be opened; the text says why.
+
+    Source: contracts.md, "One store gives all five".
+    """
+    path = _sqlite_path(url)
+    used: Clock = clock or SystemClock()
+
+    async def connect() -> Database:
+        return await SqliteDatabase.open(path, clock=used, randomness=randomness, create=create)
+
+    return Opening(lambda: _open(connect, used, randomness))
+
+
+async def _open(connect: Connect, clock: Clock, randomness: Randomness) -> Store:
+    database = await connect()
+    signals = Signals(clock, on_listeners=lambda count: database.watch(count, signals.publish_all))
+    writer = Writer(database.backend, on_signals=signals.publish)
+    try:
+        await writer.start()
+    except BaseException:
+        await database.backend.close()
+        await database.close()
+        raise
+    return Store(Access(writer, database.reader, signals, clock, randomness), database)
+
+
+def _not_over(view: View, identity: ProcessIdentity) -> None:
+    """Refuse an address to a process that is over; for any other, its end will look for addresses."""
+    process = view.get(PROCESS.key(identity.tenant_id, identity.process_id))
+    if process is not None and process.status in {ProcessStatus.ENDED, ProcessStatus.FAILED}:
+        raise ProcessEnded(f"process {identity.process_id} is {process.status}; no key or tag can lead to it any more")
+    mark_addressed(view, identity.tenant_id, identity.process_id)
+    view.signal("engine")  # messages may wait for it
+
+
+def _sqlite_path(url: str) -> str:
+    """Return the path of a `sqlite:` URL."""
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite":
+        raise UnknownScheme(
+            f"{url!r}: expected sqlite:///file.db, sqlite:////absolute/file.db or sqlite:///:memory:, found scheme {parts.scheme!r}"
+        )
+    if parts.netloc or not url.startswith("sqlite:///"):
+        raise UsageError(f"{url!r}: expected three slashes before a relative path, four before an absolute one")
+    if parts.query or parts.fragment:
+        raise UsageError(
+            f"{url!r}: a sqlite URL takes no parameters, found {parts.query or parts.fragment!r}; write %3F for '?' and %23 for '#'"
+        )
+    path = unquote(parts.path[1:])
+    if not path or "\0" in path:
+        raise UsageError(f"{url!r}: expected the path of a file after the third slash")
+    return path
