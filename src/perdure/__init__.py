@@ -1,0 +1,42 @@
+"""Durable, message-driven processes for Python, on your own database."""
+
+from perdure.clock import Clock, SystemClock, VirtualClock
+from perdure.conversations.conversation import DurableConversation
+from perdure.engine.addressing import Address
+from perdure.engine.app import App
+from perdure.engine.engine import Engine
+from perdure.engine.notes import Receipt
+from perdure.engine.process import Process, on
+from perdure.engine.retry import Retry
+from perdure.engine.run import run
+from perdure.engine.steps import StepInfo, step_info
+from perdure.errors import PerdureError
+from perdure.identity import ContentHash, MessageId, ProcessId, ProcessIdentity, RegistryKey, Tag, TenantId
+from perdure.store import Store, open_store
+
+__all__ = [
+    "Address",
+    "App",
+    "Clock",
+    "ContentHash",
+    "DurableConversation",
+    "Engine",
+    "MessageId",
+    "PerdureError",
+    "Process",
+    "ProcessId",
+    "ProcessIdentity",
+    "Receipt",
+    "RegistryKey",
+    "Retry",
+    "StepInfo",
+    "Store",
+    "SystemClock",
+    "Tag",
+    "TenantId",
+    "VirtualClock",
+    "on",
+    "open_store",
+    "run",
+    "step_info",
+]

@@ -1,0 +1,1 @@
+"""The engine: processes, turns, delivery and recovery."""

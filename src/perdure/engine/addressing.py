@@ -1,0 +1,113 @@
+"""Where messages go, and the names of things in turns."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple, Self
+
+import msgspec
+
+from perdure.errors import UsageError
+from perdure.identity import RESERVED_ID_PREFIX, ProcessId, RegistryKey, Tag
+
+
+class TurnId(NamedTuple):
+    """Whose turn: the message is named by its reference."""
+
+    tenant: str
+    process: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"process {self.process} ({self.tenant}), message {self.message.replace(chr(10), ' of ')}"
+
+
+class Mail(NamedTuple):
+    """A message in the mailbox of a process, as its owner holds it."""
+
+    number: int
+    source: str
+    message_id: str
+    kind: str
+    payload: bytes
+
+    @property
+    def ref(self) -> str:
+        """The message's reference."""
+        return reference(self.source, self.message_id)
+
+
+class Request(NamedTuple):
+    """What a call of a handler sends."""
+
+    process_type: str
+    kind: str
+    payload: bytes
+    key: str | None
+
+
+def reference(source: str, message_id: str) -> str:
+    """Return the name of a message within its tenant: unambiguous, because identifiers hold no line breaks."""
+    return f"{source}\n{message_id}" if source else message_id
+
+
+def split_reference(ref: str) -> tuple[str, str]:
+    """Return source and message id of a reference."""
+    source, _, message_id = ref.rpartition("\n")
+    return source, message_id
+
+
+def derived_id(*parts: str) -> str:
+    """Return an id that the same parts always give: `pd-` and 32 hex digits.
+
+    Source: engine.md, "Verbs of a turn".
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode()
+        digest.update(len(data).to_bytes(4, "big"))
+        digest.update(data)
+    return RESERVED_ID_PREFIX + digest.hexdigest()
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a message goes. Made by `process`, `key`, `tag` and `start`."""
+
+    way: str
+    name: str = ""
+    process_type: str = ""
+    process_id: str | None = None
+
+    @classmethod
+    def process(cls, process_id: str) -> Self:
+        """To the process of this id."""
+        return cls("process", ProcessId(process_id))
+
+    @classmethod
+    def key(cls, key: str) -> Self:
+        """To the process that holds the key, now or later."""
+        return cls("key", RegistryKey(key))
+
+    @classmethod
+    def tag(cls, tag: str) -> Self:
+        """To every process under the tag."""
+        return cls("tag", Tag(tag))
+
+    @classmethod
+    def start(cls, process_type: Any, *, key: str | None = None, id: str | None = None) -> Self:
+        """To the process that holds the key, or a new one; without a key, to the process of this id, or a new one.
+
+        Args:
+            process_type: the class or function that was registered with `@app.process`, or its name.
+            key: bound to the new process in the same transaction.
+            id: the new process's id; made when not given.
+        """
+        name = process_type if isinstance(process_type, str) else getattr(process_type, "__name__", None)
+        if not name:
+            raise UsageError(f"Address.start: expected a process type or its name, found {process_type!r}")
+        return cls("start", "" if key is None else RegistryKey(key), name, None if id is None else ProcessId(id))
+
+    def __str__(self) -> str:
+        if self.way == "start":
+            return f"start {self.process_type}" + (f" under key {self.name}" if self.name else "")
+        return f"{self.way} {self.name}"

@@ -1,0 +1,292 @@
+"""The app: which process types there are, which messages they handle, and where a message goes that says nothing."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import typing
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from perdure import limits
+from perdure.codec import JSON
+from perdure.engine.addressing import Address, Request
+from perdure.engine.outcomes import Output, return_type
+from perdure.engine.process import HANDLES, Handles, OnError, Process, checked_message_type, encoded_message, kind_of
+from perdure.errors import (
+    AmbiguousKind,
+    DefinitionError,
+    NoRoute,
+    PayloadTooLarge,
+    PayloadUnencodable,
+    SchemaUnsupported,
+    UnknownProcessType,
+    UsageError,
+)
+from perdure.identity import RegistryKey, Tag, checked_text
+from perdure.schemas import TypeRef, schema_of
+
+logger = logging.getLogger("perdure.engine")
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=type[Process])
+_ON_ERROR: Final = ("fail_turn", "fail_process", "park")
+_BUILT_IN: Final = frozenset(dir(Process))
+
+
+class HandlerOf(msgspec.Struct, frozen=True):
+    """One handler of a process type."""
+
+    function: Callable[..., Coroutine[Any, Any, Any]]
+    kind: str
+    decode: Callable[[bytes], Any]
+    output: Output
+    result_type: TypeRef | None
+    on_error: OnError
+    handles: Handles | None
+    arguments: int = 1
+    defaults: tuple[Any, ...] = ()
+
+    def open(self, process: Process, payload: bytes) -> Coroutine[Any, Any, Any]:
+        """Return the handler's code for a message. Raises PayloadInvalid when the message cannot be decoded."""
+        arguments = self.decode(payload)
+        return self.function(process, *arguments) if self.handles is None else self.function(process, arguments)
+
+
+class ProcessType:
+    """One kind of process: a class with handlers, or a function, which is a class with one start handler.
+
+    Attributes:
+        name: of the type, as stored.
+        durable: whether it has durable fields.
+        handlers: by kind of message.
+    """
+
+    def __init__(self, target: Any, *, on_error: OnError | None) -> None:
+        self.target = target
+        self.name = checked_text(target.__name__, what="process type", limit=limits.REGISTRY_KEY_MAX)
+        self.is_function = not isinstance(target, type)
+        self.schemas: dict[str, bytes] = {}
+        self._warned = False
+        if self.is_function:
+            self.base: type[Process] = Process
+            kind = f"{self.name}()"
+            self.handlers = {kind: self._of_function(target, kind, on_error)}
+        else:
+            self.base = target
+            self.handlers = self._of_class(target, on_error)
+        self.durable = bool(self.base.__struct_fields__)
+        self._decode_fields = JSON.decoder(self.base)
+        self.initial = JSON.encode(self.base()) if self.durable else b""
+
+    def _of_function(self, target: Any, kind: str, on_error: OnError | None) -> HandlerOf:
+        _check_async(target, self.name)
+        parameters = list(inspect.signature(target).parameters.values())
+        if not parameters or any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters):
+            raise DefinitionError(
+                f"{self.name}: a function process takes the process and then positional arguments: `async def {self.name}(p, …)`"
+            )
+        hints = _hints(target, self.name)
+        kinds = tuple(hints.get(parameter.name, Any) for parameter in parameters[1:])
+        decode = JSON.decoder(tuple[kinds] if kinds else tuple[()])  # type: ignore[valid-type]  # a tuple type made at run time
+        if on_error == "fail_turn":
+            raise DefinitionError(f"{self.name}: a function process ends with its turn; on_error is 'fail_process' or 'park'")
+        return HandlerOf(
+            function=target,
+            kind=kind,
+            decode=decode,
+            output=Output(return_type(target)),
+            result_type=self._schema(target),
+            on_error=on_error or "fail_process",
+            handles=None,
+            arguments=len(kinds),
+            defaults=tuple(parameter.default for parameter in parameters[1:] if parameter.default is not parameter.empty),
+        )
+
+    def _of_class(self, target: type[Process], on_error: OnError | None) -> dict[str, HandlerOf]:
+        _check_fields(target)
+        handlers: dict[str, HandlerOf] = {}
+        for attribute in dir(target):
+            function = inspect.getattr_static(target, attribute, None)
+            handles: Handles | None = getattr(function, HANDLES, None)
+            if function is None or handles is None:
+                continue
+            what = f"{self.name}.{attribute}"
+            _check_async(function, what)
+            if len(inspect.signature(function).parameters) != 2:  # noqa: PLR2004  # self and the message
+                raise DefinitionError(f"{what}: a handler takes self and one message")
+            kind = kind_of(checked_message_type(handles.message))
+            if kind in handlers:
+                raise AmbiguousKind(f"{self.name}: both {handlers[kind].function.__name__} and {attribute} handle {kind!r}")
+            error: OnError = handles.on_error or on_error or ("fail_process" if handles.start else "fail_turn")
+            decode, output = JSON.decoder(handles.message), Output(return_type(function))
+            handlers[kind] = HandlerOf(function, kind, decode, output, self._schema(function), error, handles)
+        if not handlers:
+            raise DefinitionError(f"{self.name}: no method is marked with @perdure.on(Message); nothing could ever reach it")
+        return handlers
+
+    def _schema(self, function: Callable[..., Any]) -> TypeRef | None:
+        try:
+            ref, registry = schema_of(_hints(function, function.__qualname__).get("return", Any))
+        except SchemaUnsupported:
+            return None  # a reply without a schema is stored all the same; only checks of an upgrade cannot look into it
+        self.schemas.update(registry)
+        return ref
+
+    def load(self, fields: bytes | None) -> Process:
+        """Return a process object with these durable fields."""
+        process: Process = self._decode_fields(fields) if self.durable and fields else self.base()
+        return process
+
+    def save(self, process: Process) -> bytes:
+        """Return the bytes of the durable fields. Raises PayloadTooLarge over 1 MiB, PayloadUnencodable."""
+        data = JSON.encode(process)
+        if len(data) > limits.FIELDS_WARN:
+            self._large(len(data))
+        return data
+
+    def _large(self, size: int) -> None:
+        if size > limits.FIELDS_MAX:
+            raise PayloadTooLarge(f"durable fields of {self.name}", size=size, limit=limits.FIELDS_MAX)
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "durable fields of %s: %d bytes are written with each commit of a turn; keep what grows elsewhere", self.name, size
+            )
+
+    def request(self, handler: HandlerOf, args: tuple[Any, ...]) -> Request:
+        """Return what a call of `handler` with `args` sends."""
+        if handler.handles is None:
+            payload = JSON.encode(_all_arguments(handler, args))
+            if len(payload) > limits.MESSAGE_MAX:
+                raise PayloadTooLarge(f"arguments of {self.name}", size=len(payload), limit=limits.MESSAGE_MAX)
+            return Request(self.name, handler.kind, payload, None)
+        if len(args) != 1 or not isinstance(args[0], handler.handles.message):
+            raise UsageError(f"{self.name}.{handler.function.__name__} takes one {handler.handles.message.__name__}, found {args!r}")
+        key = None if handler.handles.key is None else handler.handles.key(args[0])
+        return Request(self.name, handler.kind, encoded_message(args[0]), key)
+
+
+class App:
+    """The process types of one program. No globals: make one, register types with `@app.process`, give it to an engine."""
+
+    def __init__(self, name: str) -> None:
+        self.name = checked_text(name, what="app name", limit=limits.REGISTRY_KEY_MAX)
+        self.types: dict[str, ProcessType] = {}
+        self._routes: dict[str, tuple[ProcessType, HandlerOf]] = {}
+        self._handlers: dict[Callable[..., Any], tuple[ProcessType, HandlerOf]] = {}
+
+    @typing.overload
+    def process(self, target: F, /) -> F: ...
+    @typing.overload
+    def process(self, /, *, on_error: OnError) -> Callable[[F], F]: ...
+    def process(self, target: Any = None, /, *, on_error: OnError | None = None) -> Any:
+        """Register a process type, a class or an async function, and return it unchanged.
+
+        Args:
+            target: a subclass of `perdure.Process`, or an async function whose first parameter is a `perdure.Process`.
+            on_error: what an uncaught exception does, where a handler does not say it: `fail_turn` (the message failed,
+                the process goes on; for handlers of classes), `fail_process` (for functions and start handlers), or
+                `park` (the process pauses until a person redrives or skips the message).
+
+        Raises:
+            DefinitionError: the type cannot work; the text says what to change.
+            AmbiguousKind: two types want to be the default for one kind of message.
+        """
+        if on_error is not None and on_error not in _ON_ERROR:
+            raise DefinitionError(f"on_error is one of {_ON_ERROR}, found {on_error!r}")
+        if target is None:
+            return lambda real: self.process(real) if on_error is None else self._register(real, on_error)
+        return self._register(target, on_error)
+
+    def _register(self, target: Any, on_error: OnError | None) -> Any:
+        if not (inspect.isfunction(target) or (isinstance(target, type) and issubclass(target, Process))):
+            raise DefinitionError(f"@app.process takes a subclass of perdure.Process or an async function, found {target!r}")
+        made = ProcessType(target, on_error=on_error)
+        if made.name in self.types:
+            raise DefinitionError(f"{made.name}: the app has a process type of this name already; rename one of them")
+        for kind, handler in made.handlers.items():
+            if handler.handles is not None and (handler.handles.key or handler.handles.tag):
+                other = self._routes.get(kind)
+                if other is not None:
+                    raise AmbiguousKind(
+                        f"{kind!r} is claimed by {other[0].name} and {made.name}; give `to=` and take key= or tag= off one of them"
+                    )
+                self._routes[kind] = (made, handler)
+        self.types[made.name] = made
+        self._handlers.update({handler.function: (made, handler) for handler in made.handlers.values()})
+        return target
+
+    def type_named(self, name: str) -> ProcessType:
+        """Return the process type of this name. Raises UnknownProcessType."""
+        try:
+            return self.types[name]
+        except KeyError:
+            raise UnknownProcessType(f"app {self.name!r} has no process type {name!r}; it has {sorted(self.types)}") from None
+
+    def handler(self, function: Callable[..., Any]) -> tuple[ProcessType, HandlerOf]:
+        """Return the type and handler that `hello` or `Order.place` names. Raises UnknownProcessType."""
+        found = self._handlers.get(function)
+        if found is not None:
+            return found
+        raise UnknownProcessType(
+            f"app {self.name!r} has no handler {getattr(function, '__qualname__', function)!r}; register it with @app.process"
+        )
+
+    def request(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Request:
+        """Return what a call of a handler with `args` sends. Raises UnknownProcessType, UsageError, PayloadTooLarge."""
+        made, handler = self.handler(function)
+        return made.request(handler, args)
+
+    def route(self, message: object) -> Address:
+        """Return where a message goes that names no address. Raises NoRoute, InvalidIdentifier."""
+        kind = kind_of(checked_message_type(type(message)))
+        found = self._routes.get(kind)
+        if found is None:
+            raise NoRoute(f"{kind!r}: no handler has key= or tag= for it; give `to=`, or say it in @perdure.on({kind}, key=…)")
+        made, handler = found
+        assert handler.handles is not None, "functions have no routes"
+        if handler.handles.tag is not None:
+            return Address.tag(Tag(handler.handles.tag(message)))
+        assert handler.handles.key is not None, "a route has a key or a tag"
+        key = RegistryKey(handler.handles.key(message))
+        return Address.start(made.name, key=key) if handler.handles.start else Address.key(key)
+
+    def kinds(self) -> dict[str, frozenset[str]]:
+        """Return, by process type, the kinds of message that start a turn."""
+        return {name: frozenset(made.handlers) for name, made in self.types.items()}
+
+
+def _check_async(function: Callable[..., Any], what: str) -> None:
+    if not inspect.iscoroutinefunction(function):
+        raise DefinitionError(f"{what} has to be `async def`")
+
+
+def _hints(function: Callable[..., Any], what: str) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise DefinitionError(f"{what}: the annotation {error.name!r} cannot be found; it has to be importable at run time") from error
+
+
+def _check_fields(target: type[Process]) -> None:
+    for field in msgspec.structs.fields(target):
+        if field.name in _BUILT_IN:
+            raise DefinitionError(f"{target.__name__}.{field.name}: a durable field may not be named like a verb of Process; rename it")
+        if field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT:
+            raise DefinitionError(f"{target.__name__}.{field.name}: a durable field needs a default: `{field.name}: … = …`")
+    try:
+        schema_of(target)
+        JSON.encode(target())
+    except (SchemaUnsupported, PayloadUnencodable) as error:
+        raise DefinitionError(f"{target.__name__}: a durable field has a type that cannot be stored: {error}") from error
+
+
+def _all_arguments(handler: HandlerOf, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    missing = handler.arguments - len(args)
+    if not 0 <= missing <= len(handler.defaults):
+        fewest = handler.arguments - len(handler.defaults)
+        wanted = f"{fewest}" if not handler.defaults else f"{fewest} to {handler.arguments}"
+        raise UsageError(f"{handler.function.__name__} takes {wanted} arguments besides the process, found {len(args)}")
+    return (*args, *handler.defaults[len(handler.defaults) - missing :]) if missing else args

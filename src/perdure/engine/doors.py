@@ -1,0 +1,85 @@
+"""What comes in through the engine's doors, checked before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import timedelta
+
+from perdure import limits
+from perdure.codec import JSON
+from perdure.core.access import Access
+from perdure.engine.addressing import Address, Request
+from perdure.engine.notes import Envelope
+from perdure.engine.process import micros
+from perdure.errors import PayloadTooLarge, UsageError
+from perdure.identity import DEFAULT_TENANT, RESERVED_ID_PREFIX, MessageId, ProcessId, TenantId, checked_text
+
+
+class Doors:
+    """Makes envelopes of what callers bring."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def envelope(
+        self,
+        request: Request,
+        address: Address,
+        *,
+        id: str,
+        source: str = "",
+        tenant: str = DEFAULT_TENANT,
+        headers: Mapping[str, str] | None = None,
+        lasting: timedelta | None = None,
+        routed: bool = True,
+    ) -> Envelope:
+        """Return a message as it is accepted; `routed` if the app's own rules say where it goes.
+
+        Raises:
+            InvalidIdentifier, UsageError, PayloadTooLarge: nothing was written.
+        """
+        message_id = MessageId(id)
+        if message_id.startswith(RESERVED_ID_PREFIX):
+            raise UsageError(f"id {id!r}: ids that begin with {RESERVED_ID_PREFIX!r} are Perdure's own; choose another")
+        if source:
+            checked_text(source, what="source", limit=limits.SOURCE_MAX)
+        tenant_id = TenantId(tenant)
+        encoded = None if headers is None else _encoded_headers(headers)
+        now = self._access.clock.now()
+        process_id = address.process_id or (address.name if address.way == "process" else "")
+        if not process_id:
+            process_id = ProcessId.new(now=now, randomness=self._access.randomness)
+        # Where the app's own rules send a message is not its content: they may change between two deliveries of it.
+        asked = b"" if routed else str(address).encode()
+        digest = hashlib.sha256(b"\n".join((request.kind.encode(), asked, request.payload)))
+        return Envelope(
+            tenant_id=tenant_id,
+            source=source,
+            message_id=message_id,
+            digest=digest.digest(),
+            kind=request.kind,
+            payload=request.payload,
+            headers=encoded,
+            address=address,
+            process_id=process_id,
+            expires_at=None if lasting is None else now + micros(lasting),
+        )
+
+
+def address_of_call(request: Request, *, starts: bool, id: str) -> Address:
+    """Return where a call goes: to the process that it starts, or to the one that holds its key. Raises UsageError."""
+    if starts:
+        return Address.start(request.process_type, key=request.key, id=None if request.key is not None else id)
+    if request.key is None:
+        raise UsageError(f"{request.kind}: the handler has no key= and does not start a process; use deliver(…, to=…, wait=True)")
+    return Address.key(request.key)
+
+
+def _encoded_headers(headers: Mapping[str, str]) -> bytes:
+    if not all(isinstance(name, str) and isinstance(value, str) for name, value in headers.items()):
+        raise UsageError("headers are text by name; encode other values yourself")
+    encoded = JSON.encode(dict(headers))
+    if len(encoded) > limits.HEADERS_MAX:
+        raise PayloadTooLarge("headers", size=len(encoded), limit=limits.HEADERS_MAX)
+    return encoded

@@ -1,0 +1,353 @@
+"""Bringing messages to processes: pure decisions over the tables of several rooms.
+
+Source: engine.md, "Addressing and delivery".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from perdure import limits
+from perdure.clock import Micros
+from perdure.conversations.events import Event, MessageReceived, ProcessingStarted, encode_event
+from perdure.conversations.tables import (
+    EVENT,
+    PROCESS,
+    PROCESS_STATE,
+    TURN,
+    EventRow,
+    ProcessRow,
+    ProcessStateRow,
+    ProcessStatus,
+    TurnRow,
+    TurnState,
+)
+from perdure.conversations.writes import new_process
+from perdure.core.table import Key, Scan
+from perdure.core.view import View
+from perdure.engine.addressing import Mail, reference, split_reference
+from perdure.engine.notes import Envelope, FanOutBegun, MailArrived, Note, Receipt, Rules, Sealed, TurnStarted
+from perdure.engine.outcomes import encode_error
+from perdure.errors import MessageConflict, NoRoute, PerdureError, ProcessEnded, ProcessNotFound, WrongProcessType
+from perdure.identity import ProcessId, ProcessIdentity, TenantId
+from perdure.messages.tables import FAN_OUT, MAIL, MAILBOX, MESSAGE, PARKED, PARKING, FanOutRow, MessageRow, MessageStatus, ParkingRow
+from perdure.messages.writes import dead, enqueue, mark_addressed, tag_parking, under_key, under_tag, unqueue
+from perdure.operations.contract import Outcome
+from perdure.operations.tables import OPERATION, OperationRow
+from perdure.operations.writes import seal_in
+from perdure.routing.tables import KEY, MEMBERS
+from perdure.routing.writes import bind_key, park_under, release, take_parked
+from perdure.timers.tables import OF_PROCESS as TIMERS
+
+replace = msgspec.structs.replace
+SCOPE = "message"
+NULL = b"null"
+_OVER = (ProcessStatus.ENDED, ProcessStatus.FAILED)
+
+
+class Handling:
+    """The decisions of one transaction, and the notes that they leave for the owner.
+
+    Args:
+        view: of the transaction.
+        rules: what the app says.
+    """
+
+    __slots__ = ("notes", "rules", "view")
+
+    def __init__(self, view: View, rules: Rules) -> None:
+        self.view = view
+        self.rules = rules
+        self.notes: list[Note] = []
+
+    def accept(self, envelope: Envelope) -> Receipt:
+        """Accept a message once and bring it where it belongs.
+
+        Raises:
+            MessageConflict: the id was accepted with other content.
+            ProcessNotFound, ProcessEnded, MailboxFull: nobody can take it; not for an `inner` one, which becomes a dead letter.
+        """
+        row = self.view.get(envelope.key)
+        if row is not None:
+            if row.digest != envelope.digest:
+                raise MessageConflict(
+                    f"message {envelope.message_id!r} (source {envelope.source!r}) was accepted with other content as a {row.kind!r}; "
+                    f"a new message needs a new id"
+                )
+            return Receipt(duplicate=True, status=row.status, process_id=row.process_id, copies=row.copies)
+        row = MessageRow(
+            digest=envelope.digest,
+            kind=envelope.kind,
+            status=MessageStatus.DONE,
+            address=str(envelope.address),
+            tick=self.view.tick(),
+            accepted_at=self.view.now,
+            sender=envelope.sender,
+            payload=envelope.payload,
+            headers=envelope.headers,
+        )
+        placed = self._place(envelope, row)
+        self.view.insert(envelope.key, placed)
+        return Receipt(duplicate=False, status=placed.status, process_id=placed.process_id, copies=placed.copies)
+
+    def _place(self, envelope: Envelope, row: MessageRow) -> MessageRow:
+        """Return the message's row with the place that it goes to."""
+        tenant_id, address = envelope.tenant_id, envelope.address
+        match address.way:
+            case "tag":
+                return self._to_tag(envelope, row)
+            case "key":
+                held = self._holder(tenant_id, address.name)
+                if held is None:
+                    park_under(self.view, tenant_id, address.name)
+                    return replace(row, status=MessageStatus.PARKED, parked_under=under_key(address.name), expires_at=envelope.expires_at)
+                return self.hand(envelope.key, replace(row, process_id=held), inner=envelope.inner)
+            case "start":
+                return self._to_started(envelope, row)
+            case _:
+                return self.hand(envelope.key, replace(row, process_id=address.name), inner=envelope.inner)
+
+    def _holder(self, tenant_id: str, name: str) -> str | None:
+        """Return who holds a key. What was parked before a caller of the registry bound it goes before what comes now."""
+        row = self.view.get(KEY.key(tenant_id, name))
+        if row is not None and row.process_id is not None and row.parked:
+            self.hand_over(tenant_id, row.process_id, under_key(name))
+        return None if row is None else row.process_id
+
+    def _to_started(self, envelope: Envelope, row: MessageRow) -> MessageRow:
+        tenant_id, address, process_id = envelope.tenant_id, envelope.address, envelope.process_id
+        held = self._holder(tenant_id, address.name) if address.name else None
+        if held is not None:
+            process_id = held
+        key = PROCESS.key(tenant_id, process_id)
+        existing = self.view.get(key)
+        if existing is not None and existing.process_type != address.process_type:
+            error = WrongProcessType(f"{address}: process {process_id!r} is there and is a {existing.process_type or 'conversation'!r}")
+            return self._refuse(envelope.key, replace(row, process_id=process_id), "wrong-process-type", error, inner=envelope.inner)
+        if held is not None or existing is not None:
+            return self.hand(envelope.key, replace(row, process_id=process_id), inner=envelope.inner)
+        if not self.rules.foreign and row.kind not in self.rules.kinds.get(address.process_type, ()):
+            unhandled = NoRoute(f"{address}: {address.process_type!r} has no handler for {row.kind!r}, so nothing can start with it")
+            return self._refuse(envelope.key, row, "no-handler", unhandled, inner=envelope.inner)
+        process = new_process(self.view, tenant_id, process_id, process_type=address.process_type, status=ProcessStatus.IDLE)
+        initial = self.rules.initial.get(address.process_type)
+        if initial:
+            state = PROCESS_STATE.key(tenant_id, process_id)
+            assert self.view.get(state) is None, f"process {process_id} is new and has fields"
+            self.view.insert(state, ProcessStateRow(initial, initial))
+        if address.name:
+            owner = bind_key(self.view, tenant_id, address.name, identity_of(tenant_id, process_id, process))
+            assert owner == process_id, "the key was free"
+            mark_addressed(self.view, tenant_id, process_id)
+        self.view.insert(key, process)
+        if self.rules.foreign:
+            return self.hand(envelope.key, replace(row, process_id=process_id), inner=envelope.inner)
+        # The message that starts a process is its first turn; what was parked for the key follows.
+        row = self.begin_turn(key, envelope.key, replace(row, process_id=process_id))
+        if address.name:
+            self.hand_over(tenant_id, process_id, under_key(address.name))
+        return row
+
+    def _to_tag(self, envelope: Envelope, row: MessageRow) -> MessageRow:
+        tenant_id, tag = envelope.tenant_id, envelope.address.name
+        if self.view.scan(Scan(MEMBERS, (tenant_id, tag), 1)):
+            fan_out = FAN_OUT.key(tenant_id, envelope.source, envelope.message_id)
+            assert self.view.get(fan_out) is None, f"message {envelope.message_id} fans out once"
+            self.view.insert(fan_out, FanOutRow(tag, row.tick, 0, "", 0))
+            self._tell_engine()
+            self.notes.append(FanOutBegun(tenant_id, envelope.source, envelope.message_id))
+            return replace(row, status=MessageStatus.OPEN)
+        if envelope.expires_at is None:
+            self.seal_null(tenant_id, reference(envelope.source, envelope.message_id))
+            return replace(row, copies=0, note="nobody was under the tag")
+        guard, parking = tag_parking(self.view, tenant_id, tag)
+        self.view.update(guard, ParkingRow(parking.parked + 1))
+        return replace(row, status=MessageStatus.PARKED, parked_under=under_tag(tag), expires_at=envelope.expires_at)
+
+    def _refuse(self, key: Key[MessageRow], row: MessageRow, reason: str, error: PerdureError, *, inner: bool) -> MessageRow:
+        """Refuse a message, or make a dead letter of one that is accepted already."""
+        if not inner:
+            raise error
+        self.seal_error(str(key.parts[0]), ref_of(key), error)
+        return dead(self.view, key, replace(row, expires_at=None), reason=reason, detail=str(error))
+
+    def hand(self, key: Key[MessageRow], row: MessageRow, *, inner: bool) -> MessageRow:
+        """Give a message to the process that `row` names, and return its row: in an open turn, queued, or dead."""
+        tenant_id, process_id = str(key.parts[0]), row.process_id
+        assert process_id is not None, "it is known whose message it is"
+        process_key = PROCESS.key(tenant_id, process_id)
+        process = self.view.get(process_key)
+        if process is None or not process.process_type or process.status in _OVER:
+            reason, error = _nobody(process_id, process)
+            return self._refuse(key, row, reason, error, inner=inner)
+        if (
+            process.open_message is None
+            and process.status == ProcessStatus.IDLE
+            and row.kind in self.rules.kinds.get(process.process_type, ())
+        ):
+            return self.begin_turn(process_key, key, row)
+        number = enqueue(self.view, tenant_id, process_id, refuse=not inner)
+        self._tell_engine()
+        wakes = False
+        if self.rules.foreign and process.status == ProcessStatus.IDLE:
+            self.view.update(process_key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=self.view.now))
+        if process.status == ProcessStatus.WAITING and process.open_message is not None:
+            turn = self.view.get(TURN.key(tenant_id, process_id, process.open_message))
+            wakes = turn is not None and row.kind in turn.awaits.split("\n")
+            if wakes:
+                self.view.update(process_key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=self.view.now))
+        mail = Mail(number, str(key.parts[1]), str(key.parts[2]), row.kind, row.payload)
+        self.notes.append(MailArrived(tenant_id, process_id, mail, wakes))
+        return replace(row, status=MessageStatus.QUEUED, mail_number=number, parked_under=None, expires_at=None)
+
+    def begin_turn(self, process_key: Key[ProcessRow], key: Key[MessageRow], row: MessageRow, *, at: Micros | None = None) -> MessageRow:
+        """Open a turn for a message: two events, the turn's row, the process runnable. Returns the message's row, open.
+
+        `at` is the turn's first instant: the store's time, unless its owner runs it already.
+        """
+        begun = self.view.now if at is None else at
+        tenant_id, process_id = str(process_key.parts[0]), str(process_key.parts[1])
+        process = self.view.get(process_key)
+        assert process is not None, "the process of a turn exists"
+        ref = ref_of(key)
+        self._append(tenant_id, process, begun, MessageReceived(ref, row.accepted_at), ProcessingStarted(ref, 1))
+        opened = replace(
+            process,
+            status=ProcessStatus.RUNNABLE,
+            open_message=ref,
+            turn_seq=process.head,
+            head=process.head + 2,
+            updated_at=self.view.now,
+        )
+        self.view.update(process_key, opened)
+        turn_key = TURN.key(tenant_id, process_id, ref)
+        assert self.view.get(turn_key) is None, f"message {ref!r} has one turn"
+        self.view.insert(turn_key, TurnRow(state=TurnState.STARTED, attempts=1))
+        fields = None
+        if self.rules.initial.get(process.process_type):
+            state = self.view.get(PROCESS_STATE.key(tenant_id, process_id))
+            fields = self.rules.initial[process.process_type] if state is None else state.found
+        # A new process has no mail, unless it was started from where no app is: its mailbox is made when it first waits or is sent more.
+        self._tell_engine()
+        known = process.head or row.mail_number is not None
+        mailbox = self.view.get(MAILBOX.key(tenant_id, process_id)) if known else None
+        last, queued = (0, 0) if mailbox is None else (mailbox.last, mailbox.queued)
+        self.notes.append(TurnStarted(tenant_id, process_id, opened, ref, row.kind, row.payload, fields, begun, last, queued))
+        return replace(row, status=MessageStatus.OPEN, mail_number=None, parked_under=None, expires_at=None)
+
+    def _tell_engine(self) -> None:
+        if self.rules.foreign:
+            self.view.signal("engine")
+
+    def hand_over(self, tenant_id: str, process_id: str, parked_under: str) -> None:
+        """Give a process what was parked for it, in order of acceptance."""
+        way, _, name = parked_under.partition(" ")
+        guard: Key[Any] = KEY.key(tenant_id, name) if way == "key" else PARKING.key(tenant_id, parked_under)
+        taken = 0
+        while rows := self.view.scan(Scan(PARKED, (tenant_id, parked_under), limits.FAN_OUT_CHUNK, guard=guard)):
+            for key, row in rows:
+                self.view.update(key, self.hand(key, replace(row, process_id=process_id), inner=True))
+            taken += len(rows)
+        if taken and way == "key":
+            take_parked(self.view, tenant_id, name, taken)
+        elif taken:
+            parking_key = PARKING.key(tenant_id, parked_under)
+            parking = self.view.get(parking_key)
+            assert parking is not None, "it counts what was parked"
+            self.view.update(parking_key, ParkingRow(parking.parked - taken))
+
+    def start_next(self, process_key: Key[ProcessRow]) -> None:
+        """Open the next turn of an idle process out of its mailbox, if a queued message starts one."""
+        process = self.view.get(process_key)
+        assert process is not None, "an idle process exists"
+        assert process.open_message is None, "one turn at a time"
+        tenant_id, process_id = str(process_key.parts[0]), str(process_key.parts[1])
+        kinds = self.rules.kinds.get(process.process_type, frozenset())
+        after: tuple[Any, ...] | None = None
+        while rows := self.view.scan(Scan(MAIL, (tenant_id, process_id), limits.MAIL_WINDOW, after=after)):
+            for key, row in rows:
+                if row.kind in kinds:
+                    unqueue(self.view, tenant_id, process_id, 1)
+                    self.view.update(key, self.begin_turn(process_key, key, row))
+                    return
+            after = (rows[-1][1].mail_number,)
+
+    def end_process(self, process_key: Key[ProcessRow], *, status: str, note: str) -> None:
+        """End a process: its addresses released, its timers gone, its mail answered, in this transaction."""
+        tenant_id, process_id = str(process_key.parts[0]), str(process_key.parts[1])
+        process = self.view.get(process_key)
+        assert process is not None, "what ends exists"
+        mailbox = self.view.get(MAILBOX.key(tenant_id, process_id))
+        if mailbox is not None and mailbox.addressed:
+            release(self.view, TenantId(tenant_id), ProcessId(process_id), guard=process_key)
+        while process.timers and (timers := self.view.scan(Scan(TIMERS, (tenant_id, process_id), limits.READ_PAGE))):
+            for timer, _ in timers:
+                self.view.delete(timer)
+        ended = replace(process, status=status, note=note, open_message=None, timers=0, updated_at=self.view.now)
+        self.view.update(process_key, ended)
+        kinds = self.rules.kinds.get(process.process_type, frozenset())
+        error = ProcessEnded(f"process {process_id!r} is {status}; nothing more reaches it")
+        count = 0
+        while (
+            mailbox is not None
+            and mailbox.queued > count
+            and (mail := self.view.scan(Scan(MAIL, (tenant_id, process_id), limits.MAIL_WINDOW)))
+        ):
+            for key, row in mail:
+                reason = "process-ended" if row.kind in kinds else "no-handler"
+                self.view.update(key, dead(self.view, key, row, reason=reason, detail=str(error)))
+                self.seal_error(tenant_id, ref_of(key), error)
+            count += len(mail)
+        if count:
+            unqueue(self.view, tenant_id, process_id, count)
+
+    def seal(self, tenant_id: str, ref: str, *, outcome: Outcome, response: bytes, root_type: str) -> None:
+        """Seal a message's reply; a reply that stands already stays."""
+        if seal_in(self.view, operation_key(tenant_id, ref), response, outcome=outcome, root_type=root_type):
+            self.notes.append(Sealed(tenant_id, ref, outcome, response))
+
+    def seal_null(self, tenant_id: str, ref: str) -> None:
+        """Answer a message that has nothing to answer."""
+        self.seal(tenant_id, ref, outcome="ok", response=NULL, root_type="")
+
+    def seal_error(self, tenant_id: str, ref: str, error: Exception) -> None:
+        """Answer a message that nobody handles."""
+        self.seal(tenant_id, ref, outcome="error", response=encode_error(error), root_type="")
+
+    def _append(self, tenant_id: str, process: ProcessRow, at: Micros, *events: Event) -> None:
+        """Append events at a process's head; the caller moves the head."""
+        for offset, event in enumerate(events):
+            self.view.insert(EVENT.key(tenant_id, process.stream_no, process.head + offset), EventRow(at, encode_event(event)))
+
+
+def operation_key(tenant_id: str, ref: str) -> Key[OperationRow]:
+    """Return the key of the operation that holds a message's sealed reply."""
+    return OPERATION.key(tenant_id, SCOPE, ref)
+
+
+def _nobody(process_id: str, process: ProcessRow | None) -> tuple[str, ProcessNotFound | ProcessEnded]:
+    if process is None or not process.process_type:
+        return "process-not-found", ProcessNotFound(f"no process {process_id!r}; address it by the key or id that it was started with")
+    return "process-ended", ProcessEnded(f"process {process_id!r} is {process.status}; nothing more reaches it")
+
+
+def ref_of(key: Key[MessageRow]) -> str:
+    """Return the reference of the message with this key."""
+    return reference(str(key.parts[1]), str(key.parts[2]))
+
+
+def message_key(tenant_id: str, ref: str) -> Key[MessageRow]:
+    """Return the key of the message with this reference."""
+    return MESSAGE.key(tenant_id, *split_reference(ref))
+
+
+def identity_of(tenant_id: str, process_id: str, process: ProcessRow) -> ProcessIdentity:
+    """Return the identity of a process."""
+    return ProcessIdentity(
+        tenant_id=TenantId(tenant_id),
+        process_id=ProcessId(process_id),
+        process_type=process.process_type,
+        package_hash=process.package_hash,  # type: ignore[arg-type]  # validated by the identity itself
+    )

@@ -1,0 +1,110 @@
+"""What deliveries are made of: the app's rules, a message on its way, and what a commit asks of the owner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from perdure.clock import Micros
+from perdure.conversations.tables import ProcessRow
+from perdure.core.table import Key
+from perdure.engine.addressing import Address, Mail
+from perdure.messages.tables import MESSAGE, MessageRow
+
+
+class Rules(msgspec.Struct, frozen=True, gc=False):
+    """What the app says, as far as decisions need it: kinds that start a turn, and first fields, by process type.
+
+    Without an app (`foreign`: a command line, say) nothing can be started: the process is made runnable, and the engine
+    that owns it starts what is queued.
+    """
+
+    kinds: Mapping[str, frozenset[str]]
+    initial: Mapping[str, bytes]
+    foreign: bool = False
+
+
+NO_APP = Rules({}, {}, foreign=True)
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A message before it is accepted.
+
+    `inner` is one of a process's own, or a copy of a fan-out: it cannot be refused any more, so what nobody can take
+    becomes a dead letter. `process_id` names the process that it would start.
+    """
+
+    tenant_id: str
+    source: str
+    message_id: str
+    digest: bytes
+    kind: str
+    payload: bytes
+    headers: bytes | None = None
+    address: Address
+    process_id: str
+    expires_at: Micros | None = None
+    inner: bool = False
+    sender: str = ""
+
+    @property
+    def key(self) -> Key[MessageRow]:
+        """The key of its row."""
+        return MESSAGE.key(self.tenant_id, self.source, self.message_id)
+
+
+# --- what the owner has to do after the commit -------------------------------------------------------
+
+
+class TurnStarted(msgspec.Struct, frozen=True, gc=False):
+    """A turn is open: run its handler. `process` is the row as committed."""
+
+    tenant_id: str
+    process_id: str
+    process: ProcessRow
+    ref: str
+    kind: str
+    payload: bytes
+    fields: bytes | None
+    at: Micros
+    mail_seen: int
+    queued: int
+
+
+class MailArrived(msgspec.Struct, frozen=True, gc=False):
+    """A message was queued; `wakes` if the process has to be loaded for it."""
+
+    tenant_id: str
+    process_id: str
+    mail: Mail
+    wakes: bool
+
+
+class FanOutBegun(msgspec.Struct, frozen=True, gc=False):
+    """A fan-out has members left to deliver to."""
+
+    tenant_id: str
+    source: str
+    message_id: str
+
+
+class Sealed(msgspec.Struct, frozen=True, gc=False):
+    """A message has its answer."""
+
+    tenant_id: str
+    ref: str
+    outcome: str
+    response: bytes
+
+
+Note = TurnStarted | MailArrived | FanOutBegun | Sealed
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What became of a message when it was accepted; `copies` is the number of members a fan-out begins with."""
+
+    duplicate: bool
+    status: str
+    process_id: str | None
+    copies: int | None = None

@@ -1,0 +1,115 @@
+"""What a turn waits for, what happens to it, and what it makes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from perdure.clock import SECOND, Micros
+from perdure.conversations.events import Event
+from perdure.engine.addressing import Mail
+from perdure.engine.outcomes import Output
+from perdure.engine.retry import Retry
+
+if TYPE_CHECKING:
+    from perdure.engine.turn import Turn
+
+Kind = Literal["step", "timer", "receive", "bind"]
+
+
+class Operation:
+    """Something durable that the code waits for."""
+
+    __slots__ = (
+        "arguments",
+        "attempt",
+        "call",
+        "context",
+        "due",
+        "function",
+        "future",
+        "id",
+        "input",
+        "key",
+        "kind",
+        "kinds",
+        "output",
+        "retry",
+        "where",
+    )
+
+    def __init__(self, id: str, kind: Kind) -> None:
+        self.id = id
+        self.kind = kind
+        self.future: asyncio.Future[Any] | None = None
+        self.call: Coroutine[Any, Any, Any] | None = None
+        self.function: Callable[..., Any] | None = None  # of a step; of a timer, what it rings
+        self.arguments: tuple[Any, ...] = ()
+        self.input = ""
+        self.output: Output | None = None
+        self.retry: Retry | None = None
+        self.attempt = 1
+        self.context: contextvars.Context | None = None
+        self.due: Micros | None = None
+        self.kinds: dict[str, Callable[[bytes], Any]] = {}
+        self.where: Callable[[Any], bool] | None = None
+        self.key = ""
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether it is a timer of asyncio's own."""
+        return self.kind == "timer" and self.function is not None
+
+
+class Input(NamedTuple):
+    """One thing that happened. `value` is what the code gets when it is known already; `cause`, the original exception."""
+
+    operation_id: str
+    make: Callable[[Turn, Operation], Event]
+    value: Any = None
+    cause: BaseException | None = None
+
+
+class Produced:
+    """What the code has made since the last quiescence that had something to commit."""
+
+    __slots__ = ("arm", "binds", "disarm", "effects", "events", "starts", "taken", "undecodable")
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Micros, bytes]] = []
+        self.effects: list[Any] = []
+        self.arm: dict[str, Micros] = {}
+        self.disarm: list[str] = []
+        self.taken: list[Mail] = []
+        self.undecodable: list[tuple[Mail, str]] = []
+        self.binds: list[tuple[str, str]] = []
+        self.starts: list[Operation] = []
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to commit. Starts alone need no commit."""
+        return bool(self.events or self.effects or self.arm or self.disarm or self.taken or self.undecodable or self.binds)
+
+
+class DurableTimer(asyncio.TimerHandle):
+    """What asyncio's constructs hold of a durable timer."""
+
+    def __init__(self, turn: Turn, operation: Operation, due: Micros) -> None:
+        self._turn = turn
+        self._operation = operation
+        self._due = due
+        self._called_off = False
+
+    def cancel(self) -> None:
+        """Call it off."""
+        self._called_off = True
+        self._turn.abandon(self._operation)
+
+    def cancelled(self) -> bool:
+        """Return whether it was called off."""
+        return self._called_off
+
+    def when(self) -> float:
+        """Return when it is due, in the loop's seconds."""
+        return self._due / SECOND

@@ -1,0 +1,166 @@
+"""How the outcome of a step or a turn is recorded, so that the first run and every replay see equal values."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+import typing
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from perdure import limits
+from perdure.codec import JSON
+from perdure.engine.steps import name_of, plain_function
+from perdure.errors import PayloadUnencodable, PerdureError, StepOutputInvalid, UsageError
+
+UNANNOTATED: Final[Any] = object()
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    module: str
+    name: str
+    text: str
+    args: msgspec.Raw  # null: they had no form
+    attributes: dict[str, msgspec.Raw]
+
+
+_encode_failure: Final = msgspec.json.Encoder().encode
+_decode_failure: Final = msgspec.json.Decoder(_Failure).decode
+
+
+def return_type(function: Callable[..., Any]) -> Any:
+    """Return what a function is declared to return, or `UNANNOTATED`."""
+    function = plain_function(function)
+    target = function if hasattr(function, "__annotations__") else getattr(function, "__call__", function)  # noqa: B004  # an object's own call
+    try:
+        hints = typing.get_type_hints(target, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return UNANNOTATED
+    return hints.get("return", UNANNOTATED)
+
+
+class Output:
+    """The recorded form of what one function returns: encoded by the codec, decoded by the declared type.
+
+    Without a declared type it has to be plain JSON data that survives the round trip.
+
+    Source: engine.md, "Live equals replay".
+    """
+
+    __slots__ = ("decode", "typed")
+
+    def __init__(self, kind: Any) -> None:
+        self.typed = kind is not UNANNOTATED
+        self.decode: Callable[[bytes], Any] = JSON.decoder(kind if self.typed else Any)
+
+    def record(self, value: object, *, what: str, limit: int) -> tuple[bytes, Any]:
+        """Return the bytes to record, and the value that the code gets.
+
+        Raises:
+            StepOutputInvalid: the value has no bytes, too many, or does not come back from them.
+        """
+        try:
+            data = JSON.encode(value)
+            decoded = self.decode(data)
+            same = self.typed or (type(decoded) is type(value) and bool(decoded == value))
+        except Exception as error:  # the value's own code runs in here; whatever it raises, the effect has happened
+            raise StepOutputInvalid(f"{what} returned what cannot be recorded: {error}; annotate and return plain data") from error
+        if len(data) > limit:
+            raise StepOutputInvalid(
+                f"{what} returned {len(data):,} bytes, the limit is {limit:,}; keep large data elsewhere and return a reference"
+            )
+        if not same:
+            raise StepOutputInvalid(
+                f"{what} returned {_short(value)}, which comes back as {_short(decoded)}; declare the type that it returns"
+            )
+        return data, decoded
+
+
+def output_of(function: Callable[..., Any]) -> Output:
+    """Return the recorded form of what `function` returns. Raises UsageError when its declared type cannot be read back."""
+    function = plain_function(function)
+    try:
+        return _output_of(function)
+    except TypeError:  # what cannot be hashed cannot be remembered
+        return _made_output(function)
+
+
+def _made_output(function: Callable[..., Any]) -> Output:
+    kind = return_type(function)
+    try:
+        return Output(kind)
+    except (TypeError, NameError) as error:
+        raise UsageError(f"{name_of(function)} returns {kind}, which cannot be read back: {error}; declare another type") from error
+
+
+_output_of: Final = functools.lru_cache(maxsize=4096)(_made_output)
+
+
+def encode_error(error: BaseException) -> bytes:
+    """Return the recorded form of an exception: its class, text, `args` and those attributes that encode."""
+    attributes = {}
+    for name, value in vars(error).items():
+        if name.isidentifier() and not name.startswith("_") and (data := _encoded(value)) is not None:
+            attributes[name] = msgspec.Raw(data)
+    args = _encoded(list(error.args))
+    kind = type(error)
+    return _encode_failure(_Failure(kind.__module__, kind.__qualname__, _text_of(error), msgspec.Raw(args or b"null"), attributes))
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        text = str(error)[: limits.ERROR_TEXT_MAX]
+    except Exception:  # noqa: BLE001  # any code can stand in an exception's `__str__`; the step has failed all the same
+        return "(its text cannot be made)"
+    return text.encode(errors="backslashreplace").decode()
+
+
+def decode_error(data: bytes, *, otherwise: type[PerdureError]) -> Exception:
+    """Return the exception that `encode_error` recorded: of the same class when that can be found, else `otherwise`."""
+    failure = _decode_failure(data)
+    try:
+        same = _made_again(failure)
+    except Exception:  # noqa: BLE001  # whatever importing or making the class raises: it is not to be had here
+        same = None
+    return otherwise(f"{failure.name}: {failure.text}") if same is None else same
+
+
+def _made_again(failure: _Failure) -> Exception | None:
+    kind: Any = sys.modules.get(failure.module) or importlib.import_module(failure.module)
+    for part in failure.name.split("."):
+        kind = getattr(kind, part)
+    args = msgspec.json.decode(failure.args)
+    # A future cannot hold a StopIteration.
+    if args is None or not issubclass(kind, Exception) or issubclass(kind, StopIteration):
+        return None
+    error: Exception = kind.__new__(kind, *args)
+    error.args = tuple(args)
+    for name, value in failure.attributes.items():
+        setattr(error, name, msgspec.json.decode(value))
+    str(error)  # it may need what was left out; then nobody could use it
+    return error
+
+
+def error_text(data: bytes) -> str:
+    """Return an exception's class and text, for people."""
+    failure = _decode_failure(data)
+    return f"{failure.name}: {failure.text}"
+
+
+def _encoded(value: object) -> bytes | None:
+    try:
+        data = JSON.encode(value)
+    except PayloadUnencodable:
+        return None
+    return data if len(data) <= limits.ERROR_TEXT_MAX else None
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # a value that cannot be shown is named by its type
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= limits.REPR_MAX else text[: limits.REPR_MAX] + "…"

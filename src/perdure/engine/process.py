@@ -1,0 +1,352 @@
+"""Processes as people write them: the base class with its verbs, and the decorator that names handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, TypeVarTuple, Unpack, overload
+
+import msgspec
+
+from perdure import limits
+from perdure.clock import SECOND, Micros
+from perdure.codec import JSON
+from perdure.engine.addressing import Address, derived_id
+from perdure.engine.effects import SendEffect, TagEffect, UnbindEffect, UntagEffect
+from perdure.engine.retry import Retry
+from perdure.engine.steps import input_of, name_of
+from perdure.errors import DefinitionError, NotInTurn, PayloadTooLarge, UsageError
+from perdure.identity import ProcessId, RegistryKey, Tag, checked_text
+
+if TYPE_CHECKING:
+    from perdure.engine.turn import Turn
+
+T = TypeVar("T")
+S = TypeVar("S", bound="Process")
+M = TypeVar("M")
+R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+Ts = TypeVarTuple("Ts")
+
+OnError = Literal["fail_turn", "fail_process", "park"]
+Handler = Callable[[S, M], Coroutine[Any, Any, R]]
+HANDLES: Final = "__perdure_on__"
+
+
+class Handles(msgspec.Struct, frozen=True):
+    """What `@on` says of a handler."""
+
+    message: type
+    start: bool
+    key: Callable[[Any], str] | None
+    tag: Callable[[Any], str] | None
+    on_error: OnError | None
+
+
+def kind_of(message: type) -> str:
+    """Return the kind of a message type: its tag when it is a tagged Struct, else its name."""
+    config = getattr(message, "__struct_config__", None)
+    tag = None if config is None else config.tag
+    return message.__name__ if tag is None else str(tag)
+
+
+def checked_message_type(message: object) -> type:
+    """Return `message` if it is a class whose values have a kind of their own. Raises DefinitionError."""
+    if isinstance(message, type) and (issubclass(message, msgspec.Struct) or dataclasses.is_dataclass(message)):
+        return message
+    raise DefinitionError(f"a message type is a msgspec.Struct or a dataclass, found {message!r}")
+
+
+def on(
+    message: type[M],
+    /,
+    *,
+    start: bool = False,
+    key: Callable[[M], str] | None = None,
+    tag: Callable[[M], str] | None = None,
+    on_error: OnError | None = None,
+) -> Callable[[Callable[[S, M], Coroutine[Any, Any, R]]], Callable[[S, M], Coroutine[Any, Any, R]]]:
+    """Name the method that handles messages of a type. The method itself is returned unchanged.
+
+    Args:
+        message: a msgspec Struct or a dataclass.
+        start: whether such a message starts a process when none holds its key.
+        key: from a message to the registry key of its process.
+        tag: from a message to the tag of the processes that get it.
+        on_error: what an uncaught exception does; `fail_process` for start handlers, else `fail_turn`, unless given.
+
+    Source: engine.md, "A process with messages".
+    """
+    checked_message_type(message)
+    if key is not None and tag is not None:
+        raise DefinitionError(f"@on({message.__name__}): a message goes to a key or to a tag, not to both")
+    if start and tag is not None:
+        raise DefinitionError(f"@on({message.__name__}): a tag names many processes; none can be started under it")
+
+    def mark(handler: Callable[[S, M], Coroutine[Any, Any, R]]) -> Callable[[S, M], Coroutine[Any, Any, R]]:
+        setattr(handler, HANDLES, Handles(message, start, key, tag, on_error))
+        return handler
+
+    return mark
+
+
+class _TurnSlot:
+    __slots__ = ("_turn",)
+    if TYPE_CHECKING:  # msgspec would take a plain annotation for a field
+        _turn: Turn
+
+
+class Process(_TurnSlot, msgspec.Struct, kw_only=True):
+    """The base of process classes, and what a function process gets as its first argument.
+
+    Annotated attributes of a subclass are its durable fields; each has a default. Everything below is for handlers,
+    and only there: a verb outside raises NotInTurn.
+    """
+
+    @property
+    def id(self) -> ProcessId:
+        """The id of this process."""
+        return ProcessId(self._open().id.process)
+
+    @property
+    def tenant(self) -> str:
+        """The tenant of this process."""
+        return self._open().id.tenant
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the turn leaves memory: code in `finally` still runs, but nothing durable happens any more."""
+        return self._open().leaving
+
+    def _open(self) -> Turn:
+        try:
+            return self._turn
+        except AttributeError:
+            raise NotInTurn(f"{type(self).__name__}: no turn is open on this object; verbs are for handlers that the engine runs") from None
+
+    # --- steps -----------------------------------------------------------------------------------------
+
+    @overload
+    def step(
+        self,
+        fn: Callable[[Unpack[Ts]], Coroutine[Any, Any, T]],
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        retry: Retry | None = None,
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def step(
+        self, fn: Callable[[Unpack[Ts]], T], /, *args: *Ts, name: str | None = None, retry: Retry | None = None
+    ) -> Coroutine[Any, Any, T]: ...
+    def step(
+        self, fn: Callable[[Unpack[Ts]], Any], /, *args: *Ts, name: str | None = None, retry: Retry | None = None
+    ) -> Coroutine[Any, Any, Any]:
+        """Run `fn(*args)` once and record what it returns; on replay the record is returned.
+
+        At least once: a crash between effect and record runs it again. `perdure.step_info()` inside gives a key that
+        is the same each time. Async functions run on the engine's loop, plain ones on threads.
+
+        Args:
+            fn: the function; `functools.partial` for keyword arguments.
+            *args: its positional arguments.
+            name: of the step in the record; the function's own unless given.
+            retry: how often to try again; once unless given.
+
+        Returns:
+            What was recorded, decoded by the function's return annotation.
+
+        Raises:
+            StepOutputInvalid: what it returned cannot be recorded; the effect has happened and is not repeated.
+            Exception: what the function raised, of the same class where it can be made again, else StepFailed.
+
+        Source: engine.md, "Verbs of a turn".
+        """
+        if not callable(fn):
+            raise UsageError(f"step takes a function and its arguments, found {fn!r}; write `self.step(function, argument)`")
+        turn = self._open()
+        step_name = name_of(fn) if name is None else checked_text(name, what="step name", limit=limits.STEP_NAME_MAX)
+        operation = turn.operation(step_name, "step")
+        operation.function = fn
+        operation.arguments = args
+        operation.input = input_of(fn, args)
+        operation.retry = retry
+        return turn.wait(operation)
+
+    # --- messages ----------------------------------------------------------------------------------------
+
+    def send(self, message: object, /, to: Address) -> None:
+        """Send a message, committed with the next commit and accepted exactly once.
+
+        It cannot fail later: one to a process that has ended becomes a dead letter.
+
+        Raises:
+            PayloadUnencodable: the message has no JSON form.
+            PayloadTooLarge: it is over 1 MiB.
+        """
+        turn = self._open()
+        turn.check_open("send")
+        kind = kind_of(checked_message_type(type(message)))
+        turn.effect(SendEffect(self._derived("send"), to, kind, encoded_message(message)))
+
+    def spawn(self, handler: Callable[..., Coroutine[Any, Any, Any]], /, *args: Any) -> ProcessId:
+        """Start another process with a message for `handler`, and return its id without waiting.
+
+        When the handler has a key that another process holds, that process gets the message instead.
+
+        Args:
+            handler: a function process, or a start handler such as `Order.place`.
+            *args: the function's arguments, or the message.
+        """
+        turn = self._open()
+        turn.check_open("spawn")
+        request = turn.request(handler, args)
+        message_id = self._derived("spawn")
+        address = Address.start(request.process_type, key=request.key, id=message_id)
+        turn.effect(SendEffect(message_id, address, request.kind, request.payload))
+        return ProcessId(message_id)
+
+    def _derived(self, verb: str) -> str:
+        id = self._turn.id
+        return derived_id(id.tenant, id.process, id.message, f"{verb}#{self._turn.effects + 1}")
+
+    @overload
+    def receive(self, a: type[A], /, *, where: Callable[[A], bool] | None = None) -> Coroutine[Any, Any, A]: ...
+    @overload
+    def receive(self, a: type[A], /, *, timeout: timedelta, where: Callable[[A], bool] | None = None) -> Coroutine[Any, Any, A | None]: ...
+    @overload
+    def receive(self, a: type[A], b: type[B], /, *, where: Callable[[A | B], bool] | None = None) -> Coroutine[Any, Any, A | B]: ...
+    @overload
+    def receive(
+        self, a: type[A], b: type[B], /, *, timeout: timedelta, where: Callable[[A | B], bool] | None = None
+    ) -> Coroutine[Any, Any, A | B | None]: ...
+    @overload
+    def receive(
+        self, a: type[A], b: type[B], c: type[C], /, *, where: Callable[[A | B | C], bool] | None = None
+    ) -> Coroutine[Any, Any, A | B | C]: ...
+    @overload
+    def receive(
+        self, a: type[A], b: type[B], c: type[C], /, *, timeout: timedelta, where: Callable[[A | B | C], bool] | None = None
+    ) -> Coroutine[Any, Any, A | B | C | None]: ...
+    @overload
+    def receive(
+        self, a: type[A], b: type[B], c: type[C], d: type[D], /, *, where: Callable[[A | B | C | D], bool] | None = None
+    ) -> Coroutine[Any, Any, A | B | C | D]: ...
+    @overload
+    def receive(
+        self, a: type[A], b: type[B], c: type[C], d: type[D], /, *, timeout: timedelta, where: Callable[[A | B | C | D], bool] | None = None
+    ) -> Coroutine[Any, Any, A | B | C | D | None]: ...
+    def receive(
+        self, /, *kinds: type[Any], timeout: timedelta | None = None, where: Callable[[Any], bool] | None = None
+    ) -> Coroutine[Any, Any, Any]:
+        """Wait for the next message of one of the kinds, those that came earlier and were not handled included.
+
+        Args:
+            *kinds: one to four message types.
+            timeout: how long to wait; then the answer is None. Durable: it goes on while no engine runs.
+            where: only messages for which this pure function is true.
+
+        Returns:
+            The message, or None after the timeout.
+        """
+        turn = self._open()
+        if not kinds:
+            raise UsageError("receive takes one to four message types")
+        operation = turn.operation("receive", "receive")
+        operation.kinds = {kind_of(checked_message_type(kind)): JSON.decoder(kind) for kind in kinds}
+        operation.where = where
+        if timeout is not None:
+            operation.due = turn.now + micros(timeout)
+        return turn.wait(operation)
+
+    # --- time --------------------------------------------------------------------------------------------
+
+    def sleep(self, duration: timedelta | float, /) -> Coroutine[Any, Any, None]:
+        """Wait, durably: a restart does not begin anew. `duration` is a timedelta or seconds."""
+        turn = self._open()
+        operation = turn.operation("sleep", "timer")
+        operation.due = turn.now + micros(duration)
+        return turn.wait(operation)
+
+    @overload
+    async def first(self, a: Coroutine[Any, Any, A], b: Coroutine[Any, Any, B], /) -> tuple[int, A | B]: ...
+    @overload
+    async def first(self, a: Coroutine[Any, Any, A], b: Coroutine[Any, Any, B], c: Coroutine[Any, Any, C], /) -> tuple[int, A | B | C]: ...
+    @overload
+    async def first(self, /, *calls: Coroutine[Any, Any, T]) -> tuple[int, T]: ...
+    async def first(self, /, *calls: Coroutine[Any, Any, Any]) -> tuple[int, Any]:
+        """Wait for whichever ends first, and cancel the others; of two that end at once, the one named first.
+
+        Returns:
+            Its position, from 0, and its value. What it raised is raised.
+        """
+        self._open().check_open("first")
+        if not calls:
+            raise UsageError("first takes at least one call to wait for")
+        tasks = [asyncio.ensure_future(call) for call in calls]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+        position = next(position for position, task in enumerate(tasks) if task.done())
+        return position, tasks[position].result()
+
+    # --- addresses -----------------------------------------------------------------------------------------
+
+    def bind(self, key: str, /) -> Coroutine[Any, Any, None]:
+        """Make `key` name this process, and take over what was parked under it.
+
+        Raises:
+            KeyTaken: it names another process; `owner` says which.
+        """
+        turn = self._open()
+        operation = turn.operation("bind", "bind")
+        operation.key = RegistryKey(key)
+        return turn.wait(operation)
+
+    def unbind(self, key: str, /) -> None:
+        """Let `key` name nothing, if it names this process."""
+        self._open().check_open("unbind")
+        self._turn.effect(UnbindEffect(RegistryKey(key)))
+
+    def tag(self, tag: str, /) -> None:
+        """Put this process under `tag`, and take what was kept there for whoever comes."""
+        self._open().check_open("tag")
+        self._turn.effect(TagEffect(Tag(tag)))
+
+    def untag(self, tag: str, /) -> None:
+        """Take this process from under `tag`."""
+        self._open().check_open("untag")
+        self._turn.effect(UntagEffect(Tag(tag)))
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    def finish(self, result: T, /) -> T:
+        """End the process with this turn: `return self.finish(result)`. Its addresses are released with the reply."""
+        self._open().check_open("finish")
+        self._turn.ending = True
+        return result
+
+
+def micros(duration: timedelta | float) -> Micros:
+    """Return a duration, a timedelta or seconds, in microseconds. Raises UsageError for anything else."""
+    if not isinstance(duration, timedelta | int | float) or isinstance(duration, bool):
+        raise UsageError(f"a duration is a timedelta or a number of seconds, found {duration!r}")
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if not 0 <= seconds <= limits.SECONDS_MAX:  # NaN is refused, too
+        raise UsageError(f"a duration is 0 to {limits.SECONDS_MAX:,} seconds, found {duration!r}")
+    return duration // timedelta(microseconds=1) if isinstance(duration, timedelta) else round(duration * SECOND)
+
+
+def encoded_message(message: object) -> bytes:
+    """Return a message's bytes. Raises PayloadUnencodable or PayloadTooLarge; nothing is written."""
+    payload = JSON.encode(message)
+    if len(payload) > limits.MESSAGE_MAX:
+        raise PayloadTooLarge(f"message {type(message).__name__}", size=len(payload), limit=limits.MESSAGE_MAX)
+    return payload

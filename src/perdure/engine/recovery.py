@@ -1,0 +1,318 @@
+"""Bringing processes back into memory: after a crash, for mail, for a timer; and the lane for those that crash the engine.
+
+Source: engine.md, "States, memory, recovery"; "Poison".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from perdure import limits
+from perdure.clock import Micros
+from perdure.conversations.events import (
+    ErrorOccurred,
+    Event,
+    MessageReceived,
+    ProcessingFinished,
+    ProcessingStarted,
+    decode_event,
+    encode_event,
+)
+from perdure.conversations.tables import EVENTS, PROCESS, PROCESS_STATE, RUNNABLE, TURN, ProcessRow, ProcessStatus, TurnRow
+from perdure.core.table import Index, Scan
+from perdure.engine.addressing import Mail
+from perdure.engine.flush import Finish, Flush, HandOver, Resume, StartQueued, Wake
+from perdure.engine.handling import message_key
+from perdure.engine.resident import Resident, failed
+from perdure.errors import CorruptEvent, PerdureError, PoisonMessage
+from perdure.messages.tables import FAN_OUTS, KEPT_FOR_TAGS, MAIL, MAILBOX
+from perdure.messages.writes import under_key
+from perdure.routing.tables import MEMBERS, OWED
+from perdure.timers.tables import OF_PROCESS as TIMERS
+
+if TYPE_CHECKING:
+    from perdure.engine.engine import Engine
+
+logger = logging.getLogger("perdure.engine")
+_Key = tuple[str, str]
+_NO_INPUT: Final = (MessageReceived, ProcessingStarted, ErrorOccurred, ProcessingFinished)
+
+
+class Recovery:
+    """Reads processes from the store and opens their turns where they were."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._reader = engine.store.access.reader
+        self._suspects: deque[_Key] = deque()
+        self._suspect: _Key | None = None
+
+    async def run(self) -> None:
+        """Load what was runnable when the last engine stopped; waiting processes cost nothing here."""
+        async for key, process in self._runnable():
+            await self._recover(*key, process)
+        await self._hand_over_owed()
+        self._next_suspect()
+
+    async def _hand_over_owed(self) -> None:
+        """Give what is parked to those whom a caller of the registry has put there, and go on with fan-outs."""
+        for fan_out, _ in await self._reader.scan(Scan(FAN_OUTS, (), limits.QUEUE_MAX)):
+            self._engine.fan_out(*(str(part) for part in fan_out.parts))
+        async for tenant_id, key in self._all(OWED):
+            await self._hand_over(tenant_id, under_key(key))
+        async for tenant_id, parked_under in self._all(KEPT_FOR_TAGS):
+            _, _, tag = parked_under.partition(" ")
+            if await self._reader.scan(Scan(MEMBERS, (tenant_id, tag), 1)):
+                await self._hand_over(tenant_id, parked_under)
+
+    async def _all(self, index: Index[Any]) -> AsyncIterator[tuple[str, str]]:
+        after: tuple[Any, ...] | None = None
+        while rows := await self._reader.scan(Scan(index, (), limits.READ_PAGE, after=after)):
+            for key, _ in rows:
+                yield str(key.parts[0]), str(key.parts[1])
+            after = rows[-1][0].parts
+
+    async def _hand_over(self, tenant_id: str, parked_under: str) -> None:
+        notes = await self._engine.store.access.writer.run(HandOver(self._engine.rules, tenant_id, parked_under))
+        self._engine.later(partial(self._engine.route, notes))
+
+    async def look(self) -> None:
+        """Take up what another process has made runnable: one without an app, a command line, say."""
+        async for key, process in self._runnable():
+            resident = self._engine.residents.get(key)
+            if resident is not None:
+                if resident.turn is not None and resident.quiet:  # it waits, and the store says that something came for it
+                    self._engine.catch_up(resident)
+            elif process.open_message is None:
+                await self._recover(*key, process)
+            elif process.status == ProcessStatus.RUNNABLE and process.process_type in self._engine.app.types:
+                self.load(*key)
+        await self._hand_over_owed()
+
+    async def _runnable(self) -> AsyncIterator[tuple[_Key, ProcessRow]]:
+        for shard in range(self._engine.store.shards):
+            after: tuple[Any, ...] | None = None
+            while rows := await self._reader.scan(Scan(RUNNABLE, (shard,), limits.READ_PAGE, after=after)):
+                for key, process in rows:
+                    yield (str(key.parts[0]), str(key.parts[1])), process
+                after = rows[-1][0].parts
+
+    async def _recover(self, tenant_id: str, process_id: str, process: ProcessRow) -> None:
+        made = self._engine.app.types.get(process.process_type)
+        if made is None:
+            logger.error("process %s: this app has no process type %r; it stays as it is", process_id, process.process_type)
+            return
+        if process.open_message is None:
+            notes = await self._engine.store.access.writer.run(StartQueued(self._engine.rules, tenant_id, process_id))
+            self._engine.later(partial(self._engine.route, notes))
+            return
+        message = await self._reader.get(message_key(tenant_id, process.open_message))
+        if message is None or message.kind not in made.handlers:
+            logger.error("process %s: this app cannot handle its open message %r; it stays as it is", process_id, process.open_message)
+            return
+        turn = await self._reader.get(TURN.key(tenant_id, process_id, process.open_message))
+        attempts = 0 if turn is None else turn.attempts
+        if attempts >= limits.POISON_SOLO_AFTER + limits.POISON_ATTEMPTS:
+            await self._poisoned(tenant_id, process_id, process, attempts)
+        elif attempts >= limits.POISON_SOLO_AFTER and process.status == ProcessStatus.RUNNABLE:
+            self._suspects.append((tenant_id, process_id))
+        else:
+            self.load(tenant_id, process_id, crashed=True)
+
+    # --- the poison lane -------------------------------------------------------------------------------
+
+    def _next_suspect(self) -> None:
+        if self._suspect is None and self._suspects:
+            self._suspect = self._suspects.popleft()
+            logger.warning("process %s was open at several crashes; it is resumed alone", self._suspect[1])
+            self.load(*self._suspect, crashed=True, alone=True)
+
+    def came_through(self) -> None:
+        """The suspect has ended its turn, or waits: the next one may begin."""
+        self._suspect = None
+        self._next_suspect()
+
+    async def _poisoned(self, tenant_id: str, process_id: str, process: ProcessRow, attempts: int) -> None:
+        assert process.open_message is not None, "it has an open turn"
+        message = await self._reader.get(message_key(tenant_id, process.open_message))
+        assert message is not None, "an open turn has its message"
+        error = PoisonMessage(
+            f"message {process.open_message!r}: the engine crashed {attempts} times while it was handled; it is a dead letter"
+        )
+        logger.error("%s", error)
+        handler = self._engine.app.types[process.process_type].handlers[message.kind]
+        end = failed(handler, error)
+        status = ProcessStatus.IDLE if end.status == ProcessStatus.PAUSED else end.status
+        finish = Finish(outcome="error", response=end.response, root_type="", status=status, text=end.text, reason="poison-message")
+        timers = await self._timers(tenant_id, process_id, process)
+        now = self._engine.clock.now()
+        flush = Flush(
+            rules=self._engine.rules,
+            tenant_id=tenant_id,
+            process_id=process_id,
+            ref=process.open_message,
+            head=process.head,
+            now=now,
+            events=[(now, encode_event(ProcessingFinished(process.open_message, None, "error")))],
+            effects=[],
+            effects_done=0,
+            steps=0,
+            arm={},
+            disarm=list(timers),
+            taken=[],
+            undecodable=[],
+            binds=[],
+            fields=None,
+            waiting=False,
+            awaits="",
+            mail_seen=0,
+            finish=finish,
+            next=None,
+        )
+        _, _, notes = await self._engine.store.access.writer.run(flush)
+        self._engine.later(lambda: self._engine.route(notes))
+
+    # --- loading ---------------------------------------------------------------------------------------------
+
+    def load(self, tenant_id: str, process_id: str, *, crashed: bool = False, alone: bool = False, wake: bool = False) -> None:
+        """Read a process and go on with its open turn.
+
+        Args:
+            tenant_id: whose it is.
+            process_id: which.
+            crashed: the attempt is recorded first.
+            alone: it is a suspect.
+            wake: it waits and something is due: it is made runnable first.
+        """
+        engine, key = self._engine, (tenant_id, process_id)
+        if not engine.is_open or key in engine.residents or key in self._suspects or not engine.app.types:
+            return
+        placeholder = Resident(engine, tenant_id, process_id, next(iter(engine.app.types.values())))
+        placeholder.loading = True
+        placeholder.alone = alone
+        engine.residents[key] = placeholder
+        engine.background(self._load(placeholder, crashed=crashed, wake=wake))
+
+    async def _load(self, resident: Resident, *, crashed: bool, wake: bool) -> None:
+        engine, key = self._engine, (resident.tenant_id, resident.process_id)
+        try:
+            if wake:
+                await engine.store.access.writer.run(Wake(*key))
+            if crashed:
+                resident.resumed = True
+                await engine.store.access.writer.run(Resume(*key))
+            opening = await self._read(resident)
+        except PerdureError as error:
+            logger.exception("process %s cannot be loaded; others are not affected", resident.process_id)
+            opening = None
+            if error.retryable:
+                clock = engine.clock
+                again = partial(self.load, *key, crashed=crashed, alone=resident.alone, wake=wake)
+                clock.call_at(clock.now() + limits.STALL_US, lambda: engine.later(again))
+        if opening is None:
+            engine.later(lambda: engine.unload(resident))
+        else:
+            engine.later(opening)
+
+    async def catch_up(self, resident: Resident) -> None:
+        """Read the mail of a process in memory again."""
+        mail, _ = await self._mail(resident)
+        self._engine.later(partial(resident.take_in, mail))
+
+    async def _read(self, resident: Resident) -> Any:
+        """Return what opens the turn, or None when there is none to open."""
+        tenant_id, process_id, reader = resident.tenant_id, resident.process_id, self._reader
+        process = await reader.get(PROCESS.key(tenant_id, process_id))
+        if process is None or process.open_message is None or process.status != ProcessStatus.RUNNABLE:
+            return None
+        made = self._engine.app.types.get(process.process_type)
+        message = await reader.get(message_key(tenant_id, process.open_message))
+        turn = await reader.get(TURN.key(tenant_id, process_id, process.open_message))
+        if made is None or message is None or turn is None or message.kind not in made.handlers:
+            logger.error("process %s: this app cannot handle its open message %r", process_id, process.open_message)
+            return None
+        state = await reader.get(PROCESS_STATE.key(tenant_id, process_id)) if made.durable else None
+        events = await self._events(resident, process)
+        timers = await self._timers(tenant_id, process_id, process)
+        mail, seen = await self._mail(resident)
+        found = None if state is None else state.found
+        saved = None if state is None else state.saved
+        at = events[0][0] if events else self._engine.clock.now()
+        recorded = [(when, event) for when, event in events if not isinstance(event, _NO_INPUT)]
+
+        def opening() -> None:
+            if resident.left:
+                return
+            early = [letter for letter in resident.mail if letter.number > seen]
+            resident.mail.clear()
+            resident.mail.extend(mail)
+            resident.mail_seen = seen
+            resident.type = made
+            resident.loading = False
+            for letter in early:
+                resident.post(letter)
+            resident.open(
+                process.open_message or "",
+                message.kind,
+                message.payload,
+                head=process.head,
+                at=at,
+                found=found,
+                saved=saved,
+                recorded=recorded,
+                timers=timers,
+                effects_done=_effects(turn),
+            )
+            self._engine.armed([self._engine.clock.now()])
+
+        return opening
+
+    async def _events(self, resident: Resident, process: ProcessRow) -> list[tuple[int, Event]]:
+        stream = f"process/{resident.tenant_id}/{resident.process_id}"
+        events: list[tuple[int, Event]] = []
+        seq = process.turn_seq
+        while seq < process.head:
+            scan = Scan(EVENTS, (resident.tenant_id, process.stream_no), limits.READ_PAGE, after=(seq - 1,), upto=(process.head - 1,))
+            rows = await self._reader.scan(scan)
+            for key, row in rows:
+                if key.parts[2] != seq:
+                    break
+                events.append((row.at, decode_event(row.data, stream=stream, seq=seq)))
+                seq += 1
+            else:
+                if rows:
+                    continue
+            raise CorruptEvent(f"{stream}: event {seq} is missing; restore the store from a backup, other processes are not affected")
+        return events
+
+    async def _timers(self, tenant_id: str, process_id: str, process: ProcessRow) -> dict[str, Micros]:
+        """Return what the store holds for an open turn, by id with due times."""
+        timers: dict[str, Micros] = {}
+        after: tuple[Any, ...] | None = None
+        while len(timers) < process.timers:
+            rows = await self._reader.scan(Scan(TIMERS, (tenant_id, process_id), limits.READ_PAGE, after=after))
+            timers.update({str(key.parts[2]): row.due for key, row in rows})
+            if len(rows) < limits.READ_PAGE:
+                break
+            after = rows[-1][0].parts[2:]
+        return timers
+
+    async def _mail(self, resident: Resident) -> tuple[list[Mail], int]:
+        key = (resident.tenant_id, resident.process_id)
+        mailbox = await self._reader.get(MAILBOX.key(*key))
+        if mailbox is None:
+            return [], 0
+        mail: list[Mail] = []
+        after: tuple[Any, ...] | None = None
+        while rows := await self._reader.scan(Scan(MAIL, key, limits.MAIL_WINDOW, after=after)):
+            mail.extend(Mail(row.mail_number or 0, str(k.parts[1]), str(k.parts[2]), row.kind, row.payload) for k, row in rows)
+            after = (mail[-1].number,)
+        return mail, max([mailbox.last, *(letter.number for letter in mail)])
+
+
+def _effects(turn: TurnRow) -> int:
+    return turn.effects

@@ -1,0 +1,452 @@
+"""One process in its owner's memory: its open turn, the commits under way, and the steps that run.
+
+Source: engine.md, "Ahead of the disk"; "States, memory, recovery".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections import deque
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from perdure import limits
+from perdure.clock import Micros
+from perdure.conversations.events import Event, ProcessingFinished, StepAttemptFailed, StepCompleted, StepFailed, TimerFired, encode_event
+from perdure.conversations.tables import ProcessStatus
+from perdure.engine.addressing import Mail, TurnId
+from perdure.engine.app import HandlerOf, ProcessType
+from perdure.engine.flush import Finish, Flush
+from perdure.engine.operation import Input, Operation
+from perdure.engine.outcomes import encode_error, error_text, output_of
+from perdure.engine.process import Process
+from perdure.engine.steps import STEP_INFO, StepInfo, is_async
+from perdure.engine.turn import Turn
+from perdure.errors import (
+    DeadlockedTurn,
+    NondeterministicTurn,
+    PayloadInvalid,
+    PayloadUnencodable,
+    PerdureError,
+    SequenceConflict,
+    StoreBusy,
+    StoreFull,
+    TurnFailed,
+)
+
+if TYPE_CHECKING:
+    from perdure.engine.engine import Engine
+
+logger = logging.getLogger("perdure.engine")
+
+
+class Resident:
+    """The owner's side of one process while it has a turn or a commit under way."""
+
+    def __init__(self, engine: Engine, tenant_id: str, process_id: str, type: ProcessType) -> None:
+        self.engine = engine
+        self.tenant_id = tenant_id
+        self.process_id = process_id
+        self.type = type
+        self.turn: Turn | None = None
+        self.mail: deque[Mail] = deque()
+        self.mail_seen = 0
+        self.head = 0
+        self.loading = False
+        self.left = False
+        self.alone = False
+        self.resumed = False
+        self.missed = False
+        self._process = Process()
+        self._handler: HandlerOf | None = None
+        self._found: bytes | None = None
+        self._saved: bytes | None = None
+        self.ref = ""
+        self._stored_waiting = False
+        self._tasks: dict[str, asyncio.Future[Any]] = {}
+        # Commits that are not durable yet, in order: the first ones are with the writer, or were refused by a full disk.
+        self._unsaved: deque[tuple[Flush, list[Operation]]] = deque()
+        self._submitted = 0
+        self._refused = 0
+
+    # --- opening a turn ----------------------------------------------------------------------------
+
+    def open(
+        self,
+        ref: str,
+        kind: str,
+        payload: bytes,
+        *,
+        head: int,
+        at: Micros,
+        found: bytes | None,
+        saved: bytes | None = None,
+        recorded: Iterable[tuple[Micros, Event]] = (),
+        timers: Mapping[str, Micros] | None = None,
+        effects_done: int = 0,
+        waiting: bool = False,
+    ) -> None:
+        """Run the handler of a message from its beginning; what was recorded is replayed."""
+        self.ref, self.head, self._found = ref, head, found
+        self._saved = found if saved is None else saved
+        self._stored_waiting = waiting
+        self.resumed = False  # the turn itself tells now that it has to be left
+        self._handler = self.type.handlers[kind]
+        try:
+            self._process = process = self.type.load(found)
+        except PayloadInvalid as error:
+            text = f"process {self.process_id}: its durable fields cannot be read any more: {error}; put the code back as it was"
+            self.engine.stuck(self, NondeterministicTurn(text))
+            return
+        recorded = list(recorded)
+        self.turn = turn = Turn(
+            TurnId(self.tenant_id, self.process_id, ref),
+            now=at,
+            recorded=recorded,
+            effects_done=effects_done,
+            flushed=bool(recorded) or effects_done > 0 or self._saved != found,
+            fields=self._fields,
+            saved=self._saved if self.type.durable else None,
+            timers=timers,
+            mail=self.mail,
+            clock=self.engine.clock.now,
+            request=self.engine.app.request,
+        )
+        turn.cancel_step = self._cancel_step
+        process._turn = turn  # noqa: SLF001  # the slot that the verbs look into
+        try:
+            code = self._handler.open(process, payload)
+        except PayloadInvalid as error:
+            code = _raising(error)
+        turn.begin(code)
+        self.pump()
+
+    def _fields(self) -> bytes:
+        return self.type.save(self._process)
+
+    # --- inputs ----------------------------------------------------------------------------------------
+
+    def post(self, mail: Mail, *, wakes: bool = False) -> None:
+        """Take in a message that was queued; `wakes`: the commit that queued it has made the process runnable."""
+        if self.loading:
+            self.mail.append(mail)
+            self.missed = self.missed or wakes
+        elif mail.number > self.mail_seen + 1:  # a process without an app, a command line, say, has queued the ones before
+            self.engine.catch_up(self)
+        elif mail.number > self.mail_seen:  # else it was read with the process
+            self._stored_waiting = self._stored_waiting and not wakes
+            self.take_in([mail])
+
+    def take_in(self, mail: Iterable[Mail]) -> None:
+        """Take in messages as the store has them now."""
+        for letter in mail:
+            if letter.number > self.mail_seen:
+                self.mail.append(letter)
+                self.mail_seen = letter.number
+        self.pump()
+
+    def due(self, timer_id: str, when: Micros) -> None:
+        """Take in that a timer is due, unless that is known already."""
+        self.missed = self.missed or self.loading
+        if self.turn is not None and not self.loading and self.turn.expects(timer_id, when):
+            self.turn.feed(Input(timer_id, lambda turn, operation: TimerFired(turn.id.message, operation.id)))
+            self.pump()
+
+    def pump(self) -> None:
+        """Run the turn to its next quiescence, and commit what it has made."""
+        turn = self.turn
+        if turn is None or self.left or self.loading:
+            return
+        try:
+            turn.advance()
+        except (NondeterministicTurn, DeadlockedTurn) as error:
+            self.engine.stuck(self, error)
+            return
+        except Exception as error:  # noqa: BLE001  # a limit or a predicate of the user's: this turn has failed, others go on
+            self._commit(turn, error)
+            return
+        self._commit(turn, None)
+
+    # --- committing -----------------------------------------------------------------------------------
+
+    def _commit(self, turn: Turn, failure: Exception | None) -> None:
+        fields: bytes | None = None
+        if self.type.durable and failure is None:
+            try:
+                fields = self._fields()
+            except (PayloadUnencodable, PerdureError) as error:
+                failure = error
+        finish = self._finish(turn, failure) if failure is not None or turn.done else None
+        changed = fields if fields != self._saved else None
+        waiting = finish is None and turn.waiting
+        if finish is None and not turn.produced and changed is None and waiting == self._stored_waiting:
+            self._start_after_commits(turn.take().starts)
+            return
+        armed = turn.armed if finish is not None else []
+        if finish is not None:
+            turn.leave()
+        flush, starts = self._flush(turn, finish, changed, waiting=waiting, armed=armed)
+        flush = self._with_next(flush)
+        self.head += len(flush.events) + len(flush.binds)
+        self._stored_waiting = waiting
+        if changed is not None:
+            self._saved = changed
+        self._unsaved.append((flush, starts))
+        self._submit()
+        if finish is not None:
+            self._after_finish(flush, finish)
+
+    def _flush(
+        self, turn: Turn, finish: Finish | None, fields: bytes | None, *, waiting: bool, armed: list[str]
+    ) -> tuple[Flush, list[Operation]]:
+        produced = turn.take()
+        failed = finish is not None and finish.outcome != "ok"
+        if finish is not None:
+            outcome = ProcessingFinished(self.ref, None, finish.outcome)
+            produced.events.append((turn.now, encode_event(outcome)))
+        flush = Flush(
+            rules=self.engine.rules,
+            tenant_id=self.tenant_id,
+            process_id=self.process_id,
+            ref=self.ref,
+            head=self.head,
+            now=turn.now,
+            events=produced.events,
+            effects=[] if failed else produced.effects,
+            effects_done=turn.effects,
+            steps=turn.steps,
+            arm={} if finish is not None else produced.arm,
+            disarm=[*produced.disarm, *armed],
+            taken=produced.taken,
+            undecodable=produced.undecodable,
+            binds=[] if finish is not None else produced.binds,
+            fields=fields,
+            waiting=waiting,
+            awaits="\n".join(turn.awaits) if waiting else "",
+            mail_seen=self.mail_seen,
+            finish=finish,
+            next=None,
+        )
+        return flush, [] if finish is not None else produced.starts
+
+    def _finish(self, turn: Turn, failure: Exception | None) -> Finish:
+        handler = self._handler
+        assert handler is not None, "a turn has a handler"
+        data, error = b"null", failure
+        if error is None:
+            data, error = self._outcome(turn, handler)
+        if error is None:
+            ended = self.type.is_function or turn.ending
+            status = ProcessStatus.ENDED if ended else ProcessStatus.IDLE
+            root_type = "" if handler.result_type is None else handler.result_type.hash
+            return Finish(outcome="ok", response=data, root_type=root_type, status=status)
+        logger.info("%s: the handler failed", turn.id, exc_info=error)
+        return failed(handler, error)
+
+    def _outcome(self, turn: Turn, handler: HandlerOf) -> tuple[bytes, Exception | None]:
+        try:
+            value = turn.result()
+            forgotten = turn.forgotten()
+            if forgotten is not None:
+                return b"", forgotten
+            what = f"handler {handler.function.__qualname__}"
+            return handler.output.record(value, what=what, limit=limits.RESULT_MAX)[0], None
+        except asyncio.CancelledError:
+            return b"", TurnFailed(f"{turn.id}: the handler was cancelled from within")
+        except Exception as raised:  # noqa: BLE001  # whatever the handler raised is its outcome
+            return b"", raised
+
+    def _with_next(self, flush: Flush) -> Flush:
+        """Let the flush that finishes a turn also open the next one, when a queued message starts one."""
+        if flush.finish is None or flush.finish.status != ProcessStatus.IDLE:
+            return flush
+        for mail in self.mail:
+            if mail.kind in self.type.handlers:
+                self.mail.remove(mail)
+                return msgspec.structs.replace(flush, next=mail)
+        return flush
+
+    def _after_finish(self, flush: Flush, finish: Finish) -> None:
+        """Go on with the next turn ahead of the disk: its steps wait for every commit before them."""
+        self.turn = None
+        ok = finish.outcome == "ok"
+        found = self._saved if ok else self._found
+        mail = flush.next
+        if mail is not None:
+            self.engine.later(functools.partial(self._open_next, mail, found, flush.now))
+
+    def _open_next(self, mail: Mail, found: bytes | None, at: Micros) -> None:
+        if not self.left:
+            self.open(mail.ref, mail.kind, mail.payload, head=self.head + 2, at=at, found=found)
+
+    def _submit(self) -> None:
+        """Hand to the writer what may follow what it has: a commit without events does not move the head, so none behind it would miss it."""
+        while self._submitted < len(self._unsaved) and not self._refused:
+            if self._submitted and not self._unsaved[self._submitted - 1][0].moves_head:
+                return
+            flush, _ = self._unsaved[self._submitted]
+            self._submitted += 1
+            self.engine.submit(flush, flush.size, functools.partial(self._committed, flush))
+
+    def _stall(self) -> None:
+        """Nothing was written, for want of room: keep what the steps have done, and commit it when there is some."""
+        self._refused += 1
+        if not self._submitted:
+            clock = self.engine.clock
+            clock.call_at(clock.now() + limits.STALL_US, lambda: self.engine.later(self._submit_again))
+
+    def _submit_again(self) -> None:
+        self._refused = 0
+        if not self.left:
+            self._submit()
+
+    def _committed(self, flush: Flush, results: Any, error: Exception | None) -> None:
+        self._submitted -= 1
+        if error is not None:
+            # What was to follow a refused commit finds the process where that one should have moved it.
+            if isinstance(error, StoreFull | StoreBusy) or (self._refused and isinstance(error, SequenceConflict)):
+                self._stall()
+            elif not self.left:
+                self.engine.lost(self, flush.ref, error)
+            return
+        owners, waits, notes = results[0]
+        _, starts = self._unsaved.popleft()
+        # Also when the process has left memory meanwhile: other processes, and who waits for an answer, have no part in that.
+        self.engine.route([note for note in notes if flush.next is None or getattr(note, "ref", None) != flush.next.ref])
+        if self.left:
+            return
+        self._submit()
+        turn = self.turn
+        if turn is not None and turn.id.message == flush.ref:
+            if owners:
+                turn.bound(owners)
+            self.engine.armed(flush.arm.values())
+            if flush.waiting and not waits:
+                self._stored_waiting = False
+                if self.mail_seen == flush.mail_seen:
+                    self.engine.catch_up(self)
+            self._start(starts)
+            if owners or (flush.waiting and not waits and self.mail_seen > flush.mail_seen):
+                self.pump()
+        else:
+            self._start(starts)
+        self.engine.settled(self)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing of it is under way: no turn, or one that waits and is stored so."""
+        return not self._unsaved and (self.turn is None or self._stored_waiting)
+
+    # --- steps ---------------------------------------------------------------------------------------
+
+    def _start_after_commits(self, starts: list[Operation]) -> None:
+        if self._unsaved:
+            self._unsaved[-1][1].extend(starts)
+        else:
+            self._start(starts)
+
+    def _start(self, starts: list[Operation]) -> None:
+        turn = self.turn
+        for operation in starts:
+            if turn is None or not turn.runs(operation):
+                continue
+            context, function = operation.context, operation.function
+            assert context is not None, "an asked-for step has a context"
+            assert function is not None, "a step has a function"
+            context.run(STEP_INFO.set, StepInfo(operation.attempt, self.tenant_id, self.process_id, self.ref, operation.id))
+            call = functools.partial(function, *operation.arguments)
+            if is_async(function):
+                task: asyncio.Future[Any] = self.engine.loop.create_task(_awaited(call), context=context)
+            else:
+                task = self.engine.loop.run_in_executor(self.engine.threads, context.run, _called, call)
+            self._tasks[operation.id] = task
+            task.add_done_callback(functools.partial(self._stepped, turn, operation))
+
+    def _stepped(self, turn: Turn, operation: Operation, task: asyncio.Future[Any]) -> None:
+        if self._tasks.get(operation.id) is task:
+            del self._tasks[operation.id]
+        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if self.left or turn is not self.turn or not turn.runs(operation):
+            return
+        function = operation.function
+        assert function is not None, "a step has a function"
+        if error is None:
+            try:
+                what = f"step {operation.id!r}"
+                data, value = output_of(function).record(task.result(), what=what, limit=limits.STEP_OUTPUT_MAX)
+            except PerdureError as invalid:
+                turn.feed(_step_failed(operation, invalid))
+            else:
+                turn.feed(Input(operation.id, functools.partial(_completed, data), value))
+        elif operation.retry is not None and operation.retry.allows(error, operation.attempt):
+            due = self.engine.clock.now() + operation.retry.delay(operation.attempt, self.engine.random)
+            turn.feed(Input(operation.id, functools.partial(_attempt_failed, encode_error(error), due)))
+        else:
+            turn.feed(_step_failed(operation, error))
+        self.pump()
+
+    def _cancel_step(self, operation: Operation) -> None:
+        task = self._tasks.pop(operation.id, None)
+        if task is not None:
+            task.cancel()
+
+    # --- leaving -------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Drop it from memory; what is not committed is replayed when it is loaded again."""
+        self.left = True
+        turn, self.turn = self.turn, None
+        if turn is not None:
+            turn.leave()
+        for task in list(self._tasks.values()):
+            task.cancel()
+        self._tasks.clear()
+
+
+def failed(handler: HandlerOf, error: BaseException) -> Finish:
+    """Return how a turn ends whose handler raised `error`."""
+    status, reason = {
+        "fail_turn": (ProcessStatus.IDLE, ""),
+        "fail_process": (ProcessStatus.FAILED, ""),
+        "park": (ProcessStatus.PAUSED, "handler-failed"),
+    }[handler.on_error]
+    response = encode_error(error)
+    text = error_text(response)[: limits.ERROR_TEXT_MAX]
+    return Finish(outcome="error", response=response, root_type="", status=status, text=text, reason=reason)
+
+
+def _completed(data: bytes, turn: Turn, operation: Operation) -> Event:
+    turn.steps += 1
+    return StepCompleted(turn.id.message, turn.steps - 1, data, operation.id, operation.input)
+
+
+def _attempt_failed(error: bytes, due: Micros, turn: Turn, operation: Operation) -> Event:
+    return StepAttemptFailed(turn.id.message, operation.id, operation.attempt, error, due)
+
+
+def _step_failed(operation: Operation, error: BaseException) -> Input:
+    data = encode_error(error)
+
+    def make(turn: Turn, asked: Operation) -> Event:
+        return StepFailed(turn.id.message, asked.id, asked.input, data)
+
+    return Input(operation.id, make, None, error)
+
+
+async def _raising(error: Exception) -> None:
+    raise error
+
+
+def _called(call: functools.partial[Any]) -> Any:
+    try:
+        return call()
+    except StopIteration as error:  # no future can hold one: whoever waits for it would wait for ever
+        raise RuntimeError(f"the step raised StopIteration({error.value!r})") from error
+
+
+async def _awaited(call: functools.partial[Coroutine[Any, Any, Any]]) -> Any:
+    return await call()

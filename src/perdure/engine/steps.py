@@ -1,0 +1,93 @@
+"""What a step may know of itself, and what it was called with."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Final
+
+import msgspec
+
+from perdure.engine.addressing import derived_id
+from perdure.errors import NotInTurn
+from perdure.identity import encode_identifier
+
+_INPUT_DIGEST_BYTES: Final = 8
+_encode: Final = msgspec.json.Encoder(enc_hook=encode_identifier, order="deterministic").encode
+
+
+class StepInfo(msgspec.Struct, frozen=True, gc=False):
+    """Which attempt of which step runs.
+
+    `idempotency_key` is the same for every attempt, also after a crash: give it to the outside system, so that it can
+    recognise a repetition. Source: engine.md, "Verbs of a turn".
+    """
+
+    attempt: int
+    tenant_id: str
+    process_id: str
+    message_ref: str
+    step_id: str
+
+    @property
+    def idempotency_key(self) -> str:
+        """`pd-` and 32 hex digits, derived from tenant, process, message and step."""
+        return derived_id(self.tenant_id, self.process_id, self.message_ref, self.step_id)
+
+
+STEP_INFO: Final[ContextVar[StepInfo]] = ContextVar("perdure_step_info")
+
+
+def step_info() -> StepInfo:
+    """Return what the running step may know of itself. Raises NotInTurn outside a step."""
+    info = STEP_INFO.get(None)
+    if info is None:
+        raise NotInTurn("step_info() is for the inside of a step; no step runs here")
+    return info
+
+
+def plain_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what a partial calls in the end."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Return whether calling `function` gives a coroutine."""
+    function = plain_function(function)
+    try:
+        return _remembered_async(function)
+    except TypeError:  # what cannot be hashed cannot be remembered
+        return _is_async(function)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # an object's own call
+
+
+_remembered_async: Final = functools.lru_cache(maxsize=4096)(_is_async)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return the name that a step of this function has unless it is given one."""
+    function = plain_function(function)
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+def input_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
+    """Return what identifies a call in the record: the function's name, and a digest of its arguments.
+
+    Arguments without a form of their own (an open connection, say) are not compared.
+    """
+    name = getattr(plain_function(function), "__qualname__", None) or name_of(function)
+    if isinstance(function, functools.partial):
+        arguments = (*function.args, *arguments, function.keywords)
+    try:
+        digest = hashlib.blake2b(_encode(arguments), digest_size=_INPUT_DIGEST_BYTES).hexdigest()
+    except (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError):
+        return name
+    return f"{name}({digest})"

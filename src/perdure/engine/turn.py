@@ -1,0 +1,510 @@
+"""A turn: the handling of one message by one handler, without any input or output.
+
+Inputs go in (what was recorded, then what happens), one at a time; what has to be committed comes out at each
+quiescence. The engine commits it, and only then starts the steps that it asks for.
+
+Source: engine.md, "The TurnLoop".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any
+
+from perdure import limits
+from perdure.clock import Micros
+from perdure.conversations.events import (
+    Bound,
+    Event,
+    MessageTaken,
+    StepAttemptFailed,
+    StepCompleted,
+    StepFailed,
+    TimerFired,
+    encode_event,
+)
+from perdure.engine.addressing import Mail, Request, TurnId
+from perdure.engine.loop import TurnLeft, TurnLoop
+from perdure.engine.operation import DurableTimer, Input, Kind, Operation, Produced
+from perdure.engine.outcomes import decode_error, output_of
+from perdure.engine.replay import ADVICE, mismatch
+from perdure.errors import DeadlockedTurn, KeyTaken, NondeterministicTurn, NotAwaited, NotInTurn, PayloadInvalid, TurnTooLong
+from perdure.errors import StepFailed as StepFailedError
+
+logger = logging.getLogger("perdure.engine")
+
+
+class Turn:
+    """One turn.
+
+    Args:
+        id: whose turn it is.
+        now: the time of acceptance, where the turn's own time begins.
+        recorded: the inputs that were recorded, with their times; empty for a new turn.
+        effects_done: effects that were committed; as many are dropped on replay.
+        flushed: whether anything of the turn was committed since its start.
+        fields: encodes the durable fields; `saved` is what was committed last.
+        timers: what the store holds for it, by id with due times; None: what the code as it is now has asked for.
+        mail: the process's mailbox window, shared with later turns.
+        clock: the engine's clock.
+        request: from a handler and its arguments to what a call of it sends.
+    """
+
+    def __init__(
+        self,
+        id: TurnId,
+        *,
+        now: Micros,
+        recorded: Iterable[tuple[Micros, Event]] = (),
+        effects_done: int = 0,
+        flushed: bool = False,
+        fields: Callable[[], bytes] = bytes,
+        saved: bytes | None = None,
+        timers: Mapping[str, Micros] | None = None,
+        mail: deque[Mail] | None = None,
+        clock: Callable[[], Micros],
+        request: Callable[[Callable[..., Any], tuple[Any, ...]], Request],
+    ) -> None:
+        self.id = id
+        self.now = now
+        self.loop = TurnLoop(self)  # type: ignore[abstract]  # asyncio's own base class refuses what a loop lacks when it is used
+        self.ending = False
+        self.leaving = False
+        self.steps = 0
+        self.events = 0
+        self._clock = clock
+        self._recorded = deque(recorded)
+        self._replaying = flushed or bool(self._recorded) or effects_done > 0 or bool(timers)
+        self._compared = False
+        self._timers = timers
+        self._armed_at_commit: dict[str, Micros] = {}
+        self._effects_done = effects_done
+        self._fields = fields
+        self._saved = saved
+        self._mail: deque[Mail] = deque() if mail is None else mail
+        self._inputs: deque[Input] = deque()
+        self._operations: dict[str, Operation] = {}
+        self._receives: list[Operation] = []
+        self._unawaited: dict[str, Operation] = {}
+        self._starts: dict[str, Operation] = {}
+        self._running: dict[str, Operation] = {}
+        self._names: dict[str, int] = {}
+        self._blocked = False
+        self._answers: set[str] = set()
+        self._root: asyncio.Task[Any] | None = None
+        self.effects = 0
+        self.produced = Produced()
+        self.cancel_step: Callable[[Operation], None] = lambda _operation: None
+        self.request: Callable[[Callable[..., Any], tuple[Any, ...]], Request] = request
+
+    def begin(self, code: Coroutine[Any, Any, Any]) -> None:
+        """Give the turn its code; nothing of it runs yet."""
+        self._root = self.loop.create_task(code, context=contextvars.copy_context())
+
+    # --- state, as the engine asks for it ---------------------------------------------------------
+
+    @property
+    def done(self) -> bool:
+        """Whether the handler has returned or raised."""
+        return self._root is not None and self._root.done()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether only timers and mail can move it."""
+        return not (self._running or self._starts or self.produced.binds or self._blocked or self._inputs)
+
+    @property
+    def awaits(self) -> tuple[str, ...]:
+        """The kinds that it would take out of the mailbox now."""
+        return tuple(kind for operation in self._receives for kind in operation.kinds)
+
+    @property
+    def armed(self) -> list[str]:
+        """The timers that the store holds for it."""
+        return [
+            operation.id for operation in self._operations.values() if operation.due is not None and operation.id not in self.produced.arm
+        ]
+
+    def expects(self, timer_id: str, due: Micros) -> bool:
+        """Return whether somebody waits for the timer that is due then."""
+        operation = self._operations.get(timer_id)
+        return operation is not None and operation.due == due
+
+    def runs(self, operation: Operation) -> bool:
+        """Return whether this step is under way and somebody waits for it."""
+        return self._running.get(operation.id) is operation
+
+    def result(self) -> Any:
+        """Return what the handler returned, or raise what it raised."""
+        assert self._root is not None, "a turn without code has no result"
+        return self._root.result()
+
+    # --- the engine's side: inputs, and running to quiescence --------------------------------------
+
+    def feed(self, given: Input) -> None:
+        """Queue something that happened."""
+        self._inputs.append(given)
+
+    def advance(self) -> Produced:
+        """Release inputs, one at a time and in order, until the code can go no further, and return what has to be committed.
+
+        Raises:
+            NondeterministicTurn: the code does not do what was recorded.
+            DeadlockedTurn: the handler waits for something that is not durable.
+            TurnTooLong: the turn has too many events.
+        """
+        assert self._root is not None, "a turn without code cannot advance"
+        self._drain()
+        while not self._root.done() and self._release_next():
+            self._drain()
+        if self._root.done():
+            self._finish()
+        elif not (self._operations or self._blocked):
+            raise DeadlockedTurn(
+                f"{self.id}: the handler waits for something that is not durable and that nothing in the turn will wake; "
+                f"wait for steps, messages and timers only"
+            )
+        return self.produced
+
+    def _drain(self) -> None:
+        if not self.loop.drain():
+            raise DeadlockedTurn(
+                f"{self.id}: the handler polls for something that is not durable and that nothing in the turn will change; "
+                f"wait for steps, messages and timers only"
+            )
+
+    def take(self) -> Produced:
+        """Hand over what has to be committed; its steps count as running from here on."""
+        produced, self.produced = self.produced, Produced()
+        self._blocked = self._blocked or bool(produced.binds)
+        produced.starts.extend(self._starts.values())
+        self._running |= self._starts
+        self._starts = {}
+        return produced
+
+    def bound(self, outcomes: Iterable[tuple[str, str, str]]) -> None:
+        """Say how the committed requests for keys ended: (operation, key, owner or nothing). They were recorded with the commit."""
+        self._blocked = False
+        for operation_id, key, owner in outcomes:
+            self.events += 1
+            operation = self._operations.get(operation_id)
+            if operation is not None:
+                self._release(operation, Bound(self.id.message, operation_id, key, owner), None, None)
+                self.loop.drain()
+
+    def leave(self) -> None:
+        """Leave memory: cancel the turn's tasks. What they still ask for raises TurnLeft; nothing is recorded."""
+        self.leaving = True
+        self._recorded.clear()
+        self._inputs.clear()
+        running, self._running = self._running, {}
+        for operation in running.values():
+            self.cancel_step(operation)
+        for _ in range(limits.LEAVE_ROUNDS):
+            if not (self.loop.tasks and self.loop.cancel_tasks()):
+                break
+        if self.loop.tasks:
+            logger.warning("%s: its code catches every cancellation; it was stopped", self.id)
+            self.loop.close_tasks()
+        if self._root is not None and self._root.done() and not self._root.cancelled():
+            self._root.exception()  # looked at, so that asyncio does not report it
+        for operation in self._unawaited.values():
+            if operation.call is not None:
+                operation.call.close()
+
+    # --- releasing inputs --------------------------------------------------------------------------
+
+    def _release_next(self) -> bool:
+        if self._replaying:
+            self._compare()
+        if self._recorded:
+            at, event = self._recorded.popleft()
+            self.now = max(self.now, at)
+            self.events += 1
+            self._replay(event)
+            return True
+        if self._blocked:
+            return False
+        while self._inputs:
+            given = self._inputs.popleft()
+            operation = self._operations.get(given.operation_id)
+            if operation is not None and self._release_input(given, operation):
+                return True
+        return bool(self._receives) and self._take_mail()
+
+    def _release_input(self, given: Input, operation: Operation) -> bool:
+        event = given.make(self, operation)
+        if not isinstance(event, TimerFired):
+            self._running.pop(operation.id, None)
+        elif operation.due is None:
+            return False  # it rang a second time before the first was taken in
+        else:
+            self.now = max(self.now, operation.due)  # the clock may have been set back
+        self._tick()
+        self._record(event)
+        self._release(operation, event, given.value, given.cause)
+        return True
+
+    def _tick(self) -> None:
+        self.now = max(self.now, self._clock())
+
+    def _record(self, event: Event) -> None:
+        self.events += 1
+        if self.events > limits.TURN_EVENTS_MAX:
+            raise TurnTooLong(f"{self.id}: more than {limits.TURN_EVENTS_MAX:,} events in one turn; spread the work over messages")
+        if self.events == limits.TURN_EVENTS_WARN:
+            logger.warning("%s: %d events in one turn; each replay repeats them all, spread the work over messages", self.id, self.events)
+        self.produced.events.append((self.now, encode_event(event)))
+
+    def _take_mail(self) -> bool:
+        """Give the oldest message that a `receive` asks for to the oldest such `receive`."""
+        for mail in list(self._mail):
+            operation, value = self._receiver_of(mail)
+            if operation is not None:
+                self._mail.remove(mail)
+                self._tick()
+                event = MessageTaken(self.id.message, operation.id, mail.ref, mail.kind, mail.payload)
+                self._record(event)
+                self.produced.taken.append(mail)
+                self._release(operation, event, value, None)
+                return True
+        return False
+
+    def _receiver_of(self, mail: Mail) -> tuple[Operation | None, Any]:
+        for operation in self._receives:
+            decode = operation.kinds.get(mail.kind)
+            if decode is None:
+                continue
+            try:
+                value = decode(mail.payload)
+            except PayloadInvalid as error:
+                self._mail.remove(mail)
+                self.produced.undecodable.append((mail, str(error)))
+                return None, None
+            if operation.where is None:
+                return operation, value
+            if operation.where(value):
+                return operation, None  # decoded again: the predicate may have kept or changed this one
+        return None, None
+
+    def _release(self, operation: Operation, event: Event, value: Any, cause: BaseException | None) -> None:
+        if isinstance(event, StepAttemptFailed):
+            operation.attempt = event.attempt + 1
+            operation.due = self.produced.arm[operation.id] = event.due
+            self._starts.pop(operation.id, None)
+            return
+        if isinstance(event, TimerFired):
+            self._disarm(operation)
+            if operation.kind == "step":
+                self._starts[operation.id] = operation
+                return
+        self._settle(operation)
+        future = operation.future
+        if future is None:  # a timer of asyncio's own
+            assert operation.function is not None, "such a timer has something to ring"
+            operation.function()
+        elif not future.done():
+            _resolve(future, operation, event, value=value, cause=cause)
+
+    def _settle(self, operation: Operation) -> None:
+        """The operation is over: forget it, and its timer."""
+        del self._operations[operation.id]
+        self._starts.pop(operation.id, None)
+        if operation.kind == "receive":
+            self._receives.remove(operation)
+        elif operation.kind == "bind" and (operation.id, operation.key) in self.produced.binds:
+            self.produced.binds.remove((operation.id, operation.key))
+        if operation.due is not None:
+            self._disarm(operation)
+
+    def _disarm(self, operation: Operation) -> None:
+        operation.due = None
+        if self.produced.arm.pop(operation.id, None) is None:
+            self.produced.disarm.append(operation.id)
+
+    def abandon(self, operation: Operation) -> None:
+        """Nobody waits for it any more: a loser of `first`, a cancelled task, a timer called off."""
+        if self._operations.get(operation.id) is not operation:
+            return
+        self._settle(operation)
+        if self._running.pop(operation.id, None) is not None:
+            self.cancel_step(operation)
+
+    # --- replay ------------------------------------------------------------------------------------------
+
+    def _replay(self, event: Event) -> None:
+        name = getattr(event, "name", "")
+        operation = self._operations.get(name)
+        place = f"{self.id}, event {self.events} of the turn"
+        if name in self._answers:
+            self._answers.remove(name)
+            if operation is None:
+                return  # the answer to another key came first, and then nobody waited for this one
+        difference = mismatch(event, self.now, operation, self._operations)
+        if difference is not None or operation is None:
+            raise NondeterministicTurn(f"{place}: {difference}; {ADVICE}")
+        if isinstance(event, StepCompleted):
+            self.steps += 1
+        try:
+            self._release(operation, event, None, None)
+        except PayloadInvalid as error:
+            raise NondeterministicTurn(f"{place}: what {name!r} recorded cannot be read any more: {error}; {ADVICE}") from error
+
+    def _answers_due(self) -> int:
+        """Return how many of the records to come are answers about keys that the code has asked for by now.
+
+        They were recorded with the commit that asked, but the code went on only after it.
+        """
+        if not (self._recorded and isinstance(self._recorded[0][1], Bound)):
+            self._answers = set()
+        elif not self._answers:
+            self._answers = {operation_id for operation_id, _ in self.produced.binds}
+        return len(self._answers)
+
+    def _compare(self) -> None:
+        """Where the record ends, the code has to stand as it stood at the last commit.
+
+        That was made before the answers about the keys that it asked for, or after them: either is right.
+        """
+        difference = None
+        if not self._compared and len(self._recorded) <= self._answers_due():
+            difference = self._difference()
+            self._compared = difference is None
+            self._armed_at_commit = dict(self.produced.arm)
+        if not self._recorded:
+            if difference is not None:
+                raise NondeterministicTurn(f"{self.id}: {difference}; {ADVICE}")
+            self._end_replay()
+
+    def _difference(self) -> str | None:
+        if self.effects != self._effects_done:
+            return f"{self._effects_done} sends, tags and the like were committed up to here, the code asks for {self.effects}"
+        if self._saved is not None and (fields := self._fields()) != self._saved:
+            return f"the durable fields were committed as {_text(self._saved)}, the code makes {_text(fields)} of them"
+        return None
+
+    def _end_replay(self) -> None:
+        """From here on, what the code makes has to be committed; of timers, what the store does not hold already."""
+        self._replaying = False
+        stored = self._armed_at_commit if self._timers is None else self._timers
+        wanted = self.produced.arm
+        self.produced.arm = {timer_id: due for timer_id, due in wanted.items() if stored.get(timer_id) != due}
+        self.produced.disarm = [timer_id for timer_id in stored if timer_id not in wanted]
+
+    def _finish(self) -> None:
+        names = [getattr(event, "name", "") for _, event in self._recorded]
+        if not self._answers.issuperset(names):
+            raise NondeterministicTurn(f"{self.id}: the handler ended, but the record goes on with {names[0]!r}; {ADVICE}")
+        if self.effects < self._effects_done:
+            raise NondeterministicTurn(
+                f"{self.id}: {self._effects_done} sends, tags and the like were committed, the code asks for {self.effects}; {ADVICE}"
+            )
+        if self._replaying:
+            if not self._compared:
+                self._armed_at_commit = dict(self.produced.arm)
+            self._end_replay()
+        self._starts.clear()
+
+    def forgotten(self) -> NotAwaited | None:
+        """Return an error when the handler made a durable call and never awaited it."""
+        names = []
+        for operation in self._unawaited.values():
+            call = operation.call
+            if call is not None and inspect.getcoroutinestate(call) == inspect.CORO_CREATED:
+                call.close()
+                names.append(operation.id)
+        if names:
+            return NotAwaited(f"{self.id}: {', '.join(sorted(names))} was called but never awaited; write `await self.…`")
+        return None
+
+    # --- the code's side: what the verbs use ----------------------------------------------------------
+
+    def operation(self, name: str, kind: Kind) -> Operation:
+        """Return a new operation: its id is `name`, with `#2`, `#3` in the order of the calls."""
+        self.check_open(name)
+        id = name
+        while id in self._names:  # a step may be named `x#2` by its caller
+            self._names[name] += 1
+            id = f"{name}#{self._names[name]}"
+        self._names[id] = 1
+        return Operation(id, kind)
+
+    def check_open(self, verb: str) -> None:
+        """Refuse a verb outside the handler. Raises NotInTurn, or TurnLeft when the turn leaves memory."""
+        if not self.loop.runs_now():
+            raise NotInTurn(f"{verb!r} was used outside its handler (in a step, a thread, or after the turn); use it in the handler itself")
+        if self.leaving:
+            raise TurnLeft
+
+    def wait(self, operation: Operation) -> Coroutine[Any, Any, Any]:
+        """Return a coroutine that asks for the operation once it is awaited, and ends with its outcome."""
+        operation.call = self._wait(operation)
+        self._unawaited[operation.id] = operation
+        return operation.call
+
+    async def _wait(self, operation: Operation) -> Any:
+        self.check_open(operation.id)
+        del self._unawaited[operation.id]
+        operation.call = None
+        operation.future = self.loop.create_future()
+        self._ask(operation)
+        try:
+            return await operation.future
+        except asyncio.CancelledError:
+            self.abandon(operation)
+            raise
+
+    def _ask(self, operation: Operation) -> None:
+        if operation.kind == "step":
+            assert operation.function is not None, "a step has a function"
+            operation.output = output_of(operation.function)
+            operation.context = contextvars.copy_context()
+            self._starts[operation.id] = operation
+        elif operation.kind == "receive":
+            self._receives.append(operation)
+        elif operation.kind == "bind":
+            self.produced.binds.append((operation.id, operation.key))
+        self._operations[operation.id] = operation
+        if operation.due is not None:
+            self.produced.arm[operation.id] = operation.due
+
+    def call_at(self, due: Micros, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        """Make a durable timer for asyncio's own constructs."""
+        operation = self.operation("asyncio.timer", "timer")
+        operation.due = due
+        operation.function = callback
+        self._ask(operation)
+        return DurableTimer(self, operation, due)
+
+    def effect(self, effect: Any) -> None:
+        """Commit this with the next commit; on replay, what was committed is not committed again."""
+        self.effects += 1
+        if self.effects > self._effects_done:
+            self.produced.effects.append(effect)
+
+
+def _resolve(future: asyncio.Future[Any], operation: Operation, event: Event, *, value: Any, cause: BaseException | None) -> None:
+    match event:
+        case StepCompleted():
+            assert operation.output is not None, "a step has a recorded form"
+            future.set_result(operation.output.decode(event.output) if value is None else value)
+        case StepFailed():
+            error = decode_error(event.error, otherwise=StepFailedError)
+            error.__cause__ = cause
+            future.set_exception(error)
+        case MessageTaken():
+            future.set_result(operation.kinds[event.kind](event.payload) if value is None else value)
+        case Bound() if event.owner:
+            future.set_exception(KeyTaken(event.key, event.owner))
+        case _:
+            future.set_result(None)
+
+
+def _text(fields: bytes) -> str:
+    text = fields.decode(errors="replace")
+    return text if len(text) <= limits.REPR_MAX else text[: limits.REPR_MAX] + "…"

@@ -1,0 +1,116 @@
+"""Does the store agree with itself? Counts beside what they count, and the registry beside its record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+from perdure import limits
+from perdure.conversations.tables import EVENTS, PROCESS, PROCESSES, TURN, ProcessRow, ProcessStatus
+from perdure.core.table import Index, Scan
+from perdure.identity import TenantId
+from perdure.messages.tables import MAILBOX, MESSAGE, MESSAGES, MessageRow, MessageStatus
+from perdure.routing.tables import ALL_KEYS, KEY, KEYS
+from perdure.store import Store
+
+ALL_PROCESSES = Index(PROCESS, "process", order=("tenant_id", "process_id"))
+ALL_MESSAGES = Index(MESSAGE, "message", order=("tenant_id", "source", "message_id"))
+
+
+class Finding(NamedTuple):
+    """One thing that is not as it should be."""
+
+    tenant_id: str
+    what: str
+    detail: str
+
+
+async def verify(store: Store) -> list[Finding]:
+    """Look at the whole store and return what does not fit; an engine may run meanwhile only if it is idle."""
+    found = [Finding("", "database", text) for text in await store.integrity()]
+    for tenant in await tenants(store):
+        found += [Finding(tenant, "registry", str(difference)) for difference in await store.processes.verify(TenantId(tenant))]
+        found += await _mailboxes(store, tenant)
+        found += await _processes(store, tenant)
+    return found
+
+
+async def tenants(store: Store) -> list[str]:
+    """Return the tenants that have processes, messages or keys, in order."""
+    found: set[str] = set()
+    for index in (ALL_PROCESSES, ALL_MESSAGES, ALL_KEYS):
+        after: tuple[Any, ...] | None = None
+        while rows := await store.access.reader.scan(Scan(index, (), 1, after=after)):
+            tenant = str(rows[0][0].parts[0])
+            found.add(tenant)
+            after = (tenant,)
+    return sorted(found)
+
+
+async def _rows(store: Store, index: Index[Any], tenant: str) -> list[tuple[Any, Any]]:
+    found: list[tuple[Any, Any]] = []
+    after: tuple[Any, ...] | None = None
+    while rows := await store.access.reader.scan(Scan(index, (tenant,), limits.READ_PAGE, after=after)):
+        found.extend(rows)
+        after = index.order_of(rows[-1][0].parts, rows[-1][1])
+    return found
+
+
+async def _mailboxes(store: Store, tenant: str) -> list[Finding]:
+    queued: Counter[str] = Counter()
+    parked: Counter[str] = Counter()
+    findings: list[Finding] = []
+    for key, row in await _rows(store, MESSAGES, tenant):
+        queued.update([row.process_id] if row.status == MessageStatus.QUEUED else [])
+        parked.update([row.parked_under] if row.status == MessageStatus.PARKED else [])
+        findings += await _message(store, tenant, key.parts, row)
+    for key, _ in await _rows(store, PROCESSES, tenant):
+        mailbox = await store.access.reader.get(MAILBOX.key(tenant, key.parts[1]))
+        counted = 0 if mailbox is None else mailbox.queued
+        if counted != queued[key.parts[1]]:
+            findings.append(
+                Finding(tenant, "mailbox", f"process {key.parts[1]}: counts {counted} messages, {queued[key.parts[1]]} are queued")
+            )
+    for key, row in await _rows(store, KEYS, tenant):
+        waiting = parked[f"key {key.parts[1]}"]
+        if row.parked != waiting:
+            findings.append(Finding(tenant, "parking", f"key {key.parts[1]!r}: counts {row.parked} messages, {waiting} are parked"))
+        if waiting and row.process_id is not None:
+            findings.append(
+                Finding(tenant, "parking", f"key {key.parts[1]!r}: bound to {row.process_id}, and {waiting} messages are parked")
+            )
+    for under in parked:
+        way, _, name = under.partition(" ")
+        if way == "key" and await store.access.reader.get(KEY.key(tenant, name)) is None:
+            findings.append(Finding(tenant, "parking", f"{under!r}: {parked[under]} messages are parked and nothing counts them"))
+    return findings
+
+
+async def _message(store: Store, tenant: str, parts: tuple[Any, ...], row: MessageRow) -> list[Finding]:
+    if row.status != MessageStatus.OPEN or row.process_id is None:
+        return []
+    process = await store.access.reader.get(PROCESS.key(tenant, row.process_id))
+    ref = f"{parts[1]}\n{parts[2]}" if parts[1] else parts[2]
+    if process is None or process.open_message != ref:
+        return [Finding(tenant, "turn", f"message {parts[2]!r} is open, and process {row.process_id} does not handle it")]
+    return []
+
+
+async def _processes(store: Store, tenant: str) -> list[Finding]:
+    findings: list[Finding] = []
+    for key, row in await _rows(store, PROCESSES, tenant):
+        findings += await _process(store, tenant, str(key.parts[1]), row)
+    return findings
+
+
+async def _process(store: Store, tenant: str, process_id: str, row: ProcessRow) -> list[Finding]:
+    reader, findings = store.access.reader, []
+    if row.head:
+        rows = await reader.scan(Scan(EVENTS, (tenant, row.stream_no), 2, after=(row.head - 2,)))
+        if [event.parts[2] for event, _ in rows] != [row.head - 1]:
+            findings.append(Finding(tenant, "events", f"process {process_id}: its head is {row.head}, its last events do not end there"))
+    if row.open_message is not None and await reader.get(TURN.key(tenant, process_id, row.open_message)) is None:
+        findings.append(Finding(tenant, "turn", f"process {process_id}: message {row.open_message!r} is open without a turn"))
+    if row.open_message is None and row.status == ProcessStatus.WAITING:
+        findings.append(Finding(tenant, "turn", f"process {process_id}: waits without an open turn"))
+    return findings

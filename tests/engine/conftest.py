@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from perdure import App, Engine, Store, VirtualClock, open_store
+
+Running = Callable[[App], AbstractAsyncContextManager[Engine]]
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture(params=["memory", "file"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return "sqlite:///:memory:" if request.param == "memory" else f"sqlite:///{tmp_path / 'store.db'}"
+
+
+@pytest.fixture
+async def store(url: str, clock: VirtualClock) -> AsyncIterator[Store]:
+    async with open_store(url, clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def running(store: Store) -> Running:
+    """Start an engine on the store; used again, it is a restart: what was in memory is gone."""
+
+    @asynccontextmanager
+    async def start(app: App) -> AsyncIterator[Engine]:
+        async with Engine(store, app) as engine:
+            yield engine
+
+    return start
