@@ -1,0 +1,1 @@
+"""Programs that run, each with its test."""
