@@ -1,0 +1,340 @@
+"""Faults in the engine: deliveries, commits of turns, replay, recovery."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.faults.fault import Fault
+
+HERE: Final = "src/perdure/engine"
+HANDLING: Final = f"{HERE}/handling.py"
+DELIVERY: Final = f"{HERE}/delivery.py"
+FLUSH: Final = f"{HERE}/flush.py"
+TURN: Final = f"{HERE}/turn.py"
+RESIDENT: Final = f"{HERE}/resident.py"
+MAIL: Final = "src/perdure/messages/writes.py"
+
+TESTS: Final = "tests/engine"
+ARRIVALS: Final = f"{TESTS}/test_delivery.py"
+FAILURES: Final = f"{TESTS}/test_failures.py"
+RECOVERY: Final = f"{TESTS}/test_recovery.py"
+ORDERS: Final = f"{TESTS}/test_faults_engine.py"
+MOMENTS: Final = f"{TESTS}/test_faults_turns.py"
+CRASHES: Final = (f"{TESTS}/test_turn_replay.py::test_a_crash_at_any_commit_changes_nothing",)
+EDITS: Final = (f"{TESTS}/test_turn_edits.py",)
+AGREES: Final = (f"{MOMENTS}::test_after_work_of_every_kind_the_store_agrees_with_itself",)
+
+FAULTS: Final = (
+    # --- deliveries ----------------------------------------------------------------------------------
+    Fault(
+        "delivery-content-is-not-compared",
+        HANDLING,
+        "            if row.digest != envelope.digest:\n",
+        "            if False:\n",
+        (f"{ARRIVALS}::test_an_id_with_other_content_is_refused",),
+    ),
+    Fault(
+        "delivery-sources-are-one",
+        f"{HERE}/addressing.py",
+        '    return f"{source}\\n{message_id}" if source else message_id\n',
+        "    return message_id\n",
+        (f"{MOMENTS}::test_messages_of_two_sources_may_have_one_id",),
+    ),
+    Fault(
+        "delivery-derived-ids-meet",
+        f"{HERE}/addressing.py",
+        '        digest.update(len(data).to_bytes(4, "big"))\n',
+        "",
+        (f"{ORDERS}::test_derived_ids_of_different_parts_never_meet",),
+    ),
+    Fault(
+        "delivery-hand-over-out-of-order",
+        HANDLING,
+        "            for key, row in rows:\n                self.view.update(key, self.hand(",
+        "            for key, row in reversed(rows):\n                self.view.update(key, self.hand(",
+        (f"{ARRIVALS}::test_a_message_for_an_unbound_key_is_parked_and_handed_over_in_order",),
+    ),
+    Fault(
+        "delivery-start-leaves-what-was-parked",
+        HANDLING,
+        "        if address.name:\n            self.hand_over(",
+        "        if False:\n            self.hand_over(",
+        (f"{ARRIVALS}::test_a_message_for_an_unbound_key_is_parked_and_handed_over_in_order",),
+    ),
+    Fault(
+        "delivery-parked-under-a-key-are-not-counted-out",
+        HANDLING,
+        "            take_parked(self.view, tenant_id, name, taken)\n",
+        "            pass\n",
+        AGREES,
+    ),
+    Fault(
+        "delivery-parked-under-a-tag-are-not-counted-out",
+        HANDLING,
+        "            self.view.update(parking_key, ParkingRow(parking.parked - taken))\n",
+        "",
+        AGREES,
+    ),
+    Fault(
+        "delivery-expired-under-a-tag-are-not-counted-out",
+        FLUSH,
+        "                view.update(guard, ParkingRow(_present(view.get(guard)).parked - 1))\n",
+        "",
+        AGREES,
+    ),
+    Fault(
+        "delivery-mail-is-not-counted-out",
+        MAIL,
+        "    view.update(key, replace(row, queued=row.queued - count))\n",
+        "    view.update(key, row)\n",
+        AGREES,
+    ),
+    Fault(
+        "delivery-mail-without-numbers-of-its-own",
+        MAIL,
+        "    view.update(key, replace(row, last=row.last + 1, queued=row.queued + 1))\n    return row.last + 1\n",
+        "    view.update(key, replace(row, queued=row.queued + 1))\n    return row.last\n",
+        (f"{ORDERS}::test_mail_is_numbered_in_the_order_of_its_acceptance",),
+    ),
+    Fault(
+        "delivery-mailbox-without-bound",
+        MAIL,
+        "    if refuse and row.queued >= limits.MAILBOX_MAX:\n",
+        "    if False:\n",
+        (f"{ORDERS}::test_a_full_mailbox_refuses_and_keeps_what_it_has",),
+    ),
+    Fault(
+        "delivery-two-turns-at-a-time",
+        HANDLING,
+        "            process.open_message is None\n            and process.status == ProcessStatus.IDLE\n            and row.kind",
+        "            row.kind",
+        (f"{ARRIVALS}::test_messages_are_handled_one_at_a_time_and_in_order",),
+    ),
+    Fault(
+        "delivery-waiting-process-is-not-woken",
+        HANDLING,
+        '            wakes = turn is not None and row.kind in turn.awaits.split("\\n")\n',
+        "            wakes = False\n",
+        (f"{ORDERS}::test_what_a_waiting_turn_asks_for_wakes_it_and_nothing_else_does",),
+    ),
+    Fault(
+        "delivery-end-keeps-addresses",
+        HANDLING,
+        "            release(self.view, TenantId(tenant_id), ProcessId(process_id), guard=process_key)\n",
+        "            pass\n",
+        (f"{ARRIVALS}::test_the_end_of_a_process_answers_its_mail_and_frees_its_key",),
+    ),
+    Fault(
+        "delivery-ended-processes-get-mail",
+        HANDLING,
+        "        if process is None or not process.process_type or process.status in _OVER:\n",
+        "        if process is None or not process.process_type:\n",
+        (f"{ARRIVALS}::test_the_end_of_a_process_answers_its_mail_and_frees_its_key",),
+    ),
+    Fault(
+        "fan-out-stops-after-a-chunk",
+        DELIVERY,
+        "            return True, handling.notes\n",
+        "            return False, handling.notes\n",
+        (f"{ORDERS}::test_a_fan_out_goes_through_all_members_chunk_by_chunk",),
+    ),
+    Fault(
+        "fan-out-cursor-stands-still",
+        DELIVERY,
+        "            cursor = FanOutRow(cursor.tag, cursor.until, member_row.tick, process_id, cursor.delivered + 1)\n",
+        "            cursor = FanOutRow(cursor.tag, cursor.until, cursor.at, cursor.process_id, cursor.delivered + 1)\n",
+        (f"{ORDERS}::test_a_fan_out_goes_through_all_members_chunk_by_chunk",),
+    ),
+    Fault(
+        "fan-out-without-bound",
+        DELIVERY,
+        ", upto=(cursor.until,))",
+        ")",
+        (f"{ORDERS}::test_who_joins_a_tag_after_the_acceptance_of_a_message_does_not_get_it",),
+    ),
+    Fault(
+        "fan-out-copies-with-one-id",
+        DELIVERY,
+        "derived_id(self.tenant_id, self.source, self.message_id, process_id)",
+        "derived_id(self.tenant_id, self.source, self.message_id)",
+        (f"{ARRIVALS}::test_a_fan_out_reaches_each_member_once",),
+    ),
+    Fault(
+        "redrive-twice",
+        FLUSH,
+        "        if letter.redriven_as is not None:\n",
+        "        if False:\n",
+        (f"{FAILURES}::test_a_parked_process_waits_for_a_person_and_redrive_goes_first",),
+    ),
+    # --- commits of turns ----------------------------------------------------------------------------
+    Fault(
+        "turn-commits-over-another-owners",
+        FLUSH,
+        "        if process is None or process.head != self.head or process.open_message != self.ref:\n",
+        "        if process is None or process.open_message != self.ref:\n",
+        (f"{ORDERS}::test_a_turn_that_somebody_else_has_gone_on_with_commits_nothing",),
+    ),
+    Fault(
+        "turn-waits-with-unseen-mail",
+        FLUSH,
+        "        waiting = self.waiting and mailbox_of(view, self.tenant_id, self.process_id).last <= self.mail_seen\n",
+        "        waiting = self.waiting\n",
+        (f"{ORDERS}::test_a_turn_waits_only_if_its_owner_has_seen_all_mail",),
+    ),
+    Fault(
+        "turn-failed-keeps-its-fields",
+        FLUSH,
+        "if ok else state.found\n",
+        "if ok else state.saved\n",
+        (f"{FAILURES}::test_a_failed_turn_seals_its_error_and_goes_back_to_the_fields_it_found",),
+    ),
+    Fault(
+        "turn-after-a-failed-one-begins-with-its-fields",
+        RESIDENT,
+        "        found = self._saved if ok else self._found\n",
+        "        found = self._saved\n",
+        (f"{MOMENTS}::test_the_turn_after_a_failed_one_begins_with_the_fields_before_it",),
+    ),
+    Fault(
+        "turn-failed-commits-its-effects",
+        RESIDENT,
+        "            effects=[] if failed else produced.effects,\n",
+        "            effects=produced.effects,\n",
+        (f"{MOMENTS}::test_what_a_failed_handler_asked_for_last_does_not_happen",),
+    ),
+    Fault(
+        "turn-timers-stay",
+        FLUSH,
+        "            if view.get(timer) is not None:\n                view.delete(timer)\n",
+        "            if view.get(timer) is not None:\n",
+        AGREES,
+    ),
+    Fault(
+        "turn-bind-leaves-what-was-parked",
+        FLUSH,
+        "            handling.hand_over(self.tenant_id, self.process_id, under_key(name))\n",
+        "            pass\n",
+        (f"{MOMENTS}::test_a_bind_takes_over_what_was_parked",),
+    ),
+    Fault(
+        "turn-step-before-its-commit",
+        RESIDENT,
+        "        self._unsaved.append((flush, starts))\n        self._submit()\n",
+        "        self._unsaved.append((flush, []))\n        self._submit()\n        self._start(starts)\n",
+        (f"{MOMENTS}::test_a_step_begins_only_when_what_was_asked_for_before_it_is_durable",),
+    ),
+    Fault(
+        "turn-gets-the-object-of-the-step",
+        RESIDENT,
+        "functools.partial(_completed, data), value))\n",
+        "functools.partial(_completed, data), task.result()))\n",
+        (f"{MOMENTS}::test_live_the_code_gets_what_was_recorded_and_not_the_object_of_the_step",),
+    ),
+    Fault(
+        "turn-mail-of-others-is-not-caught-up",
+        RESIDENT,
+        "        elif mail.number > self.mail_seen + 1:",
+        "        elif mail.number < 0:",
+        (f"{TESTS}/test_attack_commits.py::test_what_a_command_line_redrives_to_a_busy_process_is_handled_in_order",),
+    ),
+    # --- replay --------------------------------------------------------------------------------------
+    Fault(
+        "replay-repeats-effects",
+        TURN,
+        "        if self.effects > self._effects_done:\n            self.produced",
+        "        if True:\n            self.produced",
+        CRASHES,
+    ),
+    Fault(
+        "replay-does-not-compare-inputs",
+        f"{HERE}/replay.py",
+        "        case StepCompleted() | StepFailed() if event.input != operation.input:\n",
+        "        case StepCompleted() | StepFailed() if False:\n",
+        EDITS,
+    ),
+    Fault(
+        "replay-does-not-compare-kinds",
+        f"{HERE}/replay.py",
+        "    if kind is not None and kind != operation.kind:\n",
+        "    if False:\n",
+        (f"{ORDERS}::test_what_is_recorded_of_a_step_is_no_record_of_anything_else",),
+    ),
+    Fault(
+        "replay-does-not-compare-fields",
+        TURN,
+        "        if self._saved is not None and (fields := self._fields()) != self._saved:\n",
+        "        if (fields := self._fields()) and False:\n",
+        EDITS,
+    ),
+    Fault(
+        "replay-does-not-compare-effects",
+        TURN,
+        "        if self.effects != self._effects_done:\n",
+        "        if False:\n",
+        EDITS,
+    ),
+    Fault(
+        "replay-ends-before-the-record",
+        TURN,
+        "        if not self._answers.issuperset(names):\n",
+        "        if False:\n",
+        EDITS,
+    ),
+    Fault(
+        "replay-at-another-time",
+        TURN,
+        "            self.now = max(self.now, at)\n",
+        "            pass\n",
+        CRASHES,
+    ),
+    Fault(
+        "replay-steps-are-not-counted",
+        TURN,
+        "        if isinstance(event, StepCompleted):\n            self.steps += 1\n",
+        "",
+        CRASHES,
+    ),
+    Fault(
+        "turn-names-meet",
+        TURN,
+        '            id = f"{name}#{self._names[name]}"\n',
+        '            id = f"{name}#2"\n            break\n',
+        (f"{TESTS}/test_turn_verbs.py::test_a_name_that_looks_like_a_number_is_never_given_twice",),
+    ),
+    # --- attempts and recovery -----------------------------------------------------------------------
+    Fault(
+        "recovery-crashes-do-not-count",
+        FLUSH,
+        "        attempt: int = turn.attempts + 1\n",
+        "        attempt: int = turn.attempts\n",
+        (f"{ORDERS}::test_crashes_count_as_attempts_and_clean_stops_do_not",),
+    ),
+    Fault(
+        "recovery-clean-stops-count",
+        FLUSH,
+        "            view.update(key, replace(turn, attempts=max(0, turn.attempts - 1)))\n",
+        "            view.update(key, turn)\n",
+        (f"{ORDERS}::test_crashes_count_as_attempts_and_clean_stops_do_not",),
+    ),
+    Fault(
+        "recovery-loads-who-waits",
+        FLUSH,
+        "        status = ProcessStatus.WAITING if waiting else ProcessStatus.RUNNABLE\n",
+        "        status = ProcessStatus.RUNNABLE\n",
+        (f"{ORDERS}::test_a_turn_waits_only_if_its_owner_has_seen_all_mail",),
+    ),
+    Fault(
+        "retry-once-too-often",
+        f"{HERE}/retry.py",
+        "        return attempt < self.max_attempts and",
+        "        return attempt <= self.max_attempts and",
+        (f"{TESTS}/test_turn_retries.py::test_the_policy_says_which_failures_are_tried_again_and_how_often",),
+    ),
+    Fault(
+        "engine-beside-another",
+        f"{HERE}/engine.py",
+        '        await self.store.exclusive("engine")\n',
+        "",
+        (f"{MOMENTS}::test_a_second_engine_on_the_same_store_is_refused",),
+    ),
+)

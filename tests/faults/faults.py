@@ -1,0 +1,10 @@
+"""All seeded faults."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.faults import core, engine, rooms, schemas, sqlite
+from tests.faults.fault import Fault
+
+FAULTS: Final[tuple[Fault, ...]] = (*core.FAULTS, *sqlite.FAULTS, *rooms.FAULTS, *schemas.FAULTS, *engine.FAULTS)
