@@ -1,0 +1,33 @@
+"""`python -m benchmarks [name …]`: run all, or those named. BENCH=short is a trial run."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+
+from benchmarks import core, growth, peers, turns
+
+ALL: dict[str, Callable[[], Awaitable[None]]] = {
+    "core": core.transactions,
+    "workflows": turns.workflows,
+    "dbos": peers.dbos,
+    "cpu": turns.with_cpu,
+    "one-process": turns.one_process,
+    "lookups": growth.lookups,
+    "appends": growth.appends,
+    "import": growth.import_time,
+}
+
+
+def main(names: list[str]) -> int:
+    """Run the benchmarks named; return the exit status."""
+    if unknown := [name for name in names if name not in ALL]:
+        print(f"unknown benchmark {', '.join(unknown)}; there are {', '.join(ALL)}", file=sys.stderr)
+        return 2
+    for name in names or list(ALL):
+        asyncio.run(ALL[name]())  # type: ignore[arg-type]  # coroutine functions
+    return 0
+
+
+raise SystemExit(main(sys.argv[1:]))
