@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 
 from perdure import Address, App, Engine, Process, Store, TenantId, VirtualClock
+from perdure.core.backend import Backend, Batch
 from perdure.engine import inspection
 from perdure.engine.addressing import Mail
 from perdure.engine.verification import verify
@@ -42,6 +44,57 @@ async def test_a_step_begins_only_when_what_was_asked_for_before_it_is_durable(r
         await engine.call(job, id="j")
 
     assert seen == [1, 1, 1, 0]
+
+
+class Held:
+    """A backend whose commits wait, from the moment that it is told to hold them."""
+
+    def __init__(self, real: Backend) -> None:
+        self._real = real
+        self.holds = False
+        self.entered = False
+        self.gate = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    async def apply(self, batch: Batch) -> None:
+        if self.holds:
+            self.entered = True
+            await self.gate.wait()
+        await self._real.apply(batch)
+
+
+async def test_no_step_begins_while_the_commit_before_it_is_under_way(running: Running, store: Store) -> None:
+    app = App("held")
+    ran: list[str] = []
+    held = Held(store.access.writer._backend)
+    store.access.writer._backend = held
+
+    async def effect() -> None:
+        ran.append("effect")
+
+    @app.process
+    async def job(p: Process) -> None:
+        p.tag("t")
+        held.holds = True
+        await p.step(effect)
+
+    async def entered() -> bool:
+        return held.entered
+
+    async with running(app) as engine:
+        reply = asyncio.ensure_future(engine.call(job, id="j"))
+        await eventually(entered)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        before = list(ran)
+        held.holds = False
+        held.gate.set()
+        await reply
+
+    assert before == []
+    assert ran == ["effect"]
 
 
 async def test_live_the_code_gets_what_was_recorded_and_not_the_object_of_the_step(running: Running) -> None:

@@ -221,7 +221,7 @@ FAULTS: Final = (
         RESIDENT,
         "        self._unsaved.append((flush, starts))\n        self._submit()\n",
         "        self._unsaved.append((flush, []))\n        self._submit()\n        self._start(starts)\n",
-        (f"{MOMENTS}::test_a_step_begins_only_when_what_was_asked_for_before_it_is_durable",),
+        (f"{MOMENTS}::test_no_step_begins_while_the_commit_before_it_is_under_way",),
     ),
     Fault(
         "turn-gets-the-object-of-the-step",
