@@ -95,7 +95,7 @@ class _Tenant:
         for id, event in webhooks.items():
             message = self.messages.get(id)
             if message is not None and message.copies:
-                copies = (derived_id(self.id, "", id, process_id) for process_id in self.subjects)
+                copies = (derived_id("fan-out", self.id, "", id, process_id) for process_id in self.subjects)
                 found.update((copy, (event, id)) for copy in copies if copy in self.messages)
         for id, message in self.messages.items():
             if id not in found:

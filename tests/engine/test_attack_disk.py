@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from perdure import App, Engine, Process, Store, VirtualClock
+from perdure import Address, App, Engine, Process, Store, VirtualClock, on
 from perdure.core.backend import Batch, BatchRefused
 from perdure.engine import inspection
 from tests.engine.conftest import Running
@@ -109,3 +109,29 @@ async def test_an_engine_closes_while_the_disk_is_full(store: Store) -> None:
     disk.chosen = lambda _tables: False
     async with Engine(store, app):
         pass
+
+
+async def test_a_copy_to_a_process_with_a_hostile_name_is_not_taken_for_a_send(running: Running) -> None:
+    app = App("names")
+    heard: list[str] = []
+
+    @app.process
+    class Member(Process):
+        @on(Broadcast, tag=lambda message: message.tag)
+        async def hear(self, message: Broadcast) -> None:
+            heard.append(message.text)
+
+        @on(Place, start=True)
+        async def place(self, message: Place) -> None:
+            self.tag("t")
+            self.send(Comment("1", "x"), to=Address.key("nobody"))
+
+    async with running(app) as engine:
+        await engine.deliver(Place("1"), id="m", source="", to=Address.start("Member", id="p"), wait=True)
+        await engine.deliver(Place("2"), id="n", to=Address.start("Member", id="send#2"), wait=True)
+        await engine.deliver(Broadcast("t", "news"), id="m", source="p")
+
+        async def all_heard() -> bool:
+            return len(heard) == 2
+
+        await eventually(all_heard)

@@ -155,7 +155,7 @@ FAULTS: Final = (
     Fault(
         "fan-out-copies-with-one-id",
         DELIVERY,
-        "derived_id(self.tenant_id, self.source, self.message_id, process_id)",
+        'derived_id("fan-out", self.tenant_id, self.source, self.message_id, process_id)',
         "derived_id(self.tenant_id, self.source, self.message_id)",
         (f"{ARRIVALS}::test_a_fan_out_reaches_each_member_once",),
     ),

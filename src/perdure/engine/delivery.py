@@ -81,7 +81,7 @@ class FanOutChunk(msgspec.Struct, frozen=True, gc=False):
             copy = Envelope(
                 tenant_id=self.tenant_id,
                 source="",
-                message_id=derived_id(self.tenant_id, self.source, self.message_id, process_id),
+                message_id=derived_id("fan-out", self.tenant_id, self.source, self.message_id, process_id),
                 digest=row.digest,
                 kind=row.kind,
                 payload=row.payload,
