@@ -1,5 +1,6 @@
 -- What: the store itself: its format, its migrations, its writers and their counters.
 -- Phase: creation. Cost: none.
+-- Checks here and later name values by OR: for IN with three or more, SQLite builds a table at every row, 1.2 of an insert's 3 µs.
 
 CREATE TABLE migration (
     number INTEGER NOT NULL PRIMARY KEY CHECK (number > 0),

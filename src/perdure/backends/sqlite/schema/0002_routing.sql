@@ -32,7 +32,7 @@ CREATE INDEX correlation_process ON correlation (tenant_id, process_id, tag);
 CREATE TABLE registry_event (
     tenant_id TEXT NOT NULL CHECK (length(tenant_id) BETWEEN 1 AND 128),
     tick INTEGER NOT NULL,
-    what TEXT NOT NULL CHECK (what IN ('bind', 'unbind', 'tag', 'untag')),
+    what TEXT NOT NULL CHECK (what = 'bind' OR what = 'unbind' OR what = 'tag' OR what = 'untag'),
     name TEXT NOT NULL CHECK (octet_length(name) BETWEEN 1 AND 256),
     process_id TEXT NOT NULL CHECK (octet_length(process_id) BETWEEN 1 AND 256),
     process_type TEXT NOT NULL CHECK (octet_length(process_type) BETWEEN 1 AND 256),

@@ -8,7 +8,10 @@ CREATE TABLE process (
     process_id TEXT NOT NULL CHECK (process_id <> ''),
     process_type TEXT NOT NULL,
     package_hash TEXT CHECK (length(package_hash) = 64),
-    status TEXT NOT NULL CHECK (status IN ('idle', 'runnable', 'waiting', 'paused', 'stuck', 'stranded', 'failed', 'ended')),
+    status TEXT NOT NULL CHECK (
+        status = 'idle' OR status = 'runnable' OR status = 'waiting' OR status = 'paused'
+        OR status = 'stuck' OR status = 'stranded' OR status = 'failed' OR status = 'ended'
+    ),
     head INTEGER NOT NULL CHECK (head >= 0),
     stream_no INTEGER NOT NULL CHECK (stream_no > 0),
     shard INTEGER NOT NULL CHECK (shard >= 0),
@@ -36,12 +39,12 @@ CREATE TABLE turn (
     tenant_id TEXT NOT NULL,
     process_id TEXT NOT NULL,
     message_id TEXT NOT NULL CHECK (message_id <> ''),
-    state TEXT NOT NULL CHECK (state IN ('received', 'started', 'finished')),
+    state TEXT NOT NULL CHECK (state = 'received' OR state = 'started' OR state = 'finished'),
     steps INTEGER NOT NULL CHECK (steps >= 0),
     effects INTEGER NOT NULL CHECK (effects >= 0),
     attempts INTEGER NOT NULL CHECK (attempts >= 0),
     awaits TEXT NOT NULL,
-    outcome TEXT NOT NULL CHECK (outcome IN ('', 'ok', 'error')),
+    outcome TEXT NOT NULL CHECK (outcome = '' OR outcome = 'ok' OR outcome = 'error'),
     result BLOB,
     rev INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, process_id, message_id)

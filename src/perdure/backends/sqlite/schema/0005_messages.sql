@@ -6,7 +6,7 @@ CREATE TABLE message (
     message_id TEXT NOT NULL CHECK (message_id <> ''),
     digest BLOB NOT NULL,
     kind TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('parked', 'queued', 'open', 'done', 'dead')),
+    status TEXT NOT NULL CHECK (status = 'parked' OR status = 'queued' OR status = 'open' OR status = 'done' OR status = 'dead'),
     address TEXT NOT NULL,
     process_id TEXT,
     parked_under TEXT,
