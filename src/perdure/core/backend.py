@@ -61,7 +61,7 @@ class Found(NamedTuple):
     pages: Sequence[tuple[Scan[Any], ScanPage]]
 
 
-class Change(NamedTuple):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """One row to write: rev 0 means it must not exist, n means it must exist at n; row None deletes it."""
 
     key: Key[Any]

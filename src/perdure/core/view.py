@@ -45,10 +45,10 @@ class View:
         self.last_tick = last_tick
         self._rows: dict[Key[Any], Any] = {}
         self._revs: dict[Key[Any], int] = {}
-        self._dirty: dict[Key[Any], Any] = {}
+        self._dirty: dict[Key[Any], None] = {}
         self._pages: dict[_ScanId, ScanPage] = {}
         self._overlays: dict[Table[Any], dict[Index[Any], _Overlay]] = {}
-        self._undo: list[tuple[Key[Any], Any, Any]] = []
+        self._undo: list[tuple[Key[Any], Any, bool]] = []
         self._tick_before = last_tick
         self._refused: TransactionRefused | None = None
         self._counts: dict[str, int] = {}
@@ -95,23 +95,25 @@ class View:
 
     def insert(self, key: Key[RowT], row: RowT) -> None:
         """Add a row that `get` answered None for; a log row needs no `get`."""
-        if key.table.kind == "log":
-            if self._refused is None and self._rows.get(key) is not None:
-                self._refused = TransactionRefused(f"{key.table.name} {key.parts}: the row exists; a log row is written once")
-        else:
-            assert self._rows.get(key, _MISSING) is None, f"{key.table.name}: insert without a look at {key.parts}"
-        self._set(key, row)
+        before = self._rows.get(key, _MISSING)
+        if key.table.kind != "log":
+            assert before is None, f"{key.table.name}: insert without a look at {key.parts}"
+        elif before is not None and before is not _MISSING and self._refused is None:
+            self._refused = TransactionRefused(f"{key.table.name} {key.parts}: the row exists; a log row is written once")
+        self._set(key, before, row)
 
     def update(self, key: Key[RowT], row: RowT) -> None:
         """Replace a row that `get` or `scan` returned."""
-        assert self._rows.get(key) is not None, f"{key.table.name}: update without a row at {key.parts}"
+        before = self._rows.get(key)
+        assert before is not None, f"{key.table.name}: update without a row at {key.parts}"
         assert key.table.kind != "log", f"{key.table.name} is a log; its rows are never changed"
-        self._set(key, row)
+        self._set(key, before, row)
 
     def delete(self, key: Key[RowT]) -> None:
         """Remove a row that `get` or `scan` returned."""
-        assert self._rows.get(key) is not None, f"{key.table.name}: delete without a row at {key.parts}"
-        self._set(key, None)
+        before = self._rows.get(key)
+        assert before is not None, f"{key.table.name}: delete without a row at {key.parts}"
+        self._set(key, before, None)
 
     def count(self, counter: str, delta: int) -> None:
         """Add to an exact counter, kept in the writer's own row and summed over writers when it is read."""
@@ -143,12 +145,10 @@ class View:
 
     def rollback(self) -> None:
         """Undo everything since `begin`."""
-        for key, row, was in reversed(self._undo):
+        for key, row, was_dirty in reversed(self._undo):
             self._unset(key, row)
-            if was is _MISSING:
+            if not was_dirty:
                 del self._dirty[key]
-            else:
-                self._dirty[key] = was
         self._undo.clear()
         self.last_tick = self._tick_before
         if self._counts_before is not None:
@@ -176,8 +176,8 @@ class View:
 
     def changes(self) -> list[Change]:
         """Return the rows to write, each with the version that it was decided on."""
-        revs = self._revs
-        return [Change(key, revs.get(key, 0), row) for key, row in self._dirty.items() if row is not None or key in revs]
+        revs, rows = self._revs, self._rows
+        return [Change(key, revs.get(key, 0), rows[key]) for key in self._dirty if rows[key] is not None or key in revs]
 
     def unchanged(self) -> list[tuple[Key[Any], int]]:
         """Return the rows that were read, exist and stay; a backend without locks checks that they did."""
@@ -202,11 +202,12 @@ class View:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _set(self, key: Key[Any], row: AnyRow | None) -> None:
-        before = self._rows.get(key, _MISSING)
-        self._undo.append((key, before, self._dirty.get(key, _MISSING)))
-        self._dirty[key] = self._rows[key] = row
-        if key.table in self._overlays:
+    def _set(self, key: Key[Any], before: Any, row: AnyRow | None) -> None:
+        dirty = self._dirty
+        self._undo.append((key, before, key in dirty))
+        dirty[key] = None
+        self._rows[key] = row
+        if self._overlays and key.table in self._overlays:
             self._move(key, before, row)
 
     def _unset(self, key: Key[Any], before: Any) -> None:
@@ -227,9 +228,9 @@ class View:
         overlay = overlays.get(index)
         if overlay is None:
             overlay = overlays[index] = {}
-            for key, row in self._dirty.items():
+            for key in self._dirty:
                 if key.table is index.table:
-                    _move(index, overlay, key, before=None, after=row)
+                    _move(index, overlay, key, before=None, after=self._rows[key])
         return overlay
 
 

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, Final, Literal
 
 import apsw
-import msgspec
 
 from perdure import limits
 from perdure.backends.sqlite import writers
@@ -17,7 +16,7 @@ from perdure.backends.sqlite.cache import Entry, RowCache
 from perdure.backends.sqlite.checkpoints import Checkpoints
 from perdure.backends.sqlite.connection import ERRORS, Failure, failure_of, insist, transaction
 from perdure.backends.sqlite.file import SqliteFile
-from perdure.backends.sqlite.statements import Statements
+from perdure.backends.sqlite.statements import Statements, Values, astuple
 from perdure.core.backend import Batch, BatchConflict, BatchRefused, CommitUnknown, Found, ScanPage, Wanted, WriterFenced, WriterRow
 from perdure.core.table import Key, Scalar, Scan
 from perdure.errors import StoreCorrupt
@@ -25,7 +24,6 @@ from perdure.errors import StoreCorrupt
 logger = logging.getLogger("perdure.sqlite")
 Placement = Literal["inline", "thread"]
 _BEGIN: Final = "BEGIN IMMEDIATE"
-_astuple = msgspec.structs.astuple
 
 
 class SqliteBackend:
@@ -213,17 +211,17 @@ class SqliteBackend:
         return Found(self._now, self._last_tick, wanted.keys, rows, pages)
 
     def _select(self, key: Key[Any]) -> Entry | None:
-        sql = self._statements.of(key.table)
+        sql = self._statements[key.table]
         found = self._file.writing.execute(sql.get, key.parts).fetchone()
         if found is None:
             return None
         entry = sql.entry(found)
         if sql.cached:
-            self._cache.put(key, entry, sql.weight(found))
+            self._cache.put(key, entry, sql.weight(entry[1]))
         return entry
 
     def _page(self, scan: Scan[Any], rows: dict[Key[Any], Entry]) -> ScanPage:
-        sql = self._statements.of(scan.index.table)
+        sql = self._statements[scan.index.table]
         # One row more than asked for tells whether the range ends here.
         found = self._file.writing.execute(*sql.scan(scan, scan.limit + 1)).fetchall()
         entries = [sql.keyed(values) for values in found[: scan.limit]]
@@ -236,24 +234,25 @@ class SqliteBackend:
 
     def _write(self, batch: Batch, row: WriterRow) -> None:
         connection = self._file.writing
-        inserts: dict[str, list[tuple[Any, ...]]] = {}
-        versioned: dict[str, list[tuple[Any, ...]]] = {}
-        for key, rev, new in batch.changes:
-            sql = self._statements.of(key.table)
+        inserts: dict[str, list[Values]] = {}
+        versioned: dict[str, list[Values]] = {}
+        for change in batch.changes:
+            key, rev, new = change.key, change.rev, change.row
+            sql = self._statements[key.table]
             if new is None:
                 versioned.setdefault(sql.delete, []).append((*key.parts, rev))
             elif not rev:
-                inserts.setdefault(sql.insert, []).append(key.parts + _astuple(new))
+                inserts.setdefault(sql.insert, []).append(key.parts + astuple(new))
             else:
-                versioned.setdefault(sql.update, []).append((*_astuple(new), *key.parts, rev))
+                versioned.setdefault(sql.update, []).append((*astuple(new), *key.parts, rev))
         writers.advance(connection, row, max(self._last_tick, batch.last_tick), self._now)
         before = connection.total_changes()
-        for statement, values in versioned.items():
-            connection.executemany(statement, values)
+        for statement, rows in versioned.items():
+            connection.executemany(statement, rows)
         if connection.total_changes() - before != sum(map(len, versioned.values())):
             raise BatchConflict("a row is not the one that this batch was decided on")
-        for statement, values in inserts.items():
-            connection.executemany(statement, values)
+        for statement, rows in inserts.items():
+            connection.executemany(statement, rows)
         if batch.counts:
             writers.add(connection, row.node, batch.counts)
 
@@ -275,12 +274,14 @@ class SqliteBackend:
         self._file.writing.execute("COMMIT")
 
     def _remember(self, batch: Batch) -> None:
-        for key, rev, row in batch.changes:
-            sql = self._statements.of(key.table)
+        put, statements = self._cache.put, self._statements
+        for change in batch.changes:
+            key, row = change.key, change.row
+            sql = statements[key.table]
             if row is None:
                 self._cache.drop(key)
             elif sql.cached:
-                self._cache.put(key, (rev + 1, row), sql.weight(_astuple(row)))
+                put(key, (change.rev + 1, row), sql.weight(row))
 
     def _refusal(self, error: Exception) -> Exception:
         """Nothing was written: say whose fault it is."""

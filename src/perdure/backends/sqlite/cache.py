@@ -39,8 +39,7 @@ class RowCache:
         return kept[0]
 
     def put(self, key: Key[Any], entry: Entry, size: int) -> None:
-        """Take in a row; `size` is the bytes of its blobs."""
-        self._old.pop(key, None)
+        """Take in a row; `size` is the bytes of its blobs. An older version of it may go on standing in the shade of this one."""
         self._young[key] = entry, size
         self._bytes += size
         if len(self._young) > _HALF_ROWS or self._bytes > _HALF_BYTES:

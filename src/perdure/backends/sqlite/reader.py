@@ -24,7 +24,7 @@ class SqliteReader:
 
     async def get(self, key: Key[RowT]) -> RowT | None:
         """Return the row or None."""
-        sql = self._statements.of(key.table)
+        sql = self._statements[key.table]
         found = await self._read(lambda connection: connection.execute(sql.get, key.parts).fetchone())
         if found is None:
             return None
@@ -32,7 +32,7 @@ class SqliteReader:
 
     async def scan(self, scan: Scan[RowT]) -> list[tuple[Key[RowT], RowT]]:
         """Return the rows in index order."""
-        sql = self._statements.of(scan.index.table)
+        sql = self._statements[scan.index.table]
         statement, values = sql.scan(scan, scan.limit)
         found: Any = await self._read(lambda connection: connection.execute(statement, values).fetchall())
         keyed: Any = map(sql.keyed, found)
@@ -46,7 +46,7 @@ class SqliteReader:
 
     async def count(self, table: Table[Any]) -> int:
         """Return the number of rows, by looking at all of them."""
-        statement = self._statements.of(table).count
+        statement = self._statements[table].count
         value: int = await self._file.aside(lambda connection: connection.execute(statement).get)
         return value
 

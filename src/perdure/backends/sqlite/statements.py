@@ -16,6 +16,7 @@ import msgspec
 from perdure.core.table import AnyRow, Key, Scan, Table
 
 Values = tuple[Any, ...]
+astuple = msgspec.structs.astuple
 
 
 class TableSql:
@@ -61,9 +62,12 @@ class TableSql:
         """Return key, version and row of what a scan selected."""
         return Key(self.table, values[: self._size]), self.entry(values[self._size :])
 
-    def weight(self, fields: Values) -> int:
+    def weight(self, row: AnyRow) -> int:
         """Return the bytes of a row's blobs."""
-        return sum(len(fields[place] or b"") for place in self._blobs)
+        size = 0
+        for blob in self._blobs:
+            size += len(getattr(row, blob) or b"")
+        return size
 
     def _scan_sql(self, scan: Scan[Any], after: int, upto: int) -> str:
         index = scan.index
@@ -80,17 +84,11 @@ class TableSql:
         return f"SELECT {self._all} FROM {self.table.name}{path}{where} ORDER BY {', '.join(index.order)} LIMIT ?"
 
 
-class Statements:
+class Statements(dict[Table[Any], TableSql]):
     """The statements of all tables, made when they are used first."""
 
-    def __init__(self) -> None:
-        self._tables: dict[Table[Any], TableSql] = {}
-
-    def of(self, table: Table[Any]) -> TableSql:
-        """Return the statements of a table."""
-        sql = self._tables.get(table)
-        if sql is None:
-            sql = self._tables[table] = TableSql(table)
+    def __missing__(self, table: Table[Any]) -> TableSql:
+        sql = self[table] = TableSql(table)
         return sql
 
 
@@ -106,6 +104,6 @@ def _row_maker(row: type[msgspec.Struct]) -> Callable[[Values], AnyRow]:
     return lambda values: row(*values)
 
 
-def _blobs(row: type[msgspec.Struct]) -> tuple[int, ...]:
+def _blobs(row: type[msgspec.Struct]) -> tuple[str, ...]:
     hints = typing.get_type_hints(row)
-    return tuple(place for place, field in enumerate(row.__struct_fields__) if bytes in {hints[field], *typing.get_args(hints[field])})
+    return tuple(field for field in row.__struct_fields__ if bytes in {hints[field], *typing.get_args(hints[field])})
