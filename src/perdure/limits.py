@@ -86,7 +86,9 @@ POISON_SOLO_AFTER: Final = 2  # crashes before a turn is resumed alone
 POISON_ATTEMPTS: Final = 5  # attempts alone before the message is a dead letter
 LATER_MORE: Final = 64  # callbacks that one round of the loop runs beyond those queued at its begin: turns that follow turns
 LATER_MAX: Final = 1_000  # callbacks of one round: some 50 ms of turns, so that everything else on the loop gets its time
-GC_THRESHOLD: Final = 20_000  # objects made between two looks for cycles while an engine is open
+GC_THRESHOLD: Final = (
+    100_000  # objects made between two looks for cycles while an engine is open; a thousand turns at once have as many that live
+)
 STALL_US: Final = 1_000_000  # microseconds between tries to commit a turn while the disk is full or locked
 SECONDS_MAX: Final = 10**12  # seconds, 31,700 years; twice as much in microseconds fits into 64 bits
 RETRY_ATTEMPTS_MAX: Final = 1_000  # durable attempts of one step

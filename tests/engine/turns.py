@@ -31,8 +31,9 @@ from perdure.conversations.events import (
     encode_event,
 )
 from perdure.engine.addressing import Mail, Request, TurnId
+from perdure.engine.functions import known
 from perdure.engine.operation import Input, Operation, Produced
-from perdure.engine.outcomes import encode_error, output_of
+from perdure.engine.outcomes import encode_error
 from perdure.engine.process import Process, kind_of
 from perdure.engine.steps import STEP_INFO, StepInfo
 from perdure.engine.turn import Turn
@@ -351,7 +352,7 @@ def outcome(world: World, operation: Operation, now: Micros) -> Input:
     assert function is not None
     if error is None:
         try:
-            data, decoded = output_of(function).record(value, what=f"step {operation.id!r}", limit=limits.STEP_OUTPUT_MAX)
+            data, decoded = known(function).output.record(value, what=f"step {operation.id!r}", limit=limits.STEP_OUTPUT_MAX)
         except PerdureError as invalid:
             return failed(operation.id, invalid)
         return completed(operation.id, data, decoded)

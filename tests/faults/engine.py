@@ -337,4 +337,18 @@ FAULTS: Final = (
         "",
         (f"{MOMENTS}::test_a_second_engine_on_the_same_store_is_refused",),
     ),
+    Fault(
+        "turn-that-is-over-keeps-itself-in-memory",
+        TURN,
+        "        self.loop.turn_is_over()\n        self._fields = bytes\n",
+        "",
+        (f"{TESTS}/test_memory.py::test_a_turn_that_is_over_is_freed_without_the_collector_of_cycles",),
+    ),
+    Fault(
+        "step-outcome-taken-in-from-inside-a-task",
+        RESIDENT,
+        "            self.engine.later(self._stepped, turn, operation, value, None)\n",
+        "            self._stepped(turn, operation, value, None)\n",
+        (f"{TESTS}/test_memory.py::test_a_turn_is_never_driven_from_inside_a_task",),
+    ),
 )

@@ -81,7 +81,7 @@ class Engine:
         self._random = random.Random()  # noqa: S311  # for jitter only
         self._waiters: dict[tuple[str, str], list[asyncio.Future[tuple[str, bytes]]]] = {}
         self._stuck: dict[_Key, Exception] = {}
-        self._later: deque[Callable[[], None]] = deque()
+        self._later: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._running_later = False
         self._open = False
         self._doors = Doors(store.access)
@@ -246,8 +246,9 @@ class Engine:
             routed=to is None,
         )
         if not wait:
-            receipt, _ = await self._deliver(envelope, wait=False)
-            return receipt
+            receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+            self._accept(envelope, receipt, lambda accepted, _sealed: receipt.set_result(accepted))
+            return await receipt
         outcome, response = await self._reply(envelope)
         if outcome == "ok":
             return JSON.decoder(Any)(response)
@@ -288,50 +289,46 @@ class Engine:
             return reply
         raise decode_error(response, otherwise=TurnFailed)
 
-    async def _deliver(self, envelope: Envelope, *, wait: bool) -> tuple[Receipt, asyncio.Future[tuple[str, bytes]] | None]:
+    def _accept(self, envelope: Envelope, done: asyncio.Future[Any], accepted: Callable[[Receipt, OperationRow | None], None]) -> None:
+        """Commit a message; `accepted` is called if `done` still waits, which hears of a refusal."""
         if asyncio.get_running_loop() is not self.loop or not self._open:
             raise UsageError("the engine is not open on this event loop; use `async with perdure.Engine(store, app) as engine:`")
-        accepted: asyncio.Future[tuple[Receipt, asyncio.Future[tuple[str, bytes]] | None]] = self.loop.create_future()
 
-        def done(results: Any, error: Exception | None) -> None:
+        def resolved(results: Any, error: Exception | None) -> None:
             if error is not None:
-                if not accepted.done():
-                    accepted.set_exception(error)
+                if not done.done():
+                    done.set_exception(error)
                 return
             receipt, notes, sealed = results[0]
-            reply = self._attach(envelope, receipt, sealed) if wait and not accepted.done() else None
-            if not accepted.done():
-                accepted.set_result((receipt, reply))
+            if not done.done():
+                accepted(receipt, sealed)
             self._wheel.look(envelope.expires_at)
             self.route(notes)
 
-        self._submit(Deliver(self.rules, envelope), len(envelope.payload), done)
-        return await accepted
+        self._writer.submit(Transaction((Deliver(self.rules, envelope),), len(envelope.payload)), partial(self.later, resolved))
 
     async def _reply(self, envelope: Envelope) -> tuple[str, bytes]:
-        _, reply = await self._deliver(envelope, wait=True)
-        assert reply is not None, "it was asked for"
+        reply: asyncio.Future[tuple[str, bytes]] = self.loop.create_future()
+        key = (envelope.tenant_id, reference(envelope.source, envelope.message_id))
+
+        def accepted(receipt: Receipt, sealed: OperationRow | None) -> None:
+            stuck = self._stuck.get((envelope.tenant_id, receipt.process_id or ""))
+            if sealed is not None and sealed.response is not None:
+                reply.set_result((sealed.outcome, sealed.response))
+            elif receipt.duplicate and stuck is not None:
+                _fail([reply], stuck)
+            elif not self._open:
+                _fail([reply], StoreUnavailable(_STOPPED))
+            else:
+                self._waiters.setdefault(key, []).append(reply)
+
+        self._accept(envelope, reply, accepted)
         try:
             return await reply
         except asyncio.CancelledError:
-            key = (envelope.tenant_id, reference(envelope.source, envelope.message_id))
             if others := [one for one in self._waiters.pop(key, ()) if one is not reply]:
                 self._waiters[key] = others
             raise
-
-    def _attach(self, envelope: Envelope, receipt: Receipt, sealed: OperationRow | None) -> asyncio.Future[tuple[str, bytes]]:
-        reply: asyncio.Future[tuple[str, bytes]] = self.loop.create_future()
-        key = (envelope.tenant_id, reference(envelope.source, envelope.message_id))
-        stuck = self._stuck.get((envelope.tenant_id, receipt.process_id or ""))
-        if sealed is not None and sealed.response is not None:
-            reply.set_result((sealed.outcome, sealed.response))
-        elif receipt.duplicate and stuck is not None:
-            _fail([reply], stuck)
-        elif not self._open:
-            _fail([reply], StoreUnavailable(_STOPPED))
-        else:
-            self._waiters.setdefault(key, []).append(reply)
-        return reply
 
     # --- people ------------------------------------------------------------------------------------------
 
@@ -364,7 +361,7 @@ class Engine:
             elif not done.done():
                 done.set_exception(error)
 
-        self._submit(write, 0, resolved)
+        self._writer.submit(Transaction((write,)), partial(self.later, resolved))
         return await done
 
     async def explain(self, message_id: str, *, source: str = "", tenant: str = DEFAULT_TENANT) -> inspection.Explanation:
@@ -382,11 +379,11 @@ class Engine:
         """Return a random number from 0 to 1, for jitter only."""
         return self._random.random()
 
-    def later(self, callback: Callable[[], None]) -> None:
+    def later(self, callback: Callable[..., None], /, *args: Any) -> None:
         """Run a callback on the loop, outside of any task: a turn's loop is never driven from inside a task."""
         if not self._later and not self._running_later:
             self.loop.call_soon(self._run_later)
-        self._later.append(callback)
+        self._later.append((callback, args))
 
     def _run_later(self) -> None:
         """Run what is queued, and what that queues, up to a limit: each round of the loop itself costs a system call."""
@@ -394,9 +391,9 @@ class Engine:
         for _ in range(min(len(self._later) + limits.LATER_MORE, limits.LATER_MAX)):
             if not self._later:
                 break
-            callback = self._later.popleft()
+            callback, args = self._later.popleft()
             try:
-                callback()
+                callback(*args)
             except Exception:  # the loop's edge: one process may not stop the others
                 logger.exception("the engine failed at one process; others go on, a restart goes on with it")
         self._running_later = False
@@ -417,15 +414,9 @@ class Engine:
     def submit(self, write: Write[Any], size: int, resolve: Callable[[Any, Exception | None], None]) -> None:
         """Commit a write of the engine's own; it is not refused by a full queue. `resolve` is called outside of any task."""
         try:
-            self._submit(write, size, resolve, urgent=True)
+            self._writer.submit(Transaction((write,), size), partial(self.later, resolve), urgent=True)
         except StoreError as error:  # whoever asked is a callback of the loop: it hears of it as of any other failed commit
-            self.later(partial(resolve, None, error))
-
-    def _submit(self, write: Write[Any], size: int, resolve: Callable[[Any, Exception | None], None], *, urgent: bool = False) -> None:
-        def resolved(results: Any, error: Exception | None) -> None:
-            self.later(partial(resolve, results, error))
-
-        self._writer.submit(Transaction((write,), size), resolved, urgent=urgent)
+            self.later(resolve, None, error)
 
     def route(self, notes: Iterable[Note]) -> None:
         """Do what a commit asks of the owner."""
@@ -489,7 +480,7 @@ class Engine:
                 logger.error("fan-out of %s stopped: %s; a restart goes on with it", message_id, error)
                 if isinstance(error, PerdureError) and error.retryable and self._open:
                     again = partial(self.fan_out, tenant_id, source, message_id)
-                    self.clock.call_at(self.clock.now() + limits.STALL_US, lambda: self.later(again))
+                    self.clock.call_at(self.clock.now() + limits.STALL_US, partial(self.later, again))
                 return
             more, notes = results[0]
             self.route(notes)

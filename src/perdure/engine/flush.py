@@ -105,17 +105,14 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def reads(self) -> Iterable[Read]:
         """Name the rows that it surely looks at."""
-        yield PROCESS.key(self.tenant_id, self.process_id)
+        keys: list[Read] = [PROCESS.key(self.tenant_id, self.process_id)]
+        if self.finish is not None or self.waiting:
+            keys += (TURN.key(self.tenant_id, self.process_id, self.ref), MAILBOX.key(self.tenant_id, self.process_id))
         if self.finish is not None:
-            yield TURN.key(self.tenant_id, self.process_id, self.ref)
-            yield message_key(self.tenant_id, self.ref)
-            yield operation_key(self.tenant_id, self.ref)
-            yield MAILBOX.key(self.tenant_id, self.process_id)
-        elif self.waiting:
-            yield MAILBOX.key(self.tenant_id, self.process_id)
-            yield TURN.key(self.tenant_id, self.process_id, self.ref)
+            keys += (message_key(self.tenant_id, self.ref), operation_key(self.tenant_id, self.ref))
         if self.fields is not None:
-            yield PROCESS_STATE.key(self.tenant_id, self.process_id)
+            keys.append(PROCESS_STATE.key(self.tenant_id, self.process_id))
+        return keys
 
     def decide(self, view: View) -> tuple[list[tuple[str, str, str]], bool, list[Note]]:
         """Write it all; the answer says who owns the keys that were asked for, whether the process waits, and what its owner has to do.
@@ -129,14 +126,18 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if process is None or process.head != self.head or process.open_message != self.ref:
             found = -1 if process is None else process.head
             raise SequenceConflict(stream=f"process/{self.tenant_id}/{self.process_id}", expected=self.head, found=found)
-        for offset, (at, data) in enumerate(self.events):
-            view.insert(EVENT.key(self.tenant_id, process.stream_no, self.head + offset), EventRow(at, data))
-        view.update(key, replace(process, head=self.head + len(self.events), updated_at=view.now))
-        self._take(handling)
+        seq = self.head
+        for at, data in self.events:
+            view.insert(EVENT.key(self.tenant_id, process.stream_no, seq), EventRow(at, data))
+            seq += 1
+        view.update(key, replace(process, head=seq, updated_at=view.now))
+        if self.taken or self.undecodable:
+            self._take(handling)
         for effect in self.effects:
             self._effect(handling, key, effect)
-        owners = [self._bind(handling, key, operation_id, name) for operation_id, name in self.binds]
-        self._timers(view, key)
+        owners = [self._bind(handling, key, operation_id, name) for operation_id, name in self.binds] if self.binds else []
+        if self.arm or self.disarm:
+            self._timers(view, key)
         if self.finish is None:
             return owners, self._stay(view, key), handling.notes
         self._finish(handling, key, self.finish)
@@ -156,8 +157,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             row = _present(view.get(key))
             view.update(key, dead(view, key, row, reason="message-undecodable", detail=text))
             handling.seal_error(self.tenant_id, mail.ref, PayloadInvalid(text))
-        if count := len(self.taken) + len(self.undecodable):
-            unqueue(view, self.tenant_id, self.process_id, count)
+        unqueue(view, self.tenant_id, self.process_id, len(self.taken) + len(self.undecodable))
 
     def _effect(self, handling: Handling, key: Key[ProcessRow], effect: Effect) -> None:
         view, tenant, process = handling.view, TenantId(self.tenant_id), ProcessId(self.process_id)
@@ -261,14 +261,14 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             row = dead(view, message, row, reason=finish.reason, detail=finish.text)
         view.update(message, row)
         self._settle_fields(view, ok=ok)
-        process = _present(view.get(key))
-        view.update(key, replace(process, status=finish.status, open_message=None, note=finish.text if not ok else "", updated_at=view.now))
         if finish.status in (ProcessStatus.ENDED, ProcessStatus.FAILED):
             handling.end_process(key, status=finish.status, note=finish.text)
-        elif self.next is not None:
-            self._begin_next(handling, key, self.next)
-        elif finish.status == ProcessStatus.IDLE and mailbox_of(view, tenant_id, process_id).last > self.mail_seen:
-            handling.start_next(key)
+        else:
+            view.update(key, replace(_present(view.get(key)), status=finish.status, open_message=None, note="" if ok else finish.text))
+            if self.next is not None:
+                self._begin_next(handling, key, self.next)
+            elif finish.status == ProcessStatus.IDLE and mailbox_of(view, tenant_id, process_id).last > self.mail_seen:
+                handling.start_next(key)
         handling.seal(tenant_id, self.ref, outcome=finish.outcome, response=finish.response, root_type=finish.root_type)
 
     def _begin_next(self, handling: Handling, key: Key[ProcessRow], mail: Mail) -> None:

@@ -49,6 +49,46 @@ class TurnClock(Protocol):
         ...
 
 
+class _Stopped:
+    # What stands in for the turn once it is over: the loop and the turn would keep one another in memory.
+    def __init__(self, now: Micros) -> None:
+        self.now = now
+
+    def call_at(self, _due: Micros, _callback: Callable[[], None]) -> NoReturn:
+        raise TurnLeft
+
+
+class _Ready(asyncio.Handle):
+    # asyncio's own asks the loop about its debug mode for each of them.
+    __slots__ = ("arguments", "call", "inside", "of")
+
+    def __init__(self, of: TurnLoop, call: Callable[..., Any], arguments: tuple[Any, ...], inside: contextvars.Context) -> None:
+        self.of = of
+        self.call: Callable[..., Any] | None = call
+        self.arguments = arguments
+        self.inside = inside
+
+    def run(self) -> None:
+        if self.call is None:
+            return
+        try:
+            self.inside.run(self.call, *self.arguments)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001  # as asyncio does: a callback has nobody who could catch it
+            self.of.call_exception_handler({"message": f"a callback failed: {self.call!r}", "exception": error})
+
+    def cancel(self) -> None:
+        self.call = None
+        self.arguments = ()
+
+    def cancelled(self) -> bool:
+        return self.call is None
+
+    def __repr__(self) -> str:
+        return f"<a callback of a turn: {self.call!r}>"
+
+
 class _TurnFuture(asyncio.Future[Any]):
     def __init__(self, loop: TurnLoop, number: int) -> None:
         super().__init__(loop=loop)
@@ -75,7 +115,7 @@ class TurnLoop(asyncio.AbstractEventLoop):
         self._clock = clock
         self._outer: asyncio.AbstractEventLoop | None = None
         self._driver = 0
-        self._ready: deque[asyncio.Handle] = deque()
+        self._ready: deque[_Ready] = deque()
         self._made = 0
         self.tasks: dict[_TurnTask, None] = {}
 
@@ -94,9 +134,7 @@ class TurnLoop(asyncio.AbstractEventLoop):
             for _ in range(limits.TURN_CALLBACKS_MAX):
                 if not ready:
                     break
-                handle = ready.popleft()
-                if not handle.cancelled():
-                    handle._run()
+                ready.popleft().run()
         finally:
             sys.set_asyncgen_hooks(*hooks)
             asyncio._set_running_loop(self._outer)
@@ -116,6 +154,10 @@ class TurnLoop(asyncio.AbstractEventLoop):
             self.call_soon(task.get_coro().close)
         self.drain()
 
+    def turn_is_over(self) -> None:
+        """The turn is over: its time stands still, and there are no timers any more."""
+        self._clock = _Stopped(self._clock.now)
+
     def runs_now(self) -> bool:
         """Return whether the caller is code of this turn."""
         return self._driver == threading.get_ident()
@@ -126,7 +168,7 @@ class TurnLoop(asyncio.AbstractEventLoop):
         self, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         """Queue a callback behind all that is ready."""
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Ready(self, callback, args, contextvars.copy_context() if context is None else context)
         self._ready.append(handle)
         return handle
 

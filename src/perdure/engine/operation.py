@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from perdure.clock import SECOND, Micros
 from perdure.conversations.events import Event
 from perdure.engine.addressing import Mail
-from perdure.engine.outcomes import Output
+from perdure.engine.functions import StepFunction
 from perdure.engine.retry import Retry
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class Operation:
         "key",
         "kind",
         "kinds",
-        "output",
+        "known",
         "retry",
         "where",
     )
@@ -48,7 +50,7 @@ class Operation:
         self.function: Callable[..., Any] | None = None  # of a step; of a timer, what it rings
         self.arguments: tuple[Any, ...] = ()
         self.input = ""
-        self.output: Output | None = None
+        self.known: StepFunction | None = None
         self.retry: Retry | None = None
         self.attempt = 1
         self.context: contextvars.Context | None = None
@@ -63,7 +65,7 @@ class Operation:
         return self.kind == "timer" and self.function is not None
 
 
-class Input(NamedTuple):
+class Input(msgspec.Struct, frozen=True):
     """One thing that happened. `value` is what the code gets when it is known already; `cause`, the original exception."""
 
     operation_id: str

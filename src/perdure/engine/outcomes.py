@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import sys
 import typing
@@ -13,8 +12,8 @@ import msgspec
 
 from perdure import limits
 from perdure.codec import JSON
-from perdure.engine.steps import name_of, plain_function
-from perdure.errors import PayloadUnencodable, PerdureError, StepOutputInvalid, UsageError
+from perdure.engine.steps import plain_function
+from perdure.errors import PayloadUnencodable, PerdureError, StepOutputInvalid
 
 UNANNOTATED: Final[Any] = object()
 
@@ -77,26 +76,6 @@ class Output:
                 f"{what} returned {_short(value)}, which comes back as {_short(decoded)}; declare the type that it returns"
             )
         return data, decoded
-
-
-def output_of(function: Callable[..., Any]) -> Output:
-    """Return the recorded form of what `function` returns. Raises UsageError when its declared type cannot be read back."""
-    function = plain_function(function)
-    try:
-        return _output_of(function)
-    except TypeError:  # what cannot be hashed cannot be remembered
-        return _made_output(function)
-
-
-def _made_output(function: Callable[..., Any]) -> Output:
-    kind = return_type(function)
-    try:
-        return Output(kind)
-    except (TypeError, NameError) as error:
-        raise UsageError(f"{name_of(function)} returns {kind}, which cannot be read back: {error}; declare another type") from error
-
-
-_output_of: Final = functools.lru_cache(maxsize=4096)(_made_output)
 
 
 def encode_error(error: BaseException) -> bytes:

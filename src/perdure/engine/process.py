@@ -15,8 +15,9 @@ from perdure.clock import SECOND, Micros
 from perdure.codec import JSON
 from perdure.engine.addressing import Address, derived_id
 from perdure.engine.effects import SendEffect, TagEffect, UnbindEffect, UntagEffect
+from perdure.engine.functions import known
 from perdure.engine.retry import Retry
-from perdure.engine.steps import input_of, name_of
+from perdure.engine.steps import input_of
 from perdure.errors import DefinitionError, NotInTurn, PayloadTooLarge, UsageError
 from perdure.identity import ProcessId, RegistryKey, Tag, checked_text
 
@@ -170,11 +171,13 @@ class Process(_TurnSlot, msgspec.Struct, kw_only=True):
         if not callable(fn):
             raise UsageError(f"step takes a function and its arguments, found {fn!r}; write `self.step(function, argument)`")
         turn = self._open()
-        step_name = name_of(fn) if name is None else checked_text(name, what="step name", limit=limits.STEP_NAME_MAX)
+        function = known(fn)
+        step_name = function.name if name is None else checked_text(name, what="step name", limit=limits.STEP_NAME_MAX)
         operation = turn.operation(step_name, "step")
         operation.function = fn
+        operation.known = function
         operation.arguments = args
-        operation.input = input_of(fn, args)
+        operation.input = input_of(function.label, fn, args)
         operation.retry = retry
         return turn.wait(operation)
 

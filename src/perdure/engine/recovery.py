@@ -78,7 +78,7 @@ class Recovery:
 
     async def _hand_over(self, tenant_id: str, parked_under: str) -> None:
         notes = await self._engine.store.access.writer.run(HandOver(self._engine.rules, tenant_id, parked_under))
-        self._engine.later(partial(self._engine.route, notes))
+        self._engine.later(self._engine.route, notes)
 
     async def look(self) -> None:
         """Take up what another process has made runnable: one without an app, a command line, say."""
@@ -108,7 +108,7 @@ class Recovery:
             return
         if process.open_message is None:
             notes = await self._engine.store.access.writer.run(StartQueued(self._engine.rules, tenant_id, process_id))
-            self._engine.later(partial(self._engine.route, notes))
+            self._engine.later(self._engine.route, notes)
             return
         message = await self._reader.get(message_key(tenant_id, process.open_message))
         if message is None or message.kind not in made.handlers:
@@ -174,7 +174,7 @@ class Recovery:
             next=None,
         )
         _, _, notes = await self._engine.store.access.writer.run(flush)
-        self._engine.later(lambda: self._engine.route(notes))
+        self._engine.later(self._engine.route, notes)
 
     # --- loading ---------------------------------------------------------------------------------------------
 
@@ -212,16 +212,16 @@ class Recovery:
             if error.retryable:
                 clock = engine.clock
                 again = partial(self.load, *key, crashed=crashed, alone=resident.alone, wake=wake)
-                clock.call_at(clock.now() + limits.STALL_US, lambda: engine.later(again))
+                clock.call_at(clock.now() + limits.STALL_US, partial(engine.later, again))
         if opening is None:
-            engine.later(lambda: engine.unload(resident))
+            engine.later(engine.unload, resident)
         else:
             engine.later(opening)
 
     async def catch_up(self, resident: Resident) -> None:
         """Read the mail of a process in memory again."""
         mail, _ = await self._mail(resident)
-        self._engine.later(partial(resident.take_in, mail))
+        self._engine.later(resident.take_in, mail)
 
     async def _read(self, resident: Resident) -> Any:
         """Return what opens the turn, or None when there is none to open."""

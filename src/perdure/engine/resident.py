@@ -9,7 +9,7 @@ import asyncio
 import functools
 import logging
 from collections import deque
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,9 +22,9 @@ from perdure.engine.addressing import Mail, TurnId
 from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.flush import Finish, Flush
 from perdure.engine.operation import Input, Operation
-from perdure.engine.outcomes import encode_error, error_text, output_of
+from perdure.engine.outcomes import encode_error, error_text
 from perdure.engine.process import Process
-from perdure.engine.steps import STEP_INFO, StepInfo, is_async
+from perdure.engine.steps import STEP_INFO, StepInfo
 from perdure.engine.turn import Turn
 from perdure.errors import (
     DeadlockedTurn,
@@ -61,7 +61,7 @@ class Resident:
         self.alone = False
         self.resumed = False
         self.missed = False
-        self._process = Process()
+        self._process: Process | None = None
         self._handler: HandlerOf | None = None
         self._found: bytes | None = None
         self._saved: bytes | None = None
@@ -126,6 +126,7 @@ class Resident:
         self.pump()
 
     def _fields(self) -> bytes:
+        assert self._process is not None, "a turn has a process"
         return self.type.save(self._process)
 
     # --- inputs ----------------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ class Resident:
         found = self._saved if ok else self._found
         mail = flush.next
         if mail is not None:
-            self.engine.later(functools.partial(self._open_next, mail, found, flush.now))
+            self.engine.later(self._open_next, mail, found, flush.now)
 
     def _open_next(self, mail: Mail, found: bytes | None, at: Micros) -> None:
         if not self.left:
@@ -297,7 +298,7 @@ class Resident:
         self._refused += 1
         if not self._submitted:
             clock = self.engine.clock
-            clock.call_at(clock.now() + limits.STALL_US, lambda: self.engine.later(self._submit_again))
+            clock.call_at(clock.now() + limits.STALL_US, functools.partial(self.engine.later, self._submit_again))
 
     def _submit_again(self) -> None:
         self._refused = 0
@@ -307,34 +308,44 @@ class Resident:
     def _committed(self, flush: Flush, results: Any, error: Exception | None) -> None:
         self._submitted -= 1
         if error is not None:
-            # What was to follow a refused commit finds the process where that one should have moved it.
-            if isinstance(error, StoreFull | StoreBusy) or (self._refused and isinstance(error, SequenceConflict)):
-                self._stall()
-            elif not self.left:
-                self.engine.lost(self, flush.ref, error)
+            self._not_committed(flush, error)
             return
         owners, waits, notes = results[0]
         _, starts = self._unsaved.popleft()
         # Also when the process has left memory meanwhile: other processes, and who waits for an answer, have no part in that.
-        self.engine.route([note for note in notes if flush.next is None or getattr(note, "ref", None) != flush.next.ref])
+        if notes:
+            self.engine.route([note for note in notes if flush.next is None or getattr(note, "ref", None) != flush.next.ref])
         if self.left:
             return
-        self._submit()
-        turn = self.turn
-        if turn is not None and turn.id.message == flush.ref:
-            if owners:
-                turn.bound(owners)
-            self.engine.armed(flush.arm.values())
-            if flush.waiting and not waits:
-                self._stored_waiting = False
-                if self.mail_seen == flush.mail_seen:
-                    self.engine.catch_up(self)
-            self._start(starts)
-            if owners or (flush.waiting and not waits and self.mail_seen > flush.mail_seen):
-                self.pump()
+        if self._unsaved:
+            self._submit()
+        if self.turn is not None and self.turn.id.message == flush.ref:
+            self._go_on(self.turn, flush, owners, starts, waits=waits)
         else:
             self._start(starts)
         self.engine.settled(self)
+
+    def _not_committed(self, flush: Flush, error: Exception) -> None:
+        # What was to follow a refused commit finds the process where that one should have moved it.
+        if isinstance(error, StoreFull | StoreBusy) or (self._refused and isinstance(error, SequenceConflict)):
+            self._stall()
+        elif not self.left:
+            self.engine.lost(self, flush.ref, error)
+
+    def _go_on(self, turn: Turn, flush: Flush, owners: list[tuple[str, str, str]], starts: list[Operation], *, waits: bool) -> None:
+        """The turn's own commit is durable, and the turn is still open."""
+        if owners:
+            turn.bound(owners)
+        if flush.arm:
+            self.engine.armed(flush.arm.values())
+        missed = flush.waiting and not waits
+        if missed:
+            self._stored_waiting = False
+            if self.mail_seen == flush.mail_seen:
+                self.engine.catch_up(self)
+        self._start(starts)
+        if owners or (missed and self.mail_seen > flush.mail_seen):
+            self.pump()
 
     @property
     def quiet(self) -> bool:
@@ -350,34 +361,46 @@ class Resident:
             self._start(starts)
 
     def _start(self, starts: list[Operation]) -> None:
-        turn = self.turn
+        turn, engine = self.turn, self.engine
         for operation in starts:
             if turn is None or not turn.runs(operation):
                 continue
-            context, function = operation.context, operation.function
+            context, known = operation.context, operation.known
             assert context is not None, "an asked-for step has a context"
-            assert function is not None, "a step has a function"
+            assert known is not None, "a step has a function"
             context.run(STEP_INFO.set, StepInfo(operation.attempt, self.tenant_id, self.process_id, self.ref, operation.id))
-            call = functools.partial(function, *operation.arguments)
-            if is_async(function):
-                task: asyncio.Future[Any] = self.engine.loop.create_task(_awaited(call), context=context)
+            if known.is_async:
+                self._tasks[operation.id] = engine.loop.create_task(self._step(turn, operation), context=context)
             else:
-                task = self.engine.loop.run_in_executor(self.engine.threads, context.run, _called, call)
-            self._tasks[operation.id] = task
-            task.add_done_callback(functools.partial(self._stepped, turn, operation))
+                call = engine.loop.run_in_executor(engine.threads, context.run, _called, operation)
+                self._tasks[operation.id] = call
+                call.add_done_callback(functools.partial(self._returned, turn, operation))
 
-    def _stepped(self, turn: Turn, operation: Operation, task: asyncio.Future[Any]) -> None:
-        if self._tasks.get(operation.id) is task:
-            del self._tasks[operation.id]
-        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if self.left or turn is not self.turn or not turn.runs(operation):
-            return
+    async def _step(self, turn: Turn, operation: Operation) -> None:
+        """Run an async step. Its outcome is taken in by a callback of the loop: a turn is never driven from inside a task."""
         function = operation.function
         assert function is not None, "a step has a function"
+        try:
+            value = await function(*operation.arguments)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever the step raised is its outcome, a cancellation of its own, too
+            self.engine.later(self._stepped, turn, operation, None, error)
+        else:
+            self.engine.later(self._stepped, turn, operation, value, None)
+
+    def _returned(self, turn: Turn, operation: Operation, call: asyncio.Future[Any]) -> None:
+        error: BaseException | None = asyncio.CancelledError() if call.cancelled() else call.exception()
+        self._stepped(turn, operation, None if error is not None else call.result(), error)
+
+    def _stepped(self, turn: Turn, operation: Operation, result: Any, error: BaseException | None) -> None:
+        if self.left or turn is not self.turn or not turn.runs(operation):
+            return
+        self._tasks.pop(operation.id, None)
+        assert operation.known is not None, "a step has a function"
         if error is None:
             try:
-                what = f"step {operation.id!r}"
-                data, value = output_of(function).record(task.result(), what=what, limit=limits.STEP_OUTPUT_MAX)
+                data, value = operation.known.output.record(result, what=f"step {operation.id!r}", limit=limits.STEP_OUTPUT_MAX)
             except PerdureError as invalid:
                 turn.feed(_step_failed(operation, invalid))
             else:
@@ -441,12 +464,9 @@ async def _raising(error: Exception) -> None:
     raise error
 
 
-def _called(call: functools.partial[Any]) -> Any:
+def _called(operation: Operation) -> Any:
+    assert operation.function is not None, "a step has a function"
     try:
-        return call()
+        return operation.function(*operation.arguments)
     except StopIteration as error:  # no future can hold one: whoever waits for it would wait for ever
         raise RuntimeError(f"the step raised StopIteration({error.value!r})") from error
-
-
-async def _awaited(call: functools.partial[Coroutine[Any, Any, Any]]) -> Any:
-    return await call()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
@@ -56,38 +55,21 @@ def plain_function(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def is_async(function: Callable[..., Any]) -> bool:
-    """Return whether calling `function` gives a coroutine."""
-    function = plain_function(function)
-    try:
-        return _remembered_async(function)
-    except TypeError:  # what cannot be hashed cannot be remembered
-        return _is_async(function)
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # an object's own call
-
-
-_remembered_async: Final = functools.lru_cache(maxsize=4096)(_is_async)
-
-
 def name_of(function: Callable[..., Any]) -> str:
     """Return the name that a step of this function has unless it is given one."""
     function = plain_function(function)
     return getattr(function, "__name__", None) or type(function).__name__
 
 
-def input_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
-    """Return what identifies a call in the record: the function's name, and a digest of its arguments.
+def input_of(label: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
+    """Return what identifies a call in the record: the function's label, and a digest of its arguments.
 
     Arguments without a form of their own (an open connection, say) are not compared.
     """
-    name = getattr(plain_function(function), "__qualname__", None) or name_of(function)
     if isinstance(function, functools.partial):
         arguments = (*function.args, *arguments, function.keywords)
     try:
         digest = hashlib.blake2b(_encode(arguments), digest_size=_INPUT_DIGEST_BYTES).hexdigest()
     except (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError):
-        return name
-    return f"{name}({digest})"
+        return label
+    return f"{label}({digest})"

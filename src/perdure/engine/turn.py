@@ -31,7 +31,7 @@ from perdure.conversations.events import (
 from perdure.engine.addressing import Mail, Request, TurnId
 from perdure.engine.loop import TurnLeft, TurnLoop
 from perdure.engine.operation import DurableTimer, Input, Kind, Operation, Produced
-from perdure.engine.outcomes import decode_error, output_of
+from perdure.engine.outcomes import decode_error
 from perdure.engine.replay import ADVICE, mismatch
 from perdure.errors import DeadlockedTurn, KeyTaken, NondeterministicTurn, NotAwaited, NotInTurn, PayloadInvalid, TurnTooLong
 from perdure.errors import StepFailed as StepFailedError
@@ -99,7 +99,7 @@ class Turn:
         self._root: asyncio.Task[Any] | None = None
         self.effects = 0
         self.produced = Produced()
-        self.cancel_step: Callable[[Operation], None] = lambda _operation: None
+        self.cancel_step: Callable[[Operation], None] = _nobody
         self.request: Callable[[Callable[..., Any], tuple[Any, ...]], Request] = request
 
     def begin(self, code: Coroutine[Any, Any, Any]) -> None:
@@ -158,11 +158,12 @@ class Turn:
             DeadlockedTurn: the handler waits for something that is not durable.
             TurnTooLong: the turn has too many events.
         """
-        assert self._root is not None, "a turn without code cannot advance"
+        root = self._root
+        assert root is not None, "a turn without code cannot advance"
         self._drain()
-        while not self._root.done() and self._release_next():
+        while not root.done() and self._release_next():
             self._drain()
-        if self._root.done():
+        if root.done():
             self._finish()
         elif not (self._operations or self._blocked):
             raise DeadlockedTurn(
@@ -182,9 +183,10 @@ class Turn:
         """Hand over what has to be committed; its steps count as running from here on."""
         produced, self.produced = self.produced, Produced()
         self._blocked = self._blocked or bool(produced.binds)
-        produced.starts.extend(self._starts.values())
-        self._running |= self._starts
-        self._starts = {}
+        if self._starts:
+            produced.starts.extend(self._starts.values())
+            self._running |= self._starts
+            self._starts = {}
         return produced
 
     def bound(self, outcomes: Iterable[tuple[str, str, str]]) -> None:
@@ -216,6 +218,10 @@ class Turn:
         for operation in self._unawaited.values():
             if operation.call is not None:
                 operation.call.close()
+        # Nothing calls back any more: without these, only the collector of cycles could free a turn.
+        self.loop.turn_is_over()
+        self._fields = bytes
+        self.cancel_step = _nobody
 
     # --- releasing inputs --------------------------------------------------------------------------
 
@@ -461,8 +467,6 @@ class Turn:
 
     def _ask(self, operation: Operation) -> None:
         if operation.kind == "step":
-            assert operation.function is not None, "a step has a function"
-            operation.output = output_of(operation.function)
             operation.context = contextvars.copy_context()
             self._starts[operation.id] = operation
         elif operation.kind == "receive":
@@ -488,11 +492,15 @@ class Turn:
             self.produced.effects.append(effect)
 
 
+def _nobody(_operation: Operation) -> None:
+    pass
+
+
 def _resolve(future: asyncio.Future[Any], operation: Operation, event: Event, *, value: Any, cause: BaseException | None) -> None:
     match event:
         case StepCompleted():
-            assert operation.output is not None, "a step has a recorded form"
-            future.set_result(operation.output.decode(event.output) if value is None else value)
+            assert operation.known is not None, "a step has a function"
+            future.set_result(operation.known.output.decode(event.output) if value is None else value)
         case StepFailed():
             error = decode_error(event.error, otherwise=StepFailedError)
             error.__cause__ = cause

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from perdure import limits
@@ -86,7 +85,7 @@ class Wheel:
                 if resident is None:
                     engine.wake(tenant_id, process_id)
                 else:
-                    engine.later(partial(resident.due, timer_id, row.due))
+                    engine.later(resident.due, timer_id, row.due)
             after = DUE.order_of(rows[-1][0].parts, rows[-1][1])
         for _, row in await reader.scan(Scan(DUE, (), 1, after=(now,))):
             self.look(row.due)
@@ -100,4 +99,4 @@ class Wheel:
                 self.look(row.expires_at)
                 return
             _, notes = await engine.store.access.writer.run(ExpireParked())
-            engine.later(partial(engine.route, notes))
+            engine.later(engine.route, notes)

@@ -1,0 +1,51 @@
+"""What is known of a function that runs as a step, found out once."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+from perdure.engine.outcomes import UNANNOTATED, Output, return_type
+from perdure.engine.steps import name_of, plain_function
+from perdure.errors import UsageError
+
+_REMEMBERED: Final = 4096
+
+
+class StepFunction:
+    """One function.
+
+    Args:
+        function: what is called in the end, without its partials.
+
+    Raises:
+        UsageError: its declared type cannot be read back.
+    """
+
+    __slots__ = ("is_async", "is_native", "label", "name", "output")
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.name = name_of(function)
+        self.label: str = getattr(function, "__qualname__", None) or self.name
+        self.is_native = inspect.iscoroutinefunction(function)
+        self.is_async = self.is_native or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # an object's own call
+        kind = return_type(function)
+        try:
+            self.output = Output(kind)
+        except (TypeError, NameError) as error:
+            declared = "what it returns" if kind is UNANNOTATED else kind
+            raise UsageError(f"{self.name} returns {declared}, which cannot be read back: {error}; declare another type") from error
+
+
+_remembered: Final = functools.lru_cache(maxsize=_REMEMBERED)(StepFunction)
+
+
+def known(function: Callable[..., Any]) -> StepFunction:
+    """Return what is known of `function`. Raises UsageError when its declared type cannot be read back."""
+    plain = plain_function(function)
+    try:
+        return _remembered(plain)
+    except TypeError:  # what cannot be hashed cannot be remembered
+        return StepFunction(plain)
