@@ -2,75 +2,117 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
+from pathlib import Path
+from typing import Any
 
-from benchmarks.measure import SHORT, closed_loop, fresh_store, ours, report
-from perdure import DurableConversation, ProcessIdentity, RegistryKey, Store, TenantId
+from benchmarks import filling
+from benchmarks.measure import SHORT, closed_loop, ours, report
+from perdure import DurableConversation, RegistryKey, Store, TenantId, open_store
+from perdure.core.backend import Reader
+from perdure.core.table import Key, RowT, Scan
 
-TENANT = TenantId("default")
-KEYS = (1_000, 5_000) if SHORT else (10_000, 1_000_000)
-EVENTS = (0, 1_000) if SHORT else (0, 100_000)
-BATCH = 500
-
-
-def _identity(number: int) -> ProcessIdentity:
-    return ProcessIdentity(tenant_id=TENANT, process_id=f"p{number}", process_type="order")  # type: ignore[arg-type]  # validated inside
-
-
-async def _register(store: Store, first: int, last: int) -> None:
-    for begin in range(first, last, BATCH):
-        numbers = range(begin, min(begin + BATCH, last))
-        await asyncio.gather(*(store.processes.register(TENANT, RegistryKey(f"key {n}"), _identity(n)) for n in numbers))
-        await asyncio.gather(
-            *(store.processes.register_correlated(TENANT, f"tag {n // 10}", _identity(n).process_id, _identity(n)) for n in numbers)
-        )
+TENANT = TenantId(filling.TENANT)
+KEYS = (1_000, 10_000) if SHORT else (10_000, 10_000_000)
+PROCESSES = (1_000, 5_000) if SHORT else (10_000, 1_000_000)
+MESSAGES = (0, 1_000) if SHORT else (0, 1_000_000)
+NAME = "long"
+STRIDE = 7_919  # a prime: the calls go all over the range
 
 
 async def _lookup(store: Store, size: int, n: int) -> None:
-    assert await store.processes.lookup(TENANT, RegistryKey(f"key {n * 7919 % size}")) is not None
+    assert await store.processes.lookup(TENANT, RegistryKey(f"key {n * STRIDE % size}")) is not None
 
 
 async def _lookup_members(store: Store, size: int, n: int) -> None:
-    assert len(await store.processes.lookup_correlated(TENANT, f"tag {n * 7919 % (size // 10)}")) == 10
+    members = await store.processes.lookup_correlated(TENANT, f"tag {n * STRIDE % (size // filling.MEMBERS)}")
+    assert len(members) == filling.MEMBERS
 
 
 async def lookups() -> None:
-    """A lookup by key, and ten members of a tag, by the number of keys."""
-    async with fresh_store() as store:
-        size = 0
-        for target in KEYS:
-            await _register(store, size, target)
-            size = target
-            result = await closed_loop(partial(_lookup, store, size), 1)
-            report(benchmark="lookup by key", **ours(), keys=size, **result)
-            result = await closed_loop(partial(_lookup_members, store, size), 1)
-            report(benchmark="lookup of 10 under a tag", **ours(), processes=size, **result)
+    """A lookup by key, and ten members of a tag, by the number of keys and of processes under tags."""
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        path = Path(folder) / "bench.db"
+        async with open_store(f"sqlite:///{path}"):
+            pass
+        before = 0
+        for keys in KEYS:
+            filling.with_keys(path, before, keys)
+            before = keys
+            async with open_store(f"sqlite:///{path}") as store:
+                assert await store.processes.len() == keys
+                report(benchmark="lookup by key", **ours(), keys=keys, **await closed_loop(partial(_lookup, store, keys), 1))
+        before = 0
+        for processes in PROCESSES:
+            filling.with_tags(path, before, processes, after_tick=KEYS[-1])
+            before = processes
+            async with open_store(f"sqlite:///{path}") as store:
+                result = await closed_loop(partial(_lookup_members, store, processes), 1)
+                report(benchmark="lookup of 10 under a tag", **ours(), processes=processes, **result)
+
+
+class _CountingReader:
+    """Counts the rows that reads return."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.rows = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    async def get(self, key: Key[RowT]) -> RowT | None:
+        row = await self._reader.get(key)
+        self.rows += row is not None
+        return row
+
+    async def scan(self, scan: Scan[RowT]) -> list[tuple[Key[RowT], RowT]]:
+        rows = await self._reader.scan(scan)
+        self.rows += len(rows)
+        return rows
 
 
 async def appends() -> None:
-    """An append to a conversation, by its length; and what its recovery takes."""
-    for length in EVENTS:
-        async with fresh_store() as store:
-            conversation = DurableConversation("long", store)
-            await conversation.record_message_received("first", 0)
-            await conversation.record_processing_started("first")
-            for index in range(length):
-                await conversation.record_step_completed("first", index, b"{}")
-            await conversation.record_processing_finished("first")
+    """An append to a conversation, by its length in finished messages of three events; and what its recovery reads."""
+    for messages in MESSAGES:
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+            path = Path(folder) / "bench.db"
+            async with open_store(f"sqlite:///{path}"):
+                pass
+            if messages:
+                filling.with_conversation(path, NAME, messages)
+            async with open_store(f"sqlite:///{path}") as store:
+                await _appends(store, messages)
 
-            async def append(n: int, conversation: DurableConversation = conversation) -> None:
-                await conversation.record_message_received(f"m{n}", n)
 
-            result = await closed_loop(append, 1)
-            report(benchmark="append to a conversation", **ours(), events=length, **result)
-            await conversation.snapshot()
-            start = time.perf_counter()
-            await DurableConversation.recover("long", store)
-            report(benchmark="recovery from a snapshot", **ours(), events=length, ms=(time.perf_counter() - start) * 1000)
+async def _appends(store: Store, messages: int) -> None:
+    conversation = await DurableConversation.recover(NAME, store)
+    assert conversation.expected_seq == 3 * messages
+
+    async def append(n: int) -> None:
+        # A message that is over leaves memory: what is measured is not the number of open ones.
+        await conversation.record_message_received(f"m{n}", n)
+        await conversation.record_processing_started(f"m{n}")
+        await conversation.record_processing_finished(f"m{n}")
+
+    report(benchmark="three appends to a conversation", **ours(), events=3 * messages, **await closed_loop(append, 1))
+    await conversation.record_message_received("open", 0)
+    await conversation.snapshot()
+    reader = _CountingReader(store.access.reader)
+    store.access = store.access._replace(reader=reader)  # type: ignore[misc]  # only here, to count
+    start = time.perf_counter()
+    await DurableConversation.recover(NAME, store)
+    report(
+        benchmark="recovery from a snapshot",
+        **ours(),
+        finished_messages=messages,
+        rows_read=reader.rows,
+        ms=(time.perf_counter() - start) * 1000,
+    )
 
 
 async def import_time() -> None:

@@ -30,8 +30,8 @@ def report(**values: Any) -> None:
 
 
 async def closed_loop(call: Callable[[int], Awaitable[object]], clients: int, *, seconds: float = SECONDS) -> dict[str, Any]:
-    """Return calls per second and latencies of `clients` clients that each wait for the answer before the next call."""
-    latencies: list[int] = []
+    """Return calls that ended per second, and their latencies, of `clients` clients that each wait for the answer before the next call."""
+    latencies: list[float] = []
     numbers = iter(range(10**9))
     begin = time.perf_counter()
     measured, end = begin + WARM_UP, begin + WARM_UP + seconds
@@ -40,8 +40,8 @@ async def closed_loop(call: Callable[[int], Awaitable[object]], clients: int, *,
         while (start := time.perf_counter()) < end:
             await call(next(numbers))
             done = time.perf_counter()
-            if start >= measured and done <= end:
-                latencies.append(round((done - start) * 1e6))
+            if measured <= done <= end:
+                latencies.append((done - start) * 1e6)
 
     await asyncio.gather(*(client() for _ in range(clients)))
     latencies.sort()
@@ -49,8 +49,8 @@ async def closed_loop(call: Callable[[int], Awaitable[object]], clients: int, *,
     return {
         "clients": clients,
         "per_s": round(count / seconds),
-        "p50_us": latencies[count // 2] if count else None,
-        "p99_us": latencies[int(count * 0.99)] if count else None,
+        "p50_us": round(latencies[count // 2], 1) if count else None,
+        "p99_us": round(latencies[int(count * 0.99)], 1) if count else None,
     }
 
 

@@ -33,7 +33,7 @@ async def main() -> None:
         while (start := time.perf_counter()) < end:
             await four(1)
             done = time.perf_counter()
-            if start >= measured and done <= end:
+            if measured <= done <= end:
                 latencies.append(round((done - start) * 1e6))
 
     await asyncio.gather(*(client() for _ in range(clients)))
