@@ -227,7 +227,7 @@ FAULTS: Final = (
         "turn-gets-the-object-of-the-step",
         RESIDENT,
         "functools.partial(_completed, data), value))\n",
-        "functools.partial(_completed, data), task.result()))\n",
+        "functools.partial(_completed, data), result))\n",
         (f"{MOMENTS}::test_live_the_code_gets_what_was_recorded_and_not_the_object_of_the_step",),
     ),
     Fault(

@@ -90,12 +90,10 @@ class _Ready(asyncio.Handle):
 
 
 class _TurnFuture(asyncio.Future[Any]):
-    def __init__(self, loop: TurnLoop, number: int) -> None:
-        super().__init__(loop=loop)
-        self._number = number
+    number: int
 
     def __hash__(self) -> int:
-        return self._number
+        return self.number
 
 
 class _TurnTask(asyncio.Task[Any]):
@@ -114,6 +112,7 @@ class TurnLoop(asyncio.AbstractEventLoop):
     def __init__(self, clock: TurnClock) -> None:
         self._clock = clock
         self._outer: asyncio.AbstractEventLoop | None = None
+        self._hooks: Any = None
         self._driver = 0
         self._ready: deque[_Ready] = deque()
         self._made = 0
@@ -124,9 +123,10 @@ class TurnLoop(asyncio.AbstractEventLoop):
         ready = self._ready
         if not ready:
             return True
-        hooks, driver = sys.get_asyncgen_hooks(), self._driver
-        if self._outer is None:  # asking asyncio costs a system call each time
+        driver = self._driver
+        if self._hooks is None:  # they are those of the engine's loop as long as it runs; asking asyncio costs a system call each time
             self._outer = asyncio._get_running_loop()
+            self._hooks = sys.get_asyncgen_hooks()
         self._driver = threading.get_ident()
         asyncio._set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._close)
@@ -136,7 +136,7 @@ class TurnLoop(asyncio.AbstractEventLoop):
                     break
                 ready.popleft().run()
         finally:
-            sys.set_asyncgen_hooks(*hooks)
+            sys.set_asyncgen_hooks(*self._hooks)
             asyncio._set_running_loop(self._outer)
             self._driver = driver
         return not ready
@@ -197,7 +197,9 @@ class TurnLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         """Return a future whose place in a set is the same on every replay."""
         self._made += 1
-        return _TurnFuture(self, self._made)
+        future = _TurnFuture(loop=self)
+        future.number = self._made
+        return future
 
     def create_task(self, coro: Any, *, name: str | None = None, context: contextvars.Context | None = None, **_options: Any) -> Any:
         """Return a task whose place in a set is the same on every replay."""
