@@ -92,7 +92,7 @@ async def test_a_caller_that_gives_up_leaves_nothing_behind(running: Running) ->
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
-        assert sum(map(len, engine._waiters.values())) == 0
+        assert sum(map(len, engine._owner._waiters.values())) == 0
 
 
 async def test_a_redrive_whose_caller_leaves_still_wakes_the_process(running: Running, clock: VirtualClock) -> None:
@@ -208,7 +208,7 @@ async def test_a_stuck_process_is_not_poison_however_often_the_engine_starts(run
 
 
 async def _idle(engine: Engine) -> bool:
-    return not engine.residents
+    return not engine._owner.residents
 
 
 async def test_mail_that_no_receive_wants_does_not_make_a_waiting_process_a_suspect(running: Running, store: Store) -> None:

@@ -78,7 +78,7 @@ async def test_a_commit_without_events_is_not_overtaken_by_the_next_one(store: S
 
 
 async def _busy(engine: Engine) -> bool:
-    return any(resident.turn is not None for resident in engine.residents.values())
+    return any(resident.turn is not None for resident in engine._owner.residents.values())
 
 
 async def test_answers_and_wakes_of_a_commit_count_when_the_next_turn_is_stuck(running: Running) -> None:

@@ -307,7 +307,7 @@ async def _happened(ledger: Ledger, count: int) -> bool:
 
 
 async def _stalled(engine: Engine) -> bool:
-    return any(resident._refused and not resident._submitted for resident in engine.residents.values())
+    return any(resident._refused and not resident._submitted for resident in engine._owner.residents.values())
 
 
 async def test_a_plain_step_that_raises_stopiteration_is_a_failed_step_and_no_hang(running: Running) -> None:

@@ -13,7 +13,8 @@ from perdure.conversations.tables import PROCESS, ProcessStatus
 from perdure.engine import inspection
 from perdure.engine.addressing import derived_id
 from perdure.engine.delivery import Deliver, FanOutChunk
-from perdure.engine.flush import Flush, Leave, Resume
+from perdure.engine.flush import Flush
+from perdure.engine.leaving import Leave, Resume
 from perdure.engine.notes import Envelope, MailArrived, TurnStarted
 from perdure.engine.operation import Kind, Operation
 from perdure.engine.process import kind_of
@@ -32,7 +33,7 @@ class ByHand:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.rules = Engine(store, make_app(Ledger())).rules
+        self.rules = Engine(store, make_app(Ledger()))._owner.rules
 
     async def deliver(self, message: Any, address: Address, *, id: str, process_id: str = "o1") -> list[Any]:
         envelope = Envelope(

@@ -174,7 +174,7 @@ async def test_mail_that_is_known_already_is_not_taken_in_again(running: Running
         process = await only_process(engine)
         await reaches(engine, process.process_id, "waiting")
         await engine.deliver(Comment("1", "x"), id="c")
-        resident = engine.residents[TENANT, process.process_id]
+        resident = engine._owner.residents[TENANT, process.process_id]
         [mail] = resident.mail
 
         resident.post(Mail(*mail))

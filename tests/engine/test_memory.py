@@ -65,7 +65,7 @@ async def test_a_turn_is_never_driven_from_inside_a_task(running: Running) -> No
 
     @app.process
     async def hello(p: Process) -> None:
-        loop = running_engine[0].loop
+        loop = running_engine[0]._owner.loop
         for _ in range(2):
             inside.append(asyncio.current_task(loop))
             await p.step(number)

@@ -154,12 +154,12 @@ class Run:
         quiet, commits = 0, -1
         for _ in range(20_000):
             await asyncio.sleep(0)
-            busy = self.store.access.writer.waiting or self.engine._later or len(self.engine._tasks) > 1
+            busy = self.store.access.writer.waiting or self.engine._owner._later or len(self.engine._owner._tasks) > 1
             now = self.store.access.writer.commits
             quiet, commits = (quiet + 1 if not busy and now == commits else 0), now
             if quiet > 30:
                 return
-        raise AssertionError(f"it never comes to rest: {self.engine.residents}, {self.engine._tasks}")
+        raise AssertionError(f"it never comes to rest: {self.engine._owner.residents}, {self.engine._owner._tasks}")
 
     # --- what has to hold ---------------------------------------------------------------------------------------
 

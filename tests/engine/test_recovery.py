@@ -79,7 +79,7 @@ async def test_a_durable_timer_goes_on_over_a_restart_and_fires_once(running: Ru
         await reaches(engine, process.process_id, "waiting")
     clock.advance(DAY)
     async with running(make_app(ledger)) as engine:
-        assert engine.residents == {}  # who waits costs nothing
+        assert engine._owner.residents == {}  # who waits costs nothing
         clock.advance(2 * DAY)
         await reaches(engine, process.process_id, "idle")
         assert (await only_process(engine)).fields["status"] == "expired"
@@ -189,14 +189,14 @@ async def _count(items: list[int], count: int) -> bool:
 
 async def _crash(engine: Engine) -> None:
     """Drop everything in memory, as kill -9 does; the store stays open."""
-    engine._open = False
-    engine._wheel.stop()
-    for resident in engine.residents.values():
+    engine._owner._open = False
+    engine._owner._wheel.stop()
+    for resident in engine._owner.residents.values():
         resident.leave()
-    engine.residents.clear()
-    for task in list(engine._tasks):
+    engine._owner.residents.clear()
+    for task in list(engine._owner._tasks):
         task.cancel()
-    await asyncio.gather(*engine._tasks, return_exceptions=True)
+    await asyncio.gather(*engine._owner._tasks, return_exceptions=True)
     await engine.store.give_back("engine")
 
 
@@ -261,7 +261,7 @@ async def test_recovery_looks_at_runnable_processes_only(running: Running) -> No
         for info in await inspection.processes(engine.store):
             await reaches(engine, info.process_id, "waiting")
     async with running(app) as engine:
-        assert engine.residents == {}
+        assert engine._owner.residents == {}
 
 
 async def test_leaving_memory_runs_finally_blocks_without_recording_anything(running: Running) -> None:

@@ -9,6 +9,9 @@ from tests.faults.fault import Fault
 HERE: Final = "src/perdure/engine"
 HANDLING: Final = f"{HERE}/handling.py"
 DELIVERY: Final = f"{HERE}/delivery.py"
+UPKEEP: Final = f"{HERE}/upkeep.py"
+REDRIVING: Final = f"{HERE}/redriving.py"
+LEAVING: Final = f"{HERE}/leaving.py"
 FLUSH: Final = f"{HERE}/flush.py"
 TURN: Final = f"{HERE}/turn.py"
 RESIDENT: Final = f"{HERE}/resident.py"
@@ -77,8 +80,8 @@ FAULTS: Final = (
     ),
     Fault(
         "delivery-expired-under-a-tag-are-not-counted-out",
-        FLUSH,
-        "                view.update(guard, ParkingRow(_present(view.get(guard)).parked - 1))\n",
+        UPKEEP,
+        "                view.update(guard, ParkingRow(present(view.get(guard)).parked - 1))\n",
         "",
         AGREES,
     ),
@@ -161,7 +164,7 @@ FAULTS: Final = (
     ),
     Fault(
         "redrive-twice",
-        FLUSH,
+        REDRIVING,
         "        if letter.redriven_as is not None:\n",
         "        if False:\n",
         (f"{FAILURES}::test_a_parked_process_waits_for_a_person_and_redrive_goes_first",),
@@ -304,14 +307,14 @@ FAULTS: Final = (
     # --- attempts and recovery -----------------------------------------------------------------------
     Fault(
         "recovery-crashes-do-not-count",
-        FLUSH,
+        LEAVING,
         "        attempt: int = turn.attempts + 1\n",
         "        attempt: int = turn.attempts\n",
         (f"{ORDERS}::test_crashes_count_as_attempts_and_clean_stops_do_not",),
     ),
     Fault(
         "recovery-clean-stops-count",
-        FLUSH,
+        LEAVING,
         "            view.update(key, replace(turn, attempts=max(0, turn.attempts - 1)))\n",
         "            view.update(key, turn)\n",
         (f"{ORDERS}::test_crashes_count_as_attempts_and_clean_stops_do_not",),
@@ -347,7 +350,7 @@ FAULTS: Final = (
     Fault(
         "step-outcome-taken-in-from-inside-a-task",
         RESIDENT,
-        "            self.engine.later(self._stepped, turn, operation, value, None)\n",
+        "            self.owner.later(self._stepped, turn, operation, value, None)\n",
         "            self._stepped(turn, operation, value, None)\n",
         (f"{TESTS}/test_memory.py::test_a_turn_is_never_driven_from_inside_a_task",),
     ),

@@ -30,7 +30,7 @@ SEAMS = {
     ("clock.py", "time.time_ns"): "the system's clock",
     ("identity.py", "time.time_ns"): "`ProcessId.new()` works without a store",
     ("identity.py", "os.urandom"): "the default of the seam",
-    ("engine/engine.py", "random.Random"): "jitter; it is seeded from the store's randomness before it is used",
+    ("engine/owner.py", "random.Random"): "jitter; it is seeded from the store's randomness before it is used",
 }
 
 

@@ -100,7 +100,7 @@ class Racer:
                 await attempt(n)
             except (SequenceConflict, ValueConflict):
                 continue
-            except PerdureError as error:
+            except (PerdureError, AssertionError) as error:  # a decision that meets what cannot be is a finding, too
                 self.told.errors.append(f"{type(error).__name__}: {error}")
 
     async def _add(self, _n: int) -> None:

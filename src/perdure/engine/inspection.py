@@ -13,10 +13,10 @@ from perdure.conversations.events import Event, decode_event
 from perdure.conversations.tables import EVENTS, PROCESS, PROCESS_STATE, PROCESSES, ProcessRow
 from perdure.core.table import Scan
 from perdure.engine.addressing import reference
-from perdure.engine.flush import Redrive
 from perdure.engine.handling import operation_key
 from perdure.engine.notes import NO_APP
 from perdure.engine.outcomes import error_text
+from perdure.engine.redriving import Redrive
 from perdure.errors import MessageNotFound, ProcessNotFound, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId
 from perdure.messages.tables import DEAD_LETTERS, MESSAGE, MESSAGES, MessageStatus

@@ -25,9 +25,11 @@ from perdure.conversations.events import (
 from perdure.conversations.tables import EVENTS, PROCESS, PROCESS_STATE, RUNNABLE, TURN, ProcessRow, ProcessStatus, TurnRow
 from perdure.core.table import Index, Scan
 from perdure.engine.addressing import Mail
-from perdure.engine.flush import Finish, Flush, HandOver, Resume, StartQueued, Wake
+from perdure.engine.flush import Finish, Flush
 from perdure.engine.handling import message_key
+from perdure.engine.leaving import Resume, StartQueued, Wake
 from perdure.engine.resident import Resident, failed
+from perdure.engine.upkeep import HandOver
 from perdure.errors import CorruptEvent, PerdureError, PoisonMessage
 from perdure.messages.tables import FAN_OUTS, KEPT_FOR_TAGS, MAIL, MAILBOX
 from perdure.messages.writes import under_key
@@ -35,7 +37,7 @@ from perdure.routing.tables import MEMBERS, OWED
 from perdure.timers.tables import OF_PROCESS as TIMERS
 
 if TYPE_CHECKING:
-    from perdure.engine.engine import Engine
+    from perdure.engine.owner import Owner
 
 logger = logging.getLogger("perdure.engine")
 _Key = tuple[str, str]
@@ -45,9 +47,9 @@ _NO_INPUT: Final = (MessageReceived, ProcessingStarted, ErrorOccurred, Processin
 class Recovery:
     """Reads processes from the store and opens their turns where they were."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._reader = engine.store.access.reader
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._reader = owner.store.access.reader
         self._suspects: deque[_Key] = deque()
         self._suspect: _Key | None = None
 
@@ -61,7 +63,7 @@ class Recovery:
     async def _hand_over_owed(self) -> None:
         """Give what is parked to those whom a caller of the registry has put there, and go on with fan-outs."""
         for fan_out, _ in await self._reader.scan(Scan(FAN_OUTS, (), limits.QUEUE_MAX)):
-            self._engine.fan_out(*(str(part) for part in fan_out.parts))
+            self._owner.fan_out(*(str(part) for part in fan_out.parts))
         async for tenant_id, key in self._all(OWED):
             await self._hand_over(tenant_id, under_key(key))
         async for tenant_id, parked_under in self._all(KEPT_FOR_TAGS):
@@ -77,24 +79,24 @@ class Recovery:
             after = rows[-1][0].parts
 
     async def _hand_over(self, tenant_id: str, parked_under: str) -> None:
-        notes = await self._engine.store.access.writer.run(HandOver(self._engine.rules, tenant_id, parked_under))
-        self._engine.later(self._engine.route, notes)
+        notes = await self._owner.store.access.writer.run(HandOver(self._owner.rules, tenant_id, parked_under))
+        self._owner.later(self._owner.route, notes)
 
     async def look(self) -> None:
         """Take up what another process has made runnable: one without an app, a command line, say."""
         async for key, process in self._runnable():
-            resident = self._engine.residents.get(key)
+            resident = self._owner.residents.get(key)
             if resident is not None:
                 if resident.turn is not None and resident.quiet:  # it waits, and the store says that something came for it
-                    self._engine.catch_up(resident)
+                    self._owner.catch_up(resident)
             elif process.open_message is None:
                 await self._recover(*key, process)
-            elif process.status == ProcessStatus.RUNNABLE and process.process_type in self._engine.app.types:
+            elif process.status == ProcessStatus.RUNNABLE and process.process_type in self._owner.app.types:
                 self.load(*key)
         await self._hand_over_owed()
 
     async def _runnable(self) -> AsyncIterator[tuple[_Key, ProcessRow]]:
-        for shard in range(self._engine.store.shards):
+        for shard in range(self._owner.store.shards):
             after: tuple[Any, ...] | None = None
             while rows := await self._reader.scan(Scan(RUNNABLE, (shard,), limits.READ_PAGE, after=after)):
                 for key, process in rows:
@@ -102,13 +104,13 @@ class Recovery:
                 after = rows[-1][0].parts
 
     async def _recover(self, tenant_id: str, process_id: str, process: ProcessRow) -> None:
-        made = self._engine.app.types.get(process.process_type)
+        made = self._owner.app.types.get(process.process_type)
         if made is None:
             logger.error("process %s: this app has no process type %r; it stays as it is", process_id, process.process_type)
             return
         if process.open_message is None:
-            notes = await self._engine.store.access.writer.run(StartQueued(self._engine.rules, tenant_id, process_id))
-            self._engine.later(self._engine.route, notes)
+            notes = await self._owner.store.access.writer.run(StartQueued(self._owner.rules, tenant_id, process_id))
+            self._owner.later(self._owner.route, notes)
             return
         message = await self._reader.get(message_key(tenant_id, process.open_message))
         if message is None or message.kind not in made.handlers:
@@ -144,14 +146,14 @@ class Recovery:
             f"message {process.open_message!r}: the engine crashed {attempts} times while it was handled; it is a dead letter"
         )
         logger.error("%s", error)
-        handler = self._engine.app.types[process.process_type].handlers[message.kind]
+        handler = self._owner.app.types[process.process_type].handlers[message.kind]
         end = failed(handler, error)
         status = ProcessStatus.IDLE if end.status == ProcessStatus.PAUSED else end.status
         finish = Finish(outcome="error", response=end.response, root_type="", status=status, text=end.text, reason="poison-message")
         timers = await self._timers(tenant_id, process_id, process)
-        now = self._engine.clock.now()
+        now = self._owner.clock.now()
         flush = Flush(
-            rules=self._engine.rules,
+            rules=self._owner.rules,
             tenant_id=tenant_id,
             process_id=process_id,
             ref=process.open_message,
@@ -173,8 +175,8 @@ class Recovery:
             finish=finish,
             next=None,
         )
-        _, _, notes = await self._engine.store.access.writer.run(flush)
-        self._engine.later(self._engine.route, notes)
+        _, _, notes = await self._owner.store.access.writer.run(flush)
+        self._owner.later(self._owner.route, notes)
 
     # --- loading ---------------------------------------------------------------------------------------------
 
@@ -188,40 +190,40 @@ class Recovery:
             alone: it is a suspect.
             wake: it waits and something is due: it is made runnable first.
         """
-        engine, key = self._engine, (tenant_id, process_id)
-        if not engine.is_open or key in engine.residents or key in self._suspects or not engine.app.types:
+        owner, key = self._owner, (tenant_id, process_id)
+        if not owner.is_open or key in owner.residents or key in self._suspects or not owner.app.types:
             return
-        placeholder = Resident(engine, tenant_id, process_id, next(iter(engine.app.types.values())))
+        placeholder = Resident(owner, tenant_id, process_id, next(iter(owner.app.types.values())))
         placeholder.loading = True
         placeholder.alone = alone
-        engine.residents[key] = placeholder
-        engine.background(self._load(placeholder, crashed=crashed, wake=wake))
+        owner.residents[key] = placeholder
+        owner.background(self._load(placeholder, crashed=crashed, wake=wake))
 
     async def _load(self, resident: Resident, *, crashed: bool, wake: bool) -> None:
-        engine, key = self._engine, (resident.tenant_id, resident.process_id)
+        owner, key = self._owner, (resident.tenant_id, resident.process_id)
         try:
             if wake:
-                await engine.store.access.writer.run(Wake(*key))
+                await owner.store.access.writer.run(Wake(*key))
             if crashed:
                 resident.resumed = True
-                await engine.store.access.writer.run(Resume(*key))
+                await owner.store.access.writer.run(Resume(*key))
             opening = await self._read(resident)
         except PerdureError as error:
             logger.exception("process %s cannot be loaded; others are not affected", resident.process_id)
             opening = None
             if error.retryable:
-                clock = engine.clock
+                clock = owner.clock
                 again = partial(self.load, *key, crashed=crashed, alone=resident.alone, wake=wake)
-                clock.call_at(clock.now() + limits.STALL_US, partial(engine.later, again))
+                clock.call_at(clock.now() + limits.STALL_US, partial(owner.later, again))
         if opening is None:
-            engine.later(engine.unload, resident)
+            owner.later(owner.unload, resident)
         else:
-            engine.later(opening)
+            owner.later(opening)
 
     async def catch_up(self, resident: Resident) -> None:
         """Read the mail of a process in memory again."""
         mail, _ = await self._mail(resident)
-        self._engine.later(resident.take_in, mail)
+        self._owner.later(resident.take_in, mail)
 
     async def _read(self, resident: Resident) -> Any:
         """Return what opens the turn, or None when there is none to open."""
@@ -229,7 +231,7 @@ class Recovery:
         process = await reader.get(PROCESS.key(tenant_id, process_id))
         if process is None or process.open_message is None or process.status != ProcessStatus.RUNNABLE:
             return None
-        made = self._engine.app.types.get(process.process_type)
+        made = self._owner.app.types.get(process.process_type)
         message = await reader.get(message_key(tenant_id, process.open_message))
         turn = await reader.get(TURN.key(tenant_id, process_id, process.open_message))
         if made is None or message is None or turn is None or message.kind not in made.handlers:
@@ -241,7 +243,7 @@ class Recovery:
         mail, seen = await self._mail(resident)
         found = None if state is None else state.found
         saved = None if state is None else state.saved
-        at = events[0][0] if events else self._engine.clock.now()
+        at = events[0][0] if events else self._owner.clock.now()
         recorded = [(when, event) for when, event in events if not isinstance(event, _NO_INPUT)]
 
         def opening() -> None:
@@ -267,7 +269,7 @@ class Recovery:
                 timers=timers,
                 effects_done=_effects(turn),
             )
-            self._engine.armed([self._engine.clock.now()])
+            self._owner.armed([self._owner.clock.now()])
 
         return opening
 

@@ -39,7 +39,7 @@ from perdure.errors import (
 )
 
 if TYPE_CHECKING:
-    from perdure.engine.engine import Engine
+    from perdure.engine.owner import Owner
 
 logger = logging.getLogger("perdure.engine")
 
@@ -47,8 +47,8 @@ logger = logging.getLogger("perdure.engine")
 class Resident:
     """The owner's side of one process while it has a turn or a commit under way."""
 
-    def __init__(self, engine: Engine, tenant_id: str, process_id: str, type: ProcessType) -> None:
-        self.engine = engine
+    def __init__(self, owner: Owner, tenant_id: str, process_id: str, type: ProcessType) -> None:
+        self.owner = owner
         self.tenant_id = tenant_id
         self.process_id = process_id
         self.type = type
@@ -100,7 +100,7 @@ class Resident:
             self._process = process = self.type.load(found)
         except PayloadInvalid as error:
             text = f"process {self.process_id}: its durable fields cannot be read any more: {error}; put the code back as it was"
-            self.engine.stuck(self, NondeterministicTurn(text))
+            self.owner.stuck(self, NondeterministicTurn(text))
             return
         recorded = list(recorded)
         self.turn = turn = Turn(
@@ -113,8 +113,8 @@ class Resident:
             saved=self._saved if self.type.durable else None,
             timers=timers,
             mail=self.mail,
-            clock=self.engine.clock.now,
-            request=self.engine.app.request,
+            clock=self.owner.clock.now,
+            request=self.owner.app.request,
         )
         turn.cancel_step = self._cancel_step
         process._turn = turn  # noqa: SLF001  # the slot that the verbs look into
@@ -137,7 +137,7 @@ class Resident:
             self.mail.append(mail)
             self.missed = self.missed or wakes
         elif mail.number > self.mail_seen + 1:  # a process without an app, a command line, say, has queued the ones before
-            self.engine.catch_up(self)
+            self.owner.catch_up(self)
         elif mail.number > self.mail_seen:  # else it was read with the process
             self._stored_waiting = self._stored_waiting and not wakes
             self.take_in([mail])
@@ -165,7 +165,7 @@ class Resident:
         try:
             turn.advance()
         except (NondeterministicTurn, DeadlockedTurn) as error:
-            self.engine.stuck(self, error)
+            self.owner.stuck(self, error)
             return
         except Exception as error:  # noqa: BLE001  # a limit or a predicate of the user's: this turn has failed, others go on
             self._commit(turn, error)
@@ -210,7 +210,7 @@ class Resident:
             outcome = ProcessingFinished(self.ref, None, finish.outcome)
             produced.events.append((turn.now, encode_event(outcome)))
         flush = Flush(
-            rules=self.engine.rules,
+            rules=self.owner.rules,
             tenant_id=self.tenant_id,
             process_id=self.process_id,
             ref=self.ref,
@@ -278,7 +278,7 @@ class Resident:
         found = self._saved if ok else self._found
         mail = flush.next
         if mail is not None:
-            self.engine.later(self._open_next, mail, found, flush.now)
+            self.owner.later(self._open_next, mail, found, flush.now)
 
     def _open_next(self, mail: Mail, found: bytes | None, at: Micros) -> None:
         if not self.left:
@@ -291,14 +291,14 @@ class Resident:
                 return
             flush, _ = self._unsaved[self._submitted]
             self._submitted += 1
-            self.engine.submit(flush, flush.size, functools.partial(self._committed, flush))
+            self.owner.submit(flush, flush.size, functools.partial(self._committed, flush))
 
     def _stall(self) -> None:
         """Nothing was written, for want of room: keep what the steps have done, and commit it when there is some."""
         self._refused += 1
         if not self._submitted:
-            clock = self.engine.clock
-            clock.call_at(clock.now() + limits.STALL_US, functools.partial(self.engine.later, self._submit_again))
+            clock = self.owner.clock
+            clock.call_at(clock.now() + limits.STALL_US, functools.partial(self.owner.later, self._submit_again))
 
     def _submit_again(self) -> None:
         self._refused = 0
@@ -314,7 +314,7 @@ class Resident:
         _, starts = self._unsaved.popleft()
         # Also when the process has left memory meanwhile: other processes, and who waits for an answer, have no part in that.
         if notes:
-            self.engine.route([note for note in notes if flush.next is None or getattr(note, "ref", None) != flush.next.ref])
+            self.owner.route([note for note in notes if flush.next is None or getattr(note, "ref", None) != flush.next.ref])
         if self.left:
             return
         if self._unsaved:
@@ -323,26 +323,26 @@ class Resident:
             self._go_on(self.turn, flush, owners, starts, waits=waits)
         else:
             self._start(starts)
-        self.engine.settled(self)
+        self.owner.settled(self)
 
     def _not_committed(self, flush: Flush, error: Exception) -> None:
         # What was to follow a refused commit finds the process where that one should have moved it.
         if isinstance(error, StoreFull | StoreBusy) or (self._refused and isinstance(error, SequenceConflict)):
             self._stall()
         elif not self.left:
-            self.engine.lost(self, flush.ref, error)
+            self.owner.lost(self, flush.ref, error)
 
     def _go_on(self, turn: Turn, flush: Flush, owners: list[tuple[str, str, str]], starts: list[Operation], *, waits: bool) -> None:
         """The turn's own commit is durable, and the turn is still open."""
         if owners:
             turn.bound(owners)
         if flush.arm:
-            self.engine.armed(flush.arm.values())
+            self.owner.armed(flush.arm.values())
         missed = flush.waiting and not waits
         if missed:
             self._stored_waiting = False
             if self.mail_seen == flush.mail_seen:
-                self.engine.catch_up(self)
+                self.owner.catch_up(self)
         self._start(starts)
         if owners or (missed and self.mail_seen > flush.mail_seen):
             self.pump()
@@ -361,7 +361,7 @@ class Resident:
             self._start(starts)
 
     def _start(self, starts: list[Operation]) -> None:
-        turn, engine = self.turn, self.engine
+        turn, owner = self.turn, self.owner
         for operation in starts:
             if turn is None or not turn.runs(operation):
                 continue
@@ -370,9 +370,9 @@ class Resident:
             assert known is not None, "a step has a function"
             context.run(STEP_INFO.set, StepInfo(operation.attempt, self.tenant_id, self.process_id, self.ref, operation.id))
             if known.is_async:
-                self._tasks[operation.id] = engine.loop.create_task(self._step(turn, operation), context=context)
+                self._tasks[operation.id] = owner.loop.create_task(self._step(turn, operation), context=context)
             else:
-                call = engine.loop.run_in_executor(engine.threads, context.run, _called, operation)
+                call = owner.loop.run_in_executor(owner.threads, context.run, _called, operation)
                 self._tasks[operation.id] = call
                 call.add_done_callback(functools.partial(self._returned, turn, operation))
 
@@ -385,9 +385,9 @@ class Resident:
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001  # whatever the step raised is its outcome, a cancellation of its own, too
-            self.engine.later(self._stepped, turn, operation, None, error)
+            self.owner.later(self._stepped, turn, operation, None, error)
         else:
-            self.engine.later(self._stepped, turn, operation, value, None)
+            self.owner.later(self._stepped, turn, operation, value, None)
 
     def _returned(self, turn: Turn, operation: Operation, call: asyncio.Future[Any]) -> None:
         error: BaseException | None = asyncio.CancelledError() if call.cancelled() else call.exception()
@@ -406,7 +406,7 @@ class Resident:
             else:
                 turn.feed(Input(operation.id, functools.partial(_completed, data), value))
         elif operation.retry is not None and operation.retry.allows(error, operation.attempt):
-            due = self.engine.clock.now() + operation.retry.delay(operation.attempt, self.engine.random)
+            due = self.owner.clock.now() + operation.retry.delay(operation.attempt, self.owner.random)
             turn.feed(Input(operation.id, functools.partial(_attempt_failed, encode_error(error), due)))
         else:
             turn.feed(_step_failed(operation, error))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from perdure import limits
 from perdure.clock import Alarm, Micros
 from perdure.core.table import Scan
-from perdure.engine.flush import ExpireParked
+from perdure.engine.upkeep import ExpireParked
 from perdure.errors import PerdureError
 from perdure.messages.tables import EXPIRING
 from perdure.timers.tables import DUE
 
 if TYPE_CHECKING:
-    from perdure.engine.engine import Engine
+    from perdure.engine.owner import Owner
 
 logger = logging.getLogger("perdure.engine")
 
@@ -25,8 +25,8 @@ class Wheel:
     A timer stays in the store until the commit that records its firing, so a crash in between fires it again.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
         self._alarm: Alarm | None = None
         self._next: Micros | None = None
         self._turning = False
@@ -36,7 +36,7 @@ class Wheel:
     def start(self) -> None:
         """Begin to look."""
         self._stopped = False
-        self.look(self._engine.clock.now())
+        self.look(self._owner.clock.now())
 
     def stop(self) -> None:
         """Look no more."""
@@ -51,7 +51,7 @@ class Wheel:
         if self._alarm is not None:
             self._alarm.cancel()
         self._next = due
-        self._alarm = self._engine.clock.call_at(due, self._ring)
+        self._alarm = self._owner.clock.call_at(due, self._ring)
 
     def _ring(self) -> None:
         self._next = self._alarm = None
@@ -59,7 +59,7 @@ class Wheel:
             self._again = True
         elif not self._stopped:
             self._turning = True
-            self._engine.background(self._turn())
+            self._owner.background(self._turn())
 
     async def _turn(self) -> None:
         try:
@@ -68,35 +68,35 @@ class Wheel:
         except PerdureError as error:
             logger.exception("looking for what is due failed; the next alarm looks again")
             if error.retryable:
-                self.look(self._engine.clock.now() + limits.STALL_US)
+                self.look(self._owner.clock.now() + limits.STALL_US)
         self._turning = False
         if self._again:
             self._again = False
-            self.look(self._engine.clock.now())
+            self.look(self._owner.clock.now())
 
     async def _timers(self) -> None:
-        engine, reader = self._engine, self._engine.store.access.reader
-        now = engine.clock.now()
+        owner, reader = self._owner, self._owner.store.access.reader
+        now = owner.clock.now()
         after: tuple[Any, ...] | None = None
         while rows := await reader.scan(Scan(DUE, (), limits.READ_PAGE, after=after, upto=(now,))):
             for key, row in rows:
                 tenant_id, process_id, timer_id = (str(part) for part in key.parts)
-                resident = engine.residents.get((tenant_id, process_id))
+                resident = owner.residents.get((tenant_id, process_id))
                 if resident is None:
-                    engine.wake(tenant_id, process_id)
+                    owner.wake(tenant_id, process_id)
                 else:
-                    engine.later(resident.due, timer_id, row.due)
+                    owner.later(resident.due, timer_id, row.due)
             after = DUE.order_of(rows[-1][0].parts, rows[-1][1])
         for _, row in await reader.scan(Scan(DUE, (), 1, after=(now,))):
             self.look(row.due)
 
     async def _expiries(self) -> None:
-        engine, reader = self._engine, self._engine.store.access.reader
+        owner, reader = self._owner, self._owner.store.access.reader
         while rows := await reader.scan(Scan(EXPIRING, (), 1)):
             [(_, row)] = rows
             assert row.expires_at is not None, "the index holds only such"
-            if row.expires_at > engine.clock.now():
+            if row.expires_at > owner.clock.now():
                 self.look(row.expires_at)
                 return
-            _, notes = await engine.store.access.writer.run(ExpireParked())
-            engine.later(engine.route, notes)
+            _, notes = await owner.store.access.writer.run(ExpireParked())
+            owner.later(owner.route, notes)

@@ -1,0 +1,132 @@
+"""What the owner of a process notes when it takes it up, leaves it, wakes it, or finds that it cannot go on.
+
+Source: engine.md, "States, memory, recovery".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from perdure import limits
+from perdure.conversations.events import ErrorOccurred, ProcessingStarted, encode_event
+from perdure.conversations.tables import EVENT, PROCESS, TURN, EventRow, ProcessStatus
+from perdure.core.table import Read
+from perdure.core.view import View
+from perdure.engine.flush import present
+from perdure.engine.handling import Handling
+from perdure.engine.notes import Note, Rules
+
+replace = msgspec.structs.replace
+
+
+class Resume(msgspec.Struct, frozen=True, gc=False):
+    """Begin an open turn again after a crash: the attempt is recorded before any of its code runs."""
+
+    tenant_id: str
+    process_id: str
+
+    def reads(self) -> Iterable[Read]:
+        """Name the process."""
+        yield PROCESS.key(self.tenant_id, self.process_id)
+
+    def decide(self, view: View) -> int | None:
+        """Return the number of the attempt, or None when no turn is open."""
+        key = PROCESS.key(self.tenant_id, self.process_id)
+        process = view.get(key)
+        if process is None or process.open_message is None:
+            return None
+        turn_key = TURN.key(self.tenant_id, self.process_id, process.open_message)
+        turn = present(view.get(turn_key))
+        attempt: int = turn.attempts + 1
+        started = encode_event(ProcessingStarted(process.open_message, attempt))
+        view.insert(EVENT.key(self.tenant_id, process.stream_no, process.head), EventRow(view.now, started))
+        view.update(turn_key, replace(turn, attempts=attempt))
+        view.update(key, replace(process, head=process.head + 1, status=ProcessStatus.RUNNABLE, note="", updated_at=view.now))
+        return attempt
+
+
+class Leave(msgspec.Struct, frozen=True, gc=False):
+    """A clean stop with a turn under way: this attempt did not crash, so it does not count."""
+
+    tenant_id: str
+    process_id: str
+
+    def reads(self) -> Iterable[Read]:
+        """Name the process."""
+        yield PROCESS.key(self.tenant_id, self.process_id)
+
+    def decide(self, view: View) -> None:
+        """Take the attempt back."""
+        process = view.get(PROCESS.key(self.tenant_id, self.process_id))
+        if process is not None and process.open_message is not None and process.status == ProcessStatus.RUNNABLE:
+            key = TURN.key(self.tenant_id, self.process_id, process.open_message)
+            turn = present(view.get(key))
+            view.update(key, replace(turn, attempts=max(0, turn.attempts - 1)))
+
+
+class Wake(msgspec.Struct, frozen=True, gc=False):
+    """A waiting process is loaded because something is due: say so, that a crash finds it again."""
+
+    tenant_id: str
+    process_id: str
+
+    def reads(self) -> Iterable[Read]:
+        """Name the process."""
+        yield PROCESS.key(self.tenant_id, self.process_id)
+
+    def decide(self, view: View) -> None:
+        """Make a waiting process runnable."""
+        key = PROCESS.key(self.tenant_id, self.process_id)
+        process = view.get(key)
+        if process is not None and process.status == ProcessStatus.WAITING:
+            view.update(key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=view.now))
+
+
+class MarkStuck(msgspec.Struct, frozen=True, gc=False):
+    """Stop a process whose code does not fit its record; other code may go on with it."""
+
+    tenant_id: str
+    process_id: str
+    ref: str
+    text: str
+
+    def reads(self) -> Iterable[Read]:
+        """Name the process."""
+        yield PROCESS.key(self.tenant_id, self.process_id)
+
+    def decide(self, view: View) -> None:
+        """Mark it, if that turn is still open."""
+        key = PROCESS.key(self.tenant_id, self.process_id)
+        process = view.get(key)
+        if process is not None and process.open_message == self.ref:
+            event = encode_event(ErrorOccurred(self.ref, self.text[: limits.ERROR_TEXT_MAX]))
+            view.insert(EVENT.key(self.tenant_id, process.stream_no, process.head), EventRow(view.now, event))
+            text = self.text[: limits.ERROR_TEXT_MAX]
+            turn_key = TURN.key(self.tenant_id, self.process_id, self.ref)
+            turn = present(view.get(turn_key))
+            view.update(turn_key, replace(turn, attempts=max(0, turn.attempts - 1)))  # it was not a crash
+            view.update(key, replace(process, status=ProcessStatus.STUCK, note=text, head=process.head + 1, updated_at=view.now))
+
+
+class StartQueued(msgspec.Struct, frozen=True, gc=False):
+    """Open the next turn of a process that was made runnable from where no app is."""
+
+    rules: Rules
+    tenant_id: str
+    process_id: str
+
+    def reads(self) -> Iterable[Read]:
+        """Name the process."""
+        yield PROCESS.key(self.tenant_id, self.process_id)
+
+    def decide(self, view: View) -> list[Note]:
+        """Open it, if none is open; what no handler is for stays queued."""
+        handling = Handling(view, self.rules)
+        key = PROCESS.key(self.tenant_id, self.process_id)
+        process = view.get(key)
+        if process is not None and process.status == ProcessStatus.RUNNABLE and process.open_message is None:
+            view.update(key, replace(process, status=ProcessStatus.IDLE, updated_at=view.now))
+            handling.start_next(key)
+        return handling.notes

@@ -1,0 +1,379 @@
+"""What an engine does for the processes that it owns: it starts their turns, brings them their mail, and answers for them.
+
+Source: engine.md, "States, memory, recovery".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, TypeVar
+
+from perdure import limits
+from perdure.clock import Micros
+from perdure.core.signals import Listener
+from perdure.core.write import Transaction, Write
+from perdure.engine.addressing import reference
+from perdure.engine.app import App
+from perdure.engine.delivery import Deliver, FanOutChunk
+from perdure.engine.leaving import Leave, MarkStuck
+from perdure.engine.notes import Envelope, FanOutBegun, MailArrived, Note, Receipt, Rules, Sealed, TurnStarted
+from perdure.engine.recovery import Recovery
+from perdure.engine.resident import Resident
+from perdure.engine.wheel import Wheel
+from perdure.errors import LeaseLost, PerdureError, SequenceConflict, StoreError, StoreUnavailable, TransactionRefused, UsageError
+from perdure.operations.tables import OperationRow
+from perdure.store import Store
+
+logger = logging.getLogger("perdure.engine")
+R = TypeVar("R")
+_Key = tuple[str, str]
+_STOPPED = "the engine stopped; the message is kept and answered after a restart"
+
+
+class Owner:
+    """The processes of one engine in memory, and what they ask of the store, of the clock and of one another.
+
+    Args:
+        store: an open store.
+        app: the process types.
+        max_threads: plain functions that run as steps at the same time.
+    """
+
+    def __init__(self, store: Store, app: App, *, max_threads: int) -> None:
+        self.store = store
+        self.app = app
+        self.clock = store.access.clock
+        self.rules = Rules(app.kinds(), {name: made.initial for name, made in app.types.items()})
+        self.threads = ThreadPoolExecutor(max_threads, thread_name_prefix="perdure-step")
+        self.residents: dict[_Key, Resident] = {}
+        self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # there is none before `open`
+        self._writer = store.access.writer
+        self._random = random.Random()  # noqa: S311  # for jitter only
+        self._waiters: dict[tuple[str, str], list[asyncio.Future[tuple[str, bytes]]]] = {}
+        self._stuck: dict[_Key, Exception] = {}
+        self._later: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._running_later = False
+        self._open = False
+        self._recovery = Recovery(self)
+        self._wheel = Wheel(self)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening = ExitStack()
+        self._fan_outs: set[tuple[str, str, str]] = set()
+
+    # --- from open to close ------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Belong to the running event loop from here on."""
+        self.loop = asyncio.get_running_loop()
+        self._open = True
+
+    async def start(self) -> None:
+        """Take up what is open in the store."""
+        self._random.seed(self.store.access.randomness(16))
+        listener = self._listening.enter_context(self.store.access.signals.listen("engine"))  # before the first look
+        await self._recovery.run()
+        self._wheel.start()
+        self.background(self._look_out(listener))
+
+    async def close(self) -> None:
+        """Commit what is under way, and drop the rest from memory; a restart goes on with it."""
+        self._open = False
+        self._listening.close()
+        self._wheel.stop()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._leave_all()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        self._fail_all(StoreUnavailable(_STOPPED))
+
+    async def _look_out(self, listener: Listener) -> None:
+        """Look for what other processes on the same store leave for this engine."""
+        again: Micros | None = None
+        while self._open:
+            await listener.wait(again)
+            again = None
+            try:
+                await self._recovery.look()
+            except PerdureError as error:
+                logger.exception("looking for what others left failed; the next commit of theirs looks again")
+                again = self.clock.now() + limits.STALL_US if error.retryable else None
+
+    async def _leave_all(self) -> None:
+        leaving = [resident for resident in self.residents.values() if resident.turn is not None or resident.resumed]
+        for resident in self.residents.values():
+            resident.leave()
+        self.residents.clear()
+        leaves = [self._writer.commit(Leave(resident.tenant_id, resident.process_id)) for resident in leaving]
+        last = self._writer.commit()  # behind all that was accepted: the next engine on this store has to find it committed
+        outcomes = await asyncio.gather(*leaves, last, return_exceptions=True)
+        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if errors:
+            logger.warning("%s open turns will count this stop as a crash: %s", len(errors), errors[0])
+
+    # --- accepting ---------------------------------------------------------------------------------
+
+    def accept(self, envelope: Envelope, done: asyncio.Future[Any], accepted: Callable[[Receipt, OperationRow | None], None]) -> None:
+        """Commit a message; `accepted` is called if `done` still waits, which hears of a refusal."""
+        if asyncio.get_running_loop() is not self.loop or not self._open:
+            raise UsageError("the engine is not open on this event loop; use `async with perdure.Engine(store, app) as engine:`")
+
+        def resolved(results: Any, error: Exception | None) -> None:
+            if error is not None:
+                if not done.done():
+                    done.set_exception(error)
+                return
+            receipt, notes, sealed = results[0]
+            if not done.done():
+                accepted(receipt, sealed)
+            self._wheel.look(envelope.expires_at)
+            self.route(notes)
+
+        self._writer.submit(Transaction((Deliver(self.rules, envelope),), len(envelope.payload)), partial(self.later, resolved))
+
+    async def reply(self, envelope: Envelope) -> tuple[str, bytes]:
+        """Accept a message and return its sealed reply, once there is one: outcome and bytes."""
+        reply: asyncio.Future[tuple[str, bytes]] = self.loop.create_future()
+        key = (envelope.tenant_id, reference(envelope.source, envelope.message_id))
+
+        def accepted(receipt: Receipt, sealed: OperationRow | None) -> None:
+            stuck = self._stuck.get((envelope.tenant_id, receipt.process_id or ""))
+            if sealed is not None and sealed.response is not None:
+                reply.set_result((sealed.outcome, sealed.response))
+            elif receipt.duplicate and stuck is not None:
+                _fail([reply], stuck)
+            elif not self._open:
+                _fail([reply], StoreUnavailable(_STOPPED))
+            else:
+                self._waiters.setdefault(key, []).append(reply)
+
+        self.accept(envelope, reply, accepted)
+        try:
+            return await reply
+        except asyncio.CancelledError:
+            if others := [one for one in self._waiters.pop(key, ()) if one is not reply]:
+                self._waiters[key] = others
+            raise
+
+    async def run(self, write: Write[R], notes_of: Callable[[R], list[Note]]) -> R:
+        """Commit a write and do what it asks of the owner: outside of any task, and even if the caller leaves."""
+        done: asyncio.Future[R] = self.loop.create_future()
+
+        def resolved(results: Any, error: Exception | None) -> None:
+            if error is None:
+                self.route(notes_of(results[0]))
+                if not done.done():
+                    done.set_result(results[0])
+            elif not done.done():
+                done.set_exception(error)
+
+        self._writer.submit(Transaction((write,)), partial(self.later, resolved))
+        return await done
+
+    # --- what its parts use ------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it runs turns. An alarm may ring after the engine has closed: the processes are another's by then."""
+        return self._open
+
+    def random(self) -> float:
+        """Return a random number from 0 to 1, for jitter only."""
+        return self._random.random()
+
+    def later(self, callback: Callable[..., None], /, *args: Any) -> None:
+        """Run a callback on the loop, outside of any task: a turn's loop is never driven from inside a task."""
+        if not self._later and not self._running_later:
+            self.loop.call_soon(self._run_later)
+        self._later.append((callback, args))
+
+    def _run_later(self) -> None:
+        """Run what is queued, and what that queues, up to a limit: each round of the loop itself costs a system call."""
+        self._running_later = True
+        for _ in range(min(len(self._later) + limits.LATER_MORE, limits.LATER_MAX)):
+            if not self._later:
+                break
+            callback, args = self._later.popleft()
+            try:
+                callback(*args)
+            except Exception:  # the loop's edge: one process may not stop the others
+                logger.exception("the engine failed at one process; others go on, a restart goes on with it")
+        self._running_later = False
+        if self._later:
+            self.loop.call_soon(self._run_later)
+
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the turns until the engine closes."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._background_over)
+
+    def _background_over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("work beside the turns failed; a restart makes up for it", exc_info=error)
+
+    def submit(self, write: Write[Any], size: int, resolve: Callable[[Any, Exception | None], None]) -> None:
+        """Commit a write of the engine's own; it is not refused by a full queue. `resolve` is called outside of any task."""
+        try:
+            self._writer.submit(Transaction((write,), size), partial(self.later, resolve), urgent=True)
+        except StoreError as error:  # whoever asked is a callback of the loop: it hears of it as of any other failed commit
+            self.later(resolve, None, error)
+
+    def route(self, notes: Iterable[Note]) -> None:
+        """Do what a commit asks of the owner."""
+        for note in notes:
+            match note:
+                case TurnStarted():
+                    self._start(note)
+                case MailArrived():
+                    self._post(note)
+                case Sealed():
+                    self._answer(note)
+                case FanOutBegun():
+                    self.fan_out(note.tenant_id, note.source, note.message_id)
+
+    def _start(self, note: TurnStarted) -> None:
+        if not self._open:
+            return
+        key = (note.tenant_id, note.process_id)
+        resident = self.residents.get(key)
+        if resident is None:
+            if note.queued:
+                self._recovery.load(*key)
+                return
+            resident = self.residents[key] = Resident(self, *key, self.app.types[note.process.process_type])
+        elif resident.loading:
+            resident.missed = True
+            return
+        resident.mail_seen = max(resident.mail_seen, note.mail_seen)
+        for mail in resident.mail:
+            if mail.ref == note.ref:
+                resident.mail.remove(mail)
+                break
+        if len(resident.mail) != note.queued:  # a process without an app, a command line, say, has queued some
+            self._drop(resident)
+            self._recovery.load(*key)
+            return
+        resident.open(note.ref, note.kind, note.payload, head=note.process.head, at=note.at, found=note.fields)
+
+    def _post(self, note: MailArrived) -> None:
+        resident = self.residents.get((note.tenant_id, note.process_id))
+        if resident is not None:
+            resident.post(note.mail, wakes=note.wakes)
+        elif note.wakes and self._open:
+            self._recovery.load(note.tenant_id, note.process_id)
+
+    def _answer(self, note: Sealed) -> None:
+        for future in self._waiters.pop((note.tenant_id, note.ref), ()):
+            if not future.done():
+                future.set_result((note.outcome, note.response))
+
+    def fan_out(self, tenant_id: str, source: str, message_id: str) -> None:
+        """Deliver a fan-out, chunk by chunk."""
+        if self._open and (tenant_id, source, message_id) not in self._fan_outs:
+            self._fan_outs.add((tenant_id, source, message_id))
+            self._fan_out_chunk(tenant_id, source, message_id)
+
+    def _fan_out_chunk(self, tenant_id: str, source: str, message_id: str) -> None:
+        def done(results: Any, error: Exception | None) -> None:
+            self._fan_outs.discard((tenant_id, source, message_id))
+            if error is not None:
+                logger.error("fan-out of %s stopped: %s; a restart goes on with it", message_id, error)
+                if isinstance(error, PerdureError) and error.retryable and self._open:
+                    again = partial(self.fan_out, tenant_id, source, message_id)
+                    self.clock.call_at(self.clock.now() + limits.STALL_US, partial(self.later, again))
+                return
+            more, notes = results[0]
+            self.route(notes)
+            if more and self._open:
+                self.fan_out(tenant_id, source, message_id)
+
+        self.submit(FanOutChunk(self.rules, tenant_id, source, message_id), 0, done)
+
+    def armed(self, due: Iterable[Micros]) -> None:
+        """Take in that timers were stored."""
+        for when in due:
+            self._wheel.look(when)
+
+    def catch_up(self, resident: Resident) -> None:
+        """Read the mail of a process again: some of it was queued by others."""
+        self.background(self._recovery.catch_up(resident))
+
+    def wake(self, tenant_id: str, process_id: str) -> None:
+        """Load a process that waits, because something is due for it."""
+        self._recovery.load(tenant_id, process_id, wake=True)
+
+    def unload(self, resident: Resident) -> None:
+        """Forget a process that had nothing to go on with; look again if something came for it meanwhile."""
+        self._drop(resident)
+        if resident.missed:
+            self.wake(resident.tenant_id, resident.process_id)
+
+    def settled(self, resident: Resident) -> None:
+        """Forget a process that has nothing under way; tell the poison lane when a suspect has come through."""
+        if resident.quiet:
+            if resident.turn is None and not resident.loading:
+                self._forget(resident)
+            if resident.alone:
+                resident.alone = False
+                self._recovery.came_through()
+
+    def stuck(self, resident: Resident, error: Exception) -> None:
+        """Stop a process whose code does not fit its record, and tell who waits; other code may go on with it."""
+        key = (resident.tenant_id, resident.process_id)
+        logger.error("stuck: %s", error)
+        self._stuck[key] = error
+        self._drop(resident)
+        _fail(self._waiters.pop((resident.tenant_id, resident.ref), ()), error)
+        self.submit(MarkStuck(*key, resident.ref, str(error)), 0, _logged)
+
+    def lost(self, resident: Resident, ref: str, error: Exception) -> None:
+        """A commit of that message's turn failed: what is in memory does not count; read the process again if the store still answers."""
+        self._drop(resident)
+        if isinstance(error, SequenceConflict | LeaseLost):
+            logger.warning("process %s is read again: %s", resident.process_id, error)
+            self._recovery.load(resident.tenant_id, resident.process_id)
+            return
+        logger.error("process %s left memory: %s", resident.process_id, error)
+        if not isinstance(error, StoreError) or isinstance(error, TransactionRefused):  # this commit's own fault: others go on
+            _fail(self._waiters.pop((resident.tenant_id, ref), ()), error)
+            return
+        # The store has stopped: nobody here will be answered. What was accepted is kept.
+        self._fail_all(error)
+
+    def _fail_all(self, error: Exception) -> None:
+        waiters, self._waiters = self._waiters, {}
+        for futures in waiters.values():
+            _fail(futures, error)
+
+    def _forget(self, resident: Resident) -> None:
+        key = (resident.tenant_id, resident.process_id)
+        if self.residents.get(key) is resident:
+            del self.residents[key]
+
+    def _drop(self, resident: Resident) -> None:
+        self._forget(resident)
+        resident.leave()
+        if resident.alone:
+            resident.alone = False
+            self._recovery.came_through()
+
+
+def _fail(futures: Iterable[asyncio.Future[Any]], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # looked at: who waited for it may have been cancelled before he heard of it
+
+
+def _logged(_results: Any, error: Exception | None) -> None:
+    if error is not None:
+        logger.error("%s", error)

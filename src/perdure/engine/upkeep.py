@@ -1,0 +1,91 @@
+"""What the engine does for messages that wait for somebody, and for the schemas of its app."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from perdure import limits
+from perdure.core.table import Read, Scan
+from perdure.core.view import View
+from perdure.engine.flush import present
+from perdure.engine.handling import Handling, ref_of
+from perdure.engine.notes import NO_APP, Note, Rules
+from perdure.errors import ProcessNotFound
+from perdure.identity import RegistryKey, TenantId
+from perdure.messages.tables import EXPIRING, PARKING, ParkingRow
+from perdure.messages.writes import dead
+from perdure.operations.tables import SCHEMA, SchemaRow
+from perdure.routing.tables import KEY, MEMBERS
+from perdure.routing.writes import find_owner, take_parked
+
+replace = msgspec.structs.replace
+
+
+class ExpireParked(msgspec.Struct, frozen=True, gc=False):
+    """Make dead letters of parked messages whose time is over."""
+
+    def reads(self) -> Iterable[Read]:
+        """Nothing is sure."""
+        return ()
+
+    def decide(self, view: View) -> tuple[bool, list[Note]]:
+        """Return whether there may be more."""
+        handling = Handling(view, NO_APP)
+        rows = view.scan(Scan(EXPIRING, (), limits.FAN_OUT_CHUNK, upto=(view.now,)))
+        for key, row in rows:
+            tenant_id = str(key.parts[0])
+            assert row.parked_under is not None, "a parked message says where"
+            way, _, name = row.parked_under.partition(" ")
+            if way == "key":
+                assert view.get(KEY.key(tenant_id, name)) is not None, "the key's row counts what is parked"
+                take_parked(view, TenantId(tenant_id), RegistryKey(name), 1)
+            else:
+                guard = PARKING.key(tenant_id, row.parked_under)
+                view.update(guard, ParkingRow(present(view.get(guard)).parked - 1))
+            text = f"nobody was at {row.parked_under!r} in time"
+            view.update(key, dead(view, key, replace(row, expires_at=None), reason="expired", detail=text))
+            handling.seal_error(tenant_id, ref_of(key), ProcessNotFound(text))
+        return len(rows) == limits.FAN_OUT_CHUNK, handling.notes
+
+
+class HandOver(msgspec.Struct, frozen=True, gc=False):
+    """Give what is parked under a key or tag to whom a caller of the registry has put there."""
+
+    rules: Rules
+    tenant_id: str
+    parked_under: str
+
+    def reads(self) -> Iterable[Read]:
+        """Nothing is sure."""
+        return ()
+
+    def decide(self, view: View) -> list[Note]:
+        """Hand it over, if somebody is there by now."""
+        handling = Handling(view, self.rules)
+        way, _, name = self.parked_under.partition(" ")
+        if way == "key":
+            owner = find_owner(view, self.tenant_id, name)
+        else:
+            members = view.scan(Scan(MEMBERS, (self.tenant_id, name), 1))
+            owner = str(members[0][0].parts[2]) if members else None
+        if owner is not None:
+            handling.hand_over(self.tenant_id, owner, self.parked_under)
+        return handling.notes
+
+
+class PutSchemas(msgspec.Struct, frozen=True, gc=False):
+    """Store the schemas of an app's replies, so that what is sealed can be read for as long as it is kept."""
+
+    documents: dict[str, bytes]
+
+    def reads(self) -> Iterable[Read]:
+        """Name them all."""
+        return [SCHEMA.key(hash) for hash in self.documents]
+
+    def decide(self, view: View) -> None:
+        """Add those that are missing; a hash names its document."""
+        for hash, document in self.documents.items():
+            if view.get(SCHEMA.key(hash)) is None:
+                view.insert(SCHEMA.key(hash), SchemaRow(document))
