@@ -244,7 +244,7 @@ FAULTS: Final = (
     Fault(
         "replay-repeats-effects",
         TURN,
-        "        if self.effects > self._effects_done:\n            self.produced",
+        "        if self.effects > self.replay.effects_done:\n            self.produced",
         "        if True:\n            self.produced",
         CRASHES,
     ),
@@ -264,21 +264,21 @@ FAULTS: Final = (
     ),
     Fault(
         "replay-does-not-compare-fields",
-        TURN,
+        f"{HERE}/replay.py",
         "        if self._saved is not None and (fields := self._fields()) != self._saved:\n",
         "        if (fields := self._fields()) and False:\n",
         EDITS,
     ),
     Fault(
         "replay-does-not-compare-effects",
-        TURN,
-        "        if self.effects != self._effects_done:\n",
+        f"{HERE}/replay.py",
+        "        if turn.effects != self.effects_done:\n",
         "        if False:\n",
         EDITS,
     ),
     Fault(
         "replay-ends-before-the-record",
-        TURN,
+        f"{HERE}/replay.py",
         "        if not self._answers.issuperset(names):\n",
         "        if False:\n",
         EDITS,
@@ -343,7 +343,7 @@ FAULTS: Final = (
     Fault(
         "turn-that-is-over-keeps-itself-in-memory",
         TURN,
-        "        self.loop.turn_is_over()\n        self._fields = bytes\n",
+        "        self.loop.turn_is_over()\n",
         "",
         (f"{TESTS}/test_memory.py::test_a_turn_that_is_over_is_freed_without_the_collector_of_cycles",),
     ),

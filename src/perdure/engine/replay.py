@@ -5,12 +5,18 @@ Source: engine.md, "The TurnLoop", replay checks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
+from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.events import Bound, Event, MessageTaken, StepAttemptFailed, StepCompleted, StepFailed, TimerFired
 from perdure.engine.operation import Kind, Operation
+from perdure.errors import NondeterministicTurn, PayloadInvalid
+
+if TYPE_CHECKING:
+    from perdure.engine.turn import Turn
 
 ADVICE: Final = "put the code back as it was until no turn is open on it"
 
@@ -53,3 +59,124 @@ def mismatch(event: Event, at: Micros, operation: Operation | None, waiting: Ite
         case _:
             return None
     return text
+
+
+class Replay:
+    """The record of a turn that was begun before, and the checks that its code does again what it did then.
+
+    Args: as those of `Turn`.
+    """
+
+    def __init__(
+        self,
+        recorded: Iterable[tuple[Micros, Event]],
+        *,
+        effects_done: int,
+        flushed: bool,
+        fields: Callable[[], bytes],
+        saved: bytes | None,
+        timers: Mapping[str, Micros] | None,
+    ) -> None:
+        self.recorded = deque(recorded)
+        self.active = flushed or bool(self.recorded) or effects_done > 0 or bool(timers)
+        self.effects_done = effects_done
+        self._compared = False
+        self._timers = timers
+        self._armed_at_commit: dict[str, Micros] = {}
+        self._fields = fields
+        self._saved = saved
+        self._answers: set[str] = set()
+
+    def leave(self) -> None:
+        """The turn leaves memory: what is left of the record is not released."""
+        self.recorded.clear()
+        self._fields = bytes
+
+    def check(self, turn: Turn, event: Event, operations: Mapping[str, Operation]) -> Operation | None:
+        """Return the operation that a recorded event belongs to; None when nobody waits for it, and that is right.
+
+        Raises:
+            NondeterministicTurn: the code does not wait for it.
+        """
+        name = getattr(event, "name", "")
+        operation = operations.get(name)
+        if name in self._answers:
+            self._answers.remove(name)
+            if operation is None:
+                return None  # the answer to another key came first, and then nobody waited for this one
+        difference = mismatch(event, turn.now, operation, operations)
+        if difference is not None or operation is None:
+            raise NondeterministicTurn(f"{_place(turn)}: {difference}; {ADVICE}")
+        return operation
+
+    @staticmethod
+    def unreadable(turn: Turn, operation: Operation, error: PayloadInvalid) -> NondeterministicTurn:
+        """Return the error for a record that the code as it is now cannot decode."""
+        return NondeterministicTurn(f"{_place(turn)}: what {operation.id!r} recorded cannot be read any more: {error}; {ADVICE}")
+
+    def compare(self, turn: Turn) -> None:
+        """Where the record ends, the code has to stand as it stood at the last commit.
+
+        That was made before the answers about the keys that it asked for, or after them: either is right.
+
+        Raises:
+            NondeterministicTurn: it stands elsewhere.
+        """
+        difference = None
+        if not self._compared and len(self.recorded) <= self._answers_due(turn):
+            difference = self._difference(turn)
+            self._compared = difference is None
+            self._armed_at_commit = dict(turn.produced.arm)
+        if not self.recorded:
+            if difference is not None:
+                raise NondeterministicTurn(f"{turn.id}: {difference}; {ADVICE}")
+            self._end(turn)
+
+    def finish(self, turn: Turn) -> None:
+        """The handler has ended. Raises NondeterministicTurn when the record goes on."""
+        names = [getattr(event, "name", "") for _, event in self.recorded]
+        if not self._answers.issuperset(names):
+            raise NondeterministicTurn(f"{turn.id}: the handler ended, but the record goes on with {names[0]!r}; {ADVICE}")
+        if turn.effects < self.effects_done:
+            raise NondeterministicTurn(
+                f"{turn.id}: {self.effects_done} sends, tags and the like were committed, the code asks for {turn.effects}; {ADVICE}"
+            )
+        if self.active:
+            if not self._compared:
+                self._armed_at_commit = dict(turn.produced.arm)
+            self._end(turn)
+
+    def _answers_due(self, turn: Turn) -> int:
+        """Return how many of the records to come are answers about keys that the code has asked for by now.
+
+        They were recorded with the commit that asked, but the code went on only after it.
+        """
+        if not (self.recorded and isinstance(self.recorded[0][1], Bound)):
+            self._answers = set()
+        elif not self._answers:
+            self._answers = {operation_id for operation_id, _ in turn.produced.binds}
+        return len(self._answers)
+
+    def _difference(self, turn: Turn) -> str | None:
+        if turn.effects != self.effects_done:
+            return f"{self.effects_done} sends, tags and the like were committed up to here, the code asks for {turn.effects}"
+        if self._saved is not None and (fields := self._fields()) != self._saved:
+            return f"the durable fields were committed as {_text(self._saved)}, the code makes {_text(fields)} of them"
+        return None
+
+    def _end(self, turn: Turn) -> None:
+        """From here on, what the code makes has to be committed; of timers, what the store does not hold already."""
+        self.active = False
+        stored = self._armed_at_commit if self._timers is None else self._timers
+        wanted = turn.produced.arm
+        turn.produced.arm = {timer_id: due for timer_id, due in wanted.items() if stored.get(timer_id) != due}
+        turn.produced.disarm = [timer_id for timer_id in stored if timer_id not in wanted]
+
+
+def _place(turn: Turn) -> str:
+    return f"{turn.id}, event {turn.events} of the turn"
+
+
+def _text(fields: bytes) -> str:
+    text = fields.decode(errors="replace")
+    return text if len(text) <= limits.REPR_MAX else text[: limits.REPR_MAX] + "…"

@@ -32,8 +32,8 @@ from perdure.engine.addressing import Mail, Request, TurnId
 from perdure.engine.loop import TurnLeft, TurnLoop
 from perdure.engine.operation import DurableTimer, Input, Kind, Operation, Produced
 from perdure.engine.outcomes import decode_error
-from perdure.engine.replay import ADVICE, mismatch
-from perdure.errors import DeadlockedTurn, KeyTaken, NondeterministicTurn, NotAwaited, NotInTurn, PayloadInvalid, TurnTooLong
+from perdure.engine.replay import Replay
+from perdure.errors import DeadlockedTurn, KeyTaken, NotAwaited, NotInTurn, PayloadInvalid, TurnTooLong
 from perdure.errors import StepFailed as StepFailedError
 
 logger = logging.getLogger("perdure.engine")
@@ -78,14 +78,7 @@ class Turn:
         self.steps = 0
         self.events = 0
         self._clock = clock
-        self._recorded = deque(recorded)
-        self._replaying = flushed or bool(self._recorded) or effects_done > 0 or bool(timers)
-        self._compared = False
-        self._timers = timers
-        self._armed_at_commit: dict[str, Micros] = {}
-        self._effects_done = effects_done
-        self._fields = fields
-        self._saved = saved
+        self.replay = Replay(recorded, effects_done=effects_done, flushed=flushed, fields=fields, saved=saved, timers=timers)
         self._mail: deque[Mail] = deque() if mail is None else mail
         self._inputs: deque[Input] = deque()
         self._operations: dict[str, Operation] = {}
@@ -95,7 +88,6 @@ class Turn:
         self._running: dict[str, Operation] = {}
         self._names: dict[str, int] = {}
         self._blocked = False
-        self._answers: set[str] = set()
         self._root: asyncio.Task[Any] | None = None
         self.effects = 0
         self.produced = Produced()
@@ -202,7 +194,7 @@ class Turn:
     def leave(self) -> None:
         """Leave memory: cancel the turn's tasks. What they still ask for raises TurnLeft; nothing is recorded."""
         self.leaving = True
-        self._recorded.clear()
+        self.replay.leave()
         self._inputs.clear()
         running, self._running = self._running, {}
         for operation in running.values():
@@ -220,16 +212,15 @@ class Turn:
                 operation.call.close()
         # Nothing calls back any more: without these, only the collector of cycles could free a turn.
         self.loop.turn_is_over()
-        self._fields = bytes
         self.cancel_step = _nobody
 
     # --- releasing inputs --------------------------------------------------------------------------
 
     def _release_next(self) -> bool:
-        if self._replaying:
-            self._compare()
-        if self._recorded:
-            at, event = self._recorded.popleft()
+        if self.replay.active:
+            self.replay.compare(self)
+        if self.replay.recorded:
+            at, event = self.replay.recorded.popleft()
             self.now = max(self.now, at)
             self.events += 1
             self._replay(event)
@@ -344,76 +335,18 @@ class Turn:
     # --- replay ------------------------------------------------------------------------------------------
 
     def _replay(self, event: Event) -> None:
-        name = getattr(event, "name", "")
-        operation = self._operations.get(name)
-        place = f"{self.id}, event {self.events} of the turn"
-        if name in self._answers:
-            self._answers.remove(name)
-            if operation is None:
-                return  # the answer to another key came first, and then nobody waited for this one
-        difference = mismatch(event, self.now, operation, self._operations)
-        if difference is not None or operation is None:
-            raise NondeterministicTurn(f"{place}: {difference}; {ADVICE}")
+        operation = self.replay.check(self, event, self._operations)
+        if operation is None:
+            return
         if isinstance(event, StepCompleted):
             self.steps += 1
         try:
             self._release(operation, event, None, None)
         except PayloadInvalid as error:
-            raise NondeterministicTurn(f"{place}: what {name!r} recorded cannot be read any more: {error}; {ADVICE}") from error
-
-    def _answers_due(self) -> int:
-        """Return how many of the records to come are answers about keys that the code has asked for by now.
-
-        They were recorded with the commit that asked, but the code went on only after it.
-        """
-        if not (self._recorded and isinstance(self._recorded[0][1], Bound)):
-            self._answers = set()
-        elif not self._answers:
-            self._answers = {operation_id for operation_id, _ in self.produced.binds}
-        return len(self._answers)
-
-    def _compare(self) -> None:
-        """Where the record ends, the code has to stand as it stood at the last commit.
-
-        That was made before the answers about the keys that it asked for, or after them: either is right.
-        """
-        difference = None
-        if not self._compared and len(self._recorded) <= self._answers_due():
-            difference = self._difference()
-            self._compared = difference is None
-            self._armed_at_commit = dict(self.produced.arm)
-        if not self._recorded:
-            if difference is not None:
-                raise NondeterministicTurn(f"{self.id}: {difference}; {ADVICE}")
-            self._end_replay()
-
-    def _difference(self) -> str | None:
-        if self.effects != self._effects_done:
-            return f"{self._effects_done} sends, tags and the like were committed up to here, the code asks for {self.effects}"
-        if self._saved is not None and (fields := self._fields()) != self._saved:
-            return f"the durable fields were committed as {_text(self._saved)}, the code makes {_text(fields)} of them"
-        return None
-
-    def _end_replay(self) -> None:
-        """From here on, what the code makes has to be committed; of timers, what the store does not hold already."""
-        self._replaying = False
-        stored = self._armed_at_commit if self._timers is None else self._timers
-        wanted = self.produced.arm
-        self.produced.arm = {timer_id: due for timer_id, due in wanted.items() if stored.get(timer_id) != due}
-        self.produced.disarm = [timer_id for timer_id in stored if timer_id not in wanted]
+            raise self.replay.unreadable(self, operation, error) from error
 
     def _finish(self) -> None:
-        names = [getattr(event, "name", "") for _, event in self._recorded]
-        if not self._answers.issuperset(names):
-            raise NondeterministicTurn(f"{self.id}: the handler ended, but the record goes on with {names[0]!r}; {ADVICE}")
-        if self.effects < self._effects_done:
-            raise NondeterministicTurn(
-                f"{self.id}: {self._effects_done} sends, tags and the like were committed, the code asks for {self.effects}; {ADVICE}"
-            )
-        if self._replaying:
-            if not self._compared:
-                self._armed_at_commit = dict(self.produced.arm)
-            self._end_replay()
+        self.replay.finish(self)
         self._starts.clear()
 
     def forgotten(self) -> NotAwaited | None:
@@ -488,7 +421,7 @@ class Turn:
     def effect(self, effect: Any) -> None:
         """Commit this with the next commit; on replay, what was committed is not committed again."""
         self.effects += 1
-        if self.effects > self._effects_done:
+        if self.effects > self.replay.effects_done:
             self.produced.effects.append(effect)
 
 
@@ -511,8 +444,3 @@ def _resolve(future: asyncio.Future[Any], operation: Operation, event: Event, *,
             future.set_exception(KeyTaken(event.key, event.owner))
         case _:
             future.set_result(None)
-
-
-def _text(fields: bytes) -> str:
-    text = fields.decode(errors="replace")
-    return text if len(text) <= limits.REPR_MAX else text[: limits.REPR_MAX] + "…"
