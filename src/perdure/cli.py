@@ -265,6 +265,51 @@ def timeline(url: str, tenant: str, process_id: str, *, as_json: bool, after: in
         click.echo(f"more: --after {found[-1].seq}", err=True)
 
 
+@processes.command()
+@_on_store
+@click.argument("process_id")
+@click.option("--reason", default="", help="For people; it stays with the process.")
+@click.option("--force", is_flag=True, help="End it now, without running its code again.")
+def cancel(url: str, tenant: str, process_id: str, *, as_json: bool, reason: str, force: bool) -> None:
+    """Ask a process to stop for good; a running engine tells it at once, or the next one does."""
+    from perdure.engine import inspection  # noqa: PLC0415  # see main
+
+    first = _run(url, lambda opened: inspection.cancel(opened, process_id, reason=reason, force=force, tenant=tenant))
+    if as_json:
+        _print_json({"process_id": process_id, "first": first})
+    else:
+        click.echo("asked to stop" if first else "nothing to do: it is over, or was asked before")
+
+
+@processes.command()
+@_on_store
+@click.argument("process_id")
+@click.option("--reason", default="", help="For people; it stands in the process's note.")
+def pause(url: str, tenant: str, process_id: str, *, as_json: bool, reason: str) -> None:
+    """Hold a process still until it is resumed."""
+    from perdure.engine import inspection  # noqa: PLC0415  # see main
+
+    first = _run(url, lambda opened: inspection.pause(opened, process_id, reason=reason, tenant=tenant))
+    if as_json:
+        _print_json({"process_id": process_id, "first": first})
+    else:
+        click.echo("paused" if first else "it was paused already")
+
+
+@processes.command()
+@_on_store
+@click.argument("process_id")
+def resume(url: str, tenant: str, process_id: str, *, as_json: bool) -> None:
+    """Let a paused process go on, or try a stuck one again."""
+    from perdure.engine import inspection  # noqa: PLC0415  # see main
+
+    _run(url, lambda opened: inspection.resume(opened, process_id, tenant=tenant))
+    if as_json:
+        _print_json({"process_id": process_id})
+    else:
+        click.echo("resumed")
+
+
 # --- perdure messages --------------------------------------------------------------------------------------
 
 

@@ -472,6 +472,12 @@ class TurnTooLong(PerdureError):
     code = "turn-too-long"
 
 
+class ProcessCancelled(PerdureError):
+    """The process was asked to stop, and its handler did; what it had done before stays."""
+
+    code = "process-cancelled"
+
+
 class PoisonMessage(PerdureError):
     """The engine crashed each time it handled this message."""
 

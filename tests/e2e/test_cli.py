@@ -177,3 +177,19 @@ async def test_a_running_engine_takes_up_what_another_process_redrives(tmp_path:
         out, _ = await child.communicate()
         assert out == b"redriven as c~2\n"
         await eventually(lambda: _is(engine, "c~2", "done"))
+
+
+def test_a_process_is_paused_resumed_and_cancelled(call: Call, url: str) -> None:
+    [process] = _json(call("processes", "list", "--store", url, "--json"))
+    id = process["process_id"]
+
+    assert _json(call("processes", "pause", id, "--store", url, "--reason", "audit", "--json")) == {"process_id": id, "first": True}
+    assert call("processes", "pause", id, "--store", url)[1] == "it was paused already\n"
+    assert "paused: audit" in call("processes", "show", id, "--store", url)[1]
+    assert call("processes", "resume", id, "--store", url)[1] == "resumed\n"
+    status, _, error = call("processes", "resume", id, "--store", url)
+    assert (status, "illegal-transition" in error) == (1, True)
+
+    assert call("processes", "cancel", id, "--store", url, "--reason", "over", "--force")[1] == "asked to stop\n"
+    assert call("processes", "cancel", id, "--store", url)[1].startswith("nothing to do")
+    assert call("processes", "cancel", "nobody", "--store", url)[0] == 1

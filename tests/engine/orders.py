@@ -153,3 +153,16 @@ async def only_process(engine: Engine, process_type: str = "Order") -> inspectio
     """Return the one process of a type."""
     [one] = [one for one in await inspection.processes(engine.store) if one.process_type == process_type]
     return await inspection.process(engine.store, one.process_id)
+
+
+async def crash(engine: Engine) -> None:
+    """Drop everything in memory, as kill -9 does; the store stays open."""
+    engine._owner._open = False
+    engine._owner._wheel.stop()
+    for resident in engine._owner.residents.values():
+        resident.leave()
+    engine._owner.residents.clear()
+    for task in list(engine._owner._tasks):
+        task.cancel()
+    await asyncio.gather(*engine._owner._tasks, return_exceptions=True)
+    await engine.store.give_back("engine")

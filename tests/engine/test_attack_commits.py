@@ -15,9 +15,8 @@ from perdure.engine import inspection
 from perdure.engine.verification import verify
 from perdure.errors import DeadlockedTurn, StoreFull
 from tests.engine.conftest import Running
-from tests.engine.orders import Approve, Broadcast, Close, Comment, Ledger, Place, eventually, make_app, only_process, reaches
+from tests.engine.orders import Approve, Broadcast, Close, Comment, Ledger, Place, crash, eventually, make_app, only_process, reaches
 from tests.engine.test_attack import settles
-from tests.engine.test_recovery import _crash
 
 TENANT = TenantId("default")
 STALL = 1_000_001
@@ -316,14 +315,14 @@ async def test_a_start_whose_process_has_failed_is_redriven_into_a_new_one(store
             await self.step(work)
             return "done"
 
-    for crash in range(8):
+    for number in range(8):
         engine = Engine(store, app)
         await engine.__aenter__()
-        if not crash:
+        if not number:
             await engine.deliver(Place("1"), id="p")
-        if crash < 7:
-            await eventually(partial(_long, runs, crash + 1))
-            await _crash(engine)
+        if number < 7:
+            await eventually(partial(_long, runs, number + 1))
+            await crash(engine)
     await settles(engine, "p", "dead")
     gate.set()
     await engine.redrive("p")

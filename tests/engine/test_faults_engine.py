@@ -74,8 +74,8 @@ class ByHand:
             finish=None,
             next=None,
         )
-        [(_, waits, _)] = await self.store.commit(flush)
-        return bool(waits)
+        [flushed] = await self.store.commit(flush)
+        return bool(flushed.waits)
 
     async def status(self) -> str:
         row = await self.store.access.reader.get(PROCESS.key(TENANT, "o1"))

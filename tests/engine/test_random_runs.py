@@ -26,7 +26,7 @@ from perdure.errors import PerdureError, StoreFull
 from perdure.messages.tables import MESSAGES
 from perdure.timers.tables import OF_PROCESS
 from tests.engine.actors import ACTORS, ALIASES, CALM, TAGS, WILD, Do, Effects, Note, Word, actors, script
-from tests.engine.test_recovery import _crash
+from tests.engine.orders import crash
 
 TENANT = "default"
 Delivery = Callable[[Engine], Awaitable[Any]]
@@ -130,7 +130,7 @@ class Run:
         self.full = self.luck.random() < 0.2
         match self.luck.randrange(12):
             case 0:
-                await _crash(self.engine)
+                await crash(self.engine)
                 await self.store.access.writer.commit()  # a killed writer has no queue that a later engine could be overtaken by
                 await self.start()
             case 1:

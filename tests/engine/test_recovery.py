@@ -13,7 +13,7 @@ from perdure import Address, App, Engine, Process, Retry, Store, VirtualClock, o
 from perdure.engine import inspection
 from perdure.errors import NondeterministicTurn, PoisonMessage
 from tests.engine.conftest import Running
-from tests.engine.orders import Approve, Ledger, Place, eventually, make_app, only_process, reaches
+from tests.engine.orders import Approve, Ledger, Place, crash, eventually, make_app, only_process, reaches
 
 DAY = 86_400_000_000
 
@@ -164,15 +164,15 @@ async def test_a_message_that_crashes_the_engine_again_and_again_is_a_dead_lette
     async def job(p: Process) -> None:
         await p.step(never)
 
-    for crash in range(8):
+    for number in range(8):
         engine = Engine(store, app)
         await engine.__aenter__()
-        if crash == 0:
+        if number == 0:
             await engine.deliver(Place("x"), id="unrelated", to=Address.key("k"))
             task = asyncio.ensure_future(engine.call(job, id="j"))
-        if crash < 7:
-            await eventually(partial(_count, started, crash + 1))
-            await _crash(engine)
+        if number < 7:
+            await eventually(partial(_count, started, number + 1))
+            await crash(engine)
             task.cancel()
         else:
             with pytest.raises(PoisonMessage, match="7 times"):
@@ -185,19 +185,6 @@ async def test_a_message_that_crashes_the_engine_again_and_again_is_a_dead_lette
 
 async def _count(items: list[int], count: int) -> bool:
     return len(items) >= count
-
-
-async def _crash(engine: Engine) -> None:
-    """Drop everything in memory, as kill -9 does; the store stays open."""
-    engine._owner._open = False
-    engine._owner._wheel.stop()
-    for resident in engine._owner.residents.values():
-        resident.leave()
-    engine._owner.residents.clear()
-    for task in list(engine._owner._tasks):
-        task.cancel()
-    await asyncio.gather(*engine._owner._tasks, return_exceptions=True)
-    await engine.store.give_back("engine")
 
 
 async def test_a_crash_at_each_commit_changes_nothing_in_the_outcome(clock: VirtualClock) -> None:
@@ -215,7 +202,7 @@ async def test_a_crash_at_each_commit_changes_nothing_in_the_outcome(clock: Virt
             crashed = False
             while crash_after is not None and not waiting[0].done():
                 if store.access.writer.commits - base >= crash_after:
-                    await _crash(engine)
+                    await crash(engine)
                     crashed = True
                     break
                 await asyncio.sleep(0)

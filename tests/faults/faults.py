@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.faults import core, engine, rooms, schemas, sqlite
+from tests.faults import control, core, engine, rooms, schemas, sqlite
 from tests.faults.fault import Fault
 
-FAULTS: Final[tuple[Fault, ...]] = (*core.FAULTS, *sqlite.FAULTS, *rooms.FAULTS, *schemas.FAULTS, *engine.FAULTS)
+FAULTS: Final[tuple[Fault, ...]] = (*core.FAULTS, *sqlite.FAULTS, *rooms.FAULTS, *schemas.FAULTS, *engine.FAULTS, *control.FAULTS)

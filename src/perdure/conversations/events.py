@@ -95,6 +95,13 @@ class Bound(_Event, frozen=True, tag=10):
     owner: str = ""
 
 
+class CancelRequested(_Event, frozen=True, tag=20):
+    """Somebody asked the process to stop: what the handler waited for was dropped, and its code cancelled."""
+
+    reason: str
+    name: str = "cancel"
+
+
 Event = (
     MessageReceived
     | ProcessingStarted
@@ -106,6 +113,7 @@ Event = (
     | TimerFired
     | MessageTaken
     | Bound
+    | CancelRequested
 )
 
 CallerEvent = MessageReceived | ProcessingStarted | StepCompleted | ProcessingFinished | ErrorOccurred

@@ -14,6 +14,7 @@ from perdure.codec import JSON
 from perdure.engine import inspection
 from perdure.engine.addressing import Address, Request
 from perdure.engine.app import App
+from perdure.engine.control import CancelProcess, PauseProcess, ResumeProcess, checked_reason
 from perdure.engine.doors import Doors, address_of_call
 from perdure.engine.notes import Receipt
 from perdure.engine.outcomes import decode_error
@@ -240,6 +241,50 @@ class Engine:
     async def skip(self, process_id: str, *, tenant: str = DEFAULT_TENANT) -> None:
         """Let a process that paused on a failed message go on without it. Raises ProcessNotFound, IllegalTransition."""
         await self._owner.run(Skip(self._owner.rules, TenantId(tenant), ProcessId(process_id)), lambda notes: notes)
+
+    async def cancel(self, process_id: str, *, reason: str = "", force: bool = False, tenant: str = DEFAULT_TENANT) -> bool:
+        """Ask a process to stop for good.
+
+        Without an open turn it ends at once. With one, running async steps are cancelled, plain functions are waited for,
+        and `asyncio.CancelledError` is raised once where the handler waits; what follows there may use steps. Then the process ends.
+
+        Args:
+            process_id: which.
+            reason: for people; it stays with the process.
+            force: end it now, without running its code again: for one whose code does not fit, or does not stop.
+            tenant: whose it is.
+
+        Returns:
+            Whether this was the first request; another one changes nothing, and so does one for a process that is over.
+
+        Raises:
+            ProcessNotFound: there is no such process.
+        """
+        text = checked_reason(reason)
+        write = CancelProcess(self._owner.rules, TenantId(tenant), ProcessId(process_id), text, force)
+        first, _ = await self._owner.run(write, lambda result: result[1])
+        return first
+
+    async def pause(self, process_id: str, *, reason: str = "", tenant: str = DEFAULT_TENANT) -> bool:
+        """Hold a process still until it is resumed: it starts no turn and no step; steps that run are finished and recorded.
+
+        Returns:
+            Whether it was not paused before.
+
+        Raises:
+            ProcessNotFound, ProcessEnded, IllegalTransition: there is nothing to hold; the text says why.
+        """
+        write = PauseProcess(self._owner.rules, TenantId(tenant), ProcessId(process_id), checked_reason(reason))
+        first, _ = await self._owner.run(write, lambda result: result[1])
+        return first
+
+    async def resume(self, process_id: str, *, tenant: str = DEFAULT_TENANT) -> None:
+        """Let a paused process go on, or try a stuck one again; one that paused on a failed message goes on without it.
+
+        Raises:
+            ProcessNotFound, IllegalTransition: there is nothing to resume; the text says why.
+        """
+        await self._owner.run(ResumeProcess(self._owner.rules, TenantId(tenant), ProcessId(process_id)), lambda notes: notes)
 
     async def explain(self, message_id: str, *, source: str = "", tenant: str = DEFAULT_TENANT) -> inspection.Explanation:
         """Return where a message is, and why. Raises MessageNotFound."""

@@ -6,7 +6,7 @@ Source: engine.md, "Quiescence"; "States, memory, recovery".
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -53,6 +53,15 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: str
     text: str = ""
     reason: str = ""
+
+
+class Flushed(NamedTuple):
+    """What became of a flush: who owns the keys that were asked for, whether the process waits, and whether it is held still."""
+
+    owners: list[tuple[str, str, str]]
+    waits: bool
+    held: bool
+    notes: list[Note]
 
 
 class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -111,8 +120,8 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             keys.append(PROCESS_STATE.key(self.tenant_id, self.process_id))
         return keys
 
-    def decide(self, view: View) -> tuple[list[tuple[str, str, str]], bool, list[Note]]:
-        """Write it all; the answer says who owns the keys that were asked for, whether the process waits, and what its owner has to do.
+    def decide(self, view: View) -> Flushed:
+        """Write it all, and say what its owner has to do.
 
         Raises:
             SequenceConflict: the process is not where the turn left it: another owner has gone on with it.
@@ -135,10 +144,11 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         owners = [self._bind(handling, key, operation_id, name) for operation_id, name in self.binds] if self.binds else []
         if self.arm or self.disarm:
             self._timers(view, key)
+        held = process.status == ProcessStatus.PAUSED
         if self.finish is None:
-            return owners, self._stay(view, key), handling.notes
-        self._finish(handling, key, self.finish)
-        return owners, False, handling.notes
+            return Flushed(owners, self._stay(view, key, held=held), held, handling.notes)
+        self._finish(handling, key, self.finish, held=held)
+        return Flushed(owners, False, held, handling.notes)  # noqa: FBT003  # named by the tuple
 
     # --- parts ---------------------------------------------------------------------------------------
 
@@ -221,7 +231,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             row = present(view.get(key))
             view.update(key, replace(row, timers=row.timers + change))
 
-    def _stay(self, view: View, key: Key[ProcessRow]) -> bool:
+    def _stay(self, view: View, key: Key[ProcessRow], *, held: bool) -> bool:
         """The turn goes on. It may wait only if its owner has seen all mail: the counter tells."""
         if self.fields is not None:
             state = PROCESS_STATE.key(self.tenant_id, self.process_id)
@@ -236,11 +246,11 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             turn = TURN.key(self.tenant_id, self.process_id, self.ref)
             view.update(turn, replace(present(view.get(turn)), steps=self.steps, effects=self.effects_done, awaits=self.awaits))
         status = ProcessStatus.WAITING if waiting else ProcessStatus.RUNNABLE
-        if row.status != status:
+        if not held and row.status != status:
             view.update(key, replace(row, status=status))
-        return waiting
+        return waiting and not held
 
-    def _finish(self, handling: Handling, key: Key[ProcessRow], finish: Finish) -> None:
+    def _finish(self, handling: Handling, key: Key[ProcessRow], finish: Finish, *, held: bool) -> None:
         view, tenant_id, process_id, ok = handling.view, self.tenant_id, self.process_id, finish.outcome == "ok"
         turn = TURN.key(tenant_id, process_id, self.ref)
         done = replace(
@@ -261,12 +271,25 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if finish.status in (ProcessStatus.ENDED, ProcessStatus.FAILED):
             handling.end_process(key, status=finish.status, note=finish.text)
         else:
-            view.update(key, replace(present(view.get(key)), status=finish.status, open_message=None, note="" if ok else finish.text))
-            if self.next is not None:
-                self._begin_next(handling, key, self.next)
-            elif finish.status == ProcessStatus.IDLE and mailbox_of(view, tenant_id, process_id).last > self.mail_seen:
-                handling.start_next(key)
+            self._go_on(handling, key, finish, held=held)
         handling.seal(tenant_id, self.ref, outcome=finish.outcome, response=finish.response, root_type=finish.root_type)
+
+    def _go_on(self, handling: Handling, key: Key[ProcessRow], finish: Finish, *, held: bool) -> None:
+        """The turn is over, the process is not: open its next turn, unless somebody has stopped it meanwhile."""
+        view, process = handling.view, present(handling.view.get(key))
+        mailbox = mailbox_of(view, self.tenant_id, self.process_id)
+        if mailbox.cancelled is not None:
+            handling.end_process(key, status=ProcessStatus.ENDED, note=cancelled_note(mailbox.cancelled))
+            return
+        if held:
+            view.update(key, replace(process, open_message=None))
+            return
+        note = "" if finish.outcome == "ok" else finish.text
+        view.update(key, replace(process, status=finish.status, open_message=None, note=note))
+        if self.next is not None:
+            self._begin_next(handling, key, self.next)
+        elif finish.status == ProcessStatus.IDLE and mailbox.last > self.mail_seen:
+            handling.start_next(key)
 
     def _begin_next(self, handling: Handling, key: Key[ProcessRow], mail: Mail) -> None:
         view = handling.view
@@ -288,6 +311,11 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         saved = (self.fields if self.fields is not None else state.saved) if ok else state.found
         if state != (settled := ProcessStateRow(saved, saved)):
             view.update(state_key, settled)
+
+
+def cancelled_note(reason: str) -> str:
+    """Return what a process says of its end."""
+    return f"cancelled: {reason}" if reason else "cancelled"
 
 
 def present(row: Any) -> Any:

@@ -156,7 +156,7 @@ class Handling:
             fan_out = FAN_OUT.key(tenant_id, envelope.source, envelope.message_id)
             assert self.view.get(fan_out) is None, f"message {envelope.message_id} fans out once"
             self.view.insert(fan_out, FanOutRow(tag, row.tick, 0, "", 0))
-            self._tell_engine()
+            self.tell_engine()
             self.notes.append(FanOutBegun(tenant_id, envelope.source, envelope.message_id))
             return replace(row, status=MessageStatus.OPEN)
         if envelope.expires_at is None:
@@ -189,7 +189,7 @@ class Handling:
         ):
             return self.begin_turn(process_key, key, row)
         number = enqueue(self.view, tenant_id, process_id, refuse=not inner)
-        self._tell_engine()
+        self.tell_engine()
         wakes = False
         if self.rules.foreign and process.status == ProcessStatus.IDLE:
             self.view.update(process_key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=self.view.now))
@@ -230,14 +230,15 @@ class Handling:
             state = self.view.get(PROCESS_STATE.key(tenant_id, process_id))
             fields = self.rules.initial[process.process_type] if state is None else state.found
         # A new process has no mail, unless it was started from where no app is: its mailbox is made when it first waits or is sent more.
-        self._tell_engine()
+        self.tell_engine()
         known = process.head or row.mail_number is not None
         mailbox = self.view.get(MAILBOX.key(tenant_id, process_id)) if known else None
         last, queued = (0, 0) if mailbox is None else (mailbox.last, mailbox.queued)
         self.notes.append(TurnStarted(tenant_id, process_id, opened, ref, row.kind, row.payload, fields, begun, last, queued))
         return replace(row, status=MessageStatus.OPEN, mail_number=None, parked_under=None, expires_at=None)
 
-    def _tell_engine(self) -> None:
+    def tell_engine(self) -> None:
+        """Wake the engine that owns the processes, when this is decided where no app is."""
         if self.rules.foreign:
             self.view.signal("engine")
 

@@ -13,6 +13,7 @@ from perdure.conversations.events import Event, decode_event
 from perdure.conversations.tables import EVENTS, PROCESS, PROCESS_STATE, PROCESSES, ProcessRow
 from perdure.core.table import Scan
 from perdure.engine.addressing import reference
+from perdure.engine.control import CancelProcess, PauseProcess, ResumeProcess, checked_reason
 from perdure.engine.handling import operation_key
 from perdure.engine.notes import NO_APP
 from perdure.engine.outcomes import error_text
@@ -213,6 +214,24 @@ async def redrive(store: Store, message_id: str, *, source: str = "", tenant: st
     write = Redrive(NO_APP, TenantId(tenant), source, MessageId(message_id), process_id)
     new_id, _, _ = await store.access.writer.run(write)
     return new_id
+
+
+async def cancel(store: Store, process_id: str, *, reason: str = "", force: bool = False, tenant: str = DEFAULT_TENANT) -> bool:
+    """Ask a process to stop, from where no app is; see `Engine.cancel`."""
+    write = CancelProcess(NO_APP, TenantId(tenant), ProcessId(process_id), checked_reason(reason), force)
+    first, _ = await store.access.writer.run(write)
+    return first
+
+
+async def pause(store: Store, process_id: str, *, reason: str = "", tenant: str = DEFAULT_TENANT) -> bool:
+    """Hold a process still, from where no app is; see `Engine.pause`."""
+    first, _ = await store.access.writer.run(PauseProcess(NO_APP, TenantId(tenant), ProcessId(process_id), checked_reason(reason)))
+    return first
+
+
+async def resume(store: Store, process_id: str, *, tenant: str = DEFAULT_TENANT) -> None:
+    """Let a process go on, from where no app is; see `Engine.resume`."""
+    await store.access.writer.run(ResumeProcess(NO_APP, TenantId(tenant), ProcessId(process_id)))
 
 
 def _page(limit: int) -> int:

@@ -14,9 +14,10 @@ from perdure.conversations.events import ErrorOccurred, ProcessingStarted, encod
 from perdure.conversations.tables import EVENT, PROCESS, TURN, EventRow, ProcessStatus
 from perdure.core.table import Read
 from perdure.core.view import View
-from perdure.engine.flush import present
+from perdure.engine.flush import cancelled_note, present
 from perdure.engine.handling import Handling
 from perdure.engine.notes import Note, Rules
+from perdure.messages.writes import mailbox_of
 
 replace = msgspec.structs.replace
 
@@ -127,6 +128,10 @@ class StartQueued(msgspec.Struct, frozen=True, gc=False):
         key = PROCESS.key(self.tenant_id, self.process_id)
         process = view.get(key)
         if process is not None and process.status == ProcessStatus.RUNNABLE and process.open_message is None:
-            view.update(key, replace(process, status=ProcessStatus.IDLE, updated_at=view.now))
-            handling.start_next(key)
+            cancelled = mailbox_of(view, self.tenant_id, self.process_id).cancelled
+            if cancelled is not None:
+                handling.end_process(key, status=ProcessStatus.ENDED, note=cancelled_note(cancelled))
+            else:
+                view.update(key, replace(process, status=ProcessStatus.IDLE, updated_at=view.now))
+                handling.start_next(key)
         return handling.notes

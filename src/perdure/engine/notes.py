@@ -98,7 +98,31 @@ class Sealed(msgspec.Struct, frozen=True, gc=False):
     response: bytes
 
 
-Note = TurnStarted | MailArrived | FanOutBegun | Sealed
+class CancelAsked(msgspec.Struct, frozen=True, gc=False):
+    """A process with an open turn was asked to stop; `number` is the request's among the mail."""
+
+    tenant_id: str
+    process_id: str
+    reason: str
+    number: int
+
+
+class Held(msgspec.Struct, frozen=True, gc=False):
+    """A process was paused."""
+
+    tenant_id: str
+    process_id: str
+
+
+class Dropped(msgspec.Struct, frozen=True, gc=False):
+    """What is in memory of a process does not count any more; `reload` says that it goes on from the store."""
+
+    tenant_id: str
+    process_id: str
+    reload: bool = False
+
+
+Note = TurnStarted | MailArrived | FanOutBegun | Sealed | CancelAsked | Held | Dropped
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):

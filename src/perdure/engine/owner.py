@@ -23,7 +23,7 @@ from perdure.engine.addressing import reference
 from perdure.engine.app import App
 from perdure.engine.delivery import Deliver, FanOutChunk
 from perdure.engine.leaving import Leave, MarkStuck
-from perdure.engine.notes import Envelope, FanOutBegun, MailArrived, Note, Receipt, Rules, Sealed, TurnStarted
+from perdure.engine.notes import CancelAsked, Dropped, Envelope, FanOutBegun, Held, MailArrived, Note, Receipt, Rules, Sealed, TurnStarted
 from perdure.engine.recovery import Recovery
 from perdure.engine.resident import Resident
 from perdure.engine.wheel import Wheel
@@ -239,6 +239,8 @@ class Owner:
                     self._answer(note)
                 case FanOutBegun():
                     self.fan_out(note.tenant_id, note.source, note.message_id)
+                case CancelAsked() | Held() | Dropped():
+                    self._control(note)
 
     def _start(self, note: TurnStarted) -> None:
         if not self._open:
@@ -270,6 +272,25 @@ class Owner:
             resident.post(note.mail, wakes=note.wakes)
         elif note.wakes and self._open:
             self._recovery.load(note.tenant_id, note.process_id)
+
+    def _control(self, note: CancelAsked | Held | Dropped) -> None:
+        """Do what people ask of a process."""
+        key = (note.tenant_id, note.process_id)
+        resident = self.residents.get(key)
+        if isinstance(note, CancelAsked):
+            if resident is not None:
+                resident.cancel(note.reason, note.number)
+            elif self._open:
+                self._recovery.load(*key)
+        elif isinstance(note, Held):
+            if resident is not None:
+                resident.hold()
+        else:
+            if resident is not None:
+                self._drop(resident)
+            self._stuck.pop(key, None)
+            if note.reload and self._open:
+                self._recovery.load(*key)
 
     def _answer(self, note: Sealed) -> None:
         for future in self._waiters.pop((note.tenant_id, note.ref), ()):
@@ -319,7 +340,9 @@ class Owner:
 
     def settled(self, resident: Resident) -> None:
         """Forget a process that has nothing under way; tell the poison lane when a suspect has come through."""
-        if resident.quiet:
+        if resident.holds_still:
+            self._drop(resident)
+        elif resident.quiet:
             if resident.turn is None and not resident.loading:
                 self._forget(resident)
             if resident.alone:

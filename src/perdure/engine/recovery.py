@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.events import (
@@ -31,7 +33,7 @@ from perdure.engine.leaving import Resume, StartQueued, Wake
 from perdure.engine.resident import Resident, failed
 from perdure.engine.upkeep import HandOver
 from perdure.errors import CorruptEvent, PerdureError, PoisonMessage
-from perdure.messages.tables import FAN_OUTS, KEPT_FOR_TAGS, MAIL, MAILBOX
+from perdure.messages.tables import FAN_OUTS, KEPT_FOR_TAGS, MAIL, MAILBOX, MailboxRow
 from perdure.messages.writes import under_key
 from perdure.routing.tables import MEMBERS, OWED
 from perdure.timers.tables import OF_PROCESS as TIMERS
@@ -87,7 +89,7 @@ class Recovery:
         async for key, process in self._runnable():
             resident = self._owner.residents.get(key)
             if resident is not None:
-                if resident.turn is not None and resident.quiet:  # it waits, and the store says that something came for it
+                if resident.turn is not None:  # something may have come for it
                     self._owner.catch_up(resident)
             elif process.open_message is None:
                 await self._recover(*key, process)
@@ -175,8 +177,8 @@ class Recovery:
             finish=finish,
             next=None,
         )
-        _, _, notes = await self._owner.store.access.writer.run(flush)
-        self._owner.later(self._owner.route, notes)
+        flushed = await self._owner.store.access.writer.run(flush)
+        self._owner.later(self._owner.route, flushed.notes)
 
     # --- loading ---------------------------------------------------------------------------------------------
 
@@ -222,8 +224,10 @@ class Recovery:
 
     async def catch_up(self, resident: Resident) -> None:
         """Read the mail of a process in memory again."""
-        mail, _ = await self._mail(resident)
+        mail, mailbox = await self._mail(resident)
         self._owner.later(resident.take_in, mail)
+        if mailbox.cancelled is not None:
+            self._owner.later(resident.cancel, mailbox.cancelled, mailbox.last)
 
     async def _read(self, resident: Resident) -> Any:
         """Return what opens the turn, or None when there is none to open."""
@@ -240,7 +244,8 @@ class Recovery:
         state = await reader.get(PROCESS_STATE.key(tenant_id, process_id)) if made.durable else None
         events = await self._events(resident, process)
         timers = await self._timers(tenant_id, process_id, process)
-        mail, seen = await self._mail(resident)
+        mail, mailbox = await self._mail(resident)
+        seen = mailbox.last
         found = None if state is None else state.found
         saved = None if state is None else state.saved
         at = events[0][0] if events else self._owner.clock.now()
@@ -257,6 +262,8 @@ class Recovery:
             resident.loading = False
             for letter in early:
                 resident.post(letter)
+            if mailbox.cancelled is not None:
+                resident.cancel(mailbox.cancelled, seen)
             resident.open(
                 process.open_message or "",
                 message.kind,
@@ -303,17 +310,17 @@ class Recovery:
             after = rows[-1][0].parts[2:]
         return timers
 
-    async def _mail(self, resident: Resident) -> tuple[list[Mail], int]:
+    async def _mail(self, resident: Resident) -> tuple[list[Mail], MailboxRow]:
         key = (resident.tenant_id, resident.process_id)
         mailbox = await self._reader.get(MAILBOX.key(*key))
         if mailbox is None:
-            return [], 0
+            return [], MailboxRow()
         mail: list[Mail] = []
         after: tuple[Any, ...] | None = None
         while rows := await self._reader.scan(Scan(MAIL, key, limits.MAIL_WINDOW, after=after)):
             mail.extend(Mail(row.mail_number or 0, str(k.parts[1]), str(k.parts[2]), row.kind, row.payload) for k, row in rows)
             after = (mail[-1].number,)
-        return mail, max([mailbox.last, *(letter.number for letter in mail)])
+        return mail, msgspec.structs.replace(mailbox, last=max([mailbox.last, *(letter.number for letter in mail)]))
 
 
 def _effects(turn: TurnRow) -> int:

@@ -20,7 +20,7 @@ from perdure.conversations.events import Event, ProcessingFinished, StepAttemptF
 from perdure.conversations.tables import ProcessStatus
 from perdure.engine.addressing import Mail, TurnId
 from perdure.engine.app import HandlerOf, ProcessType
-from perdure.engine.flush import Finish, Flush
+from perdure.engine.flush import Finish, Flush, Flushed, cancelled_note
 from perdure.engine.operation import Input, Operation
 from perdure.engine.outcomes import encode_error, error_text
 from perdure.engine.process import Process
@@ -32,6 +32,7 @@ from perdure.errors import (
     PayloadInvalid,
     PayloadUnencodable,
     PerdureError,
+    ProcessCancelled,
     SequenceConflict,
     StoreBusy,
     StoreFull,
@@ -61,6 +62,8 @@ class Resident:
         self.alone = False
         self.resumed = False
         self.missed = False
+        self.held = False
+        self._cancel: str | None = None
         self._process: Process | None = None
         self._handler: HandlerOf | None = None
         self._found: bytes | None = None
@@ -123,6 +126,8 @@ class Resident:
         except PayloadInvalid as error:
             code = _raising(error)
         turn.begin(code)
+        if self._cancel is not None:
+            turn.cancel(self._cancel)
         self.pump()
 
     def _fields(self) -> bytes:
@@ -133,6 +138,8 @@ class Resident:
 
     def post(self, mail: Mail, *, wakes: bool = False) -> None:
         """Take in a message that was queued; `wakes`: the commit that queued it has made the process runnable."""
+        if self.held:  # it stays in the store until the process goes on
+            return
         if self.loading:
             self.mail.append(mail)
             self.missed = self.missed or wakes
@@ -150,10 +157,28 @@ class Resident:
                 self.mail_seen = letter.number
         self.pump()
 
+    def cancel(self, reason: str, number: int) -> None:
+        """Take in that somebody asked the process to stop, with the number of that request among the mail."""
+        self._cancel = reason
+        if self.loading:
+            self.missed = True
+            return
+        if number == self.mail_seen + 1:
+            self.mail_seen = number
+        self._stored_waiting = False
+        if self.turn is not None:
+            self.turn.cancel(reason)
+        self.pump()
+
+    def hold(self) -> None:
+        """Begin nothing more: the process is paused."""
+        self.held = True
+        self.owner.settled(self)
+
     def due(self, timer_id: str, when: Micros) -> None:
         """Take in that a timer is due, unless that is known already."""
         self.missed = self.missed or self.loading
-        if self.turn is not None and not self.loading and self.turn.expects(timer_id, when):
+        if self.turn is not None and not self.loading and not self.held and self.turn.expects(timer_id, when):
             self.turn.feed(Input(timer_id, lambda turn, operation: TimerFired(turn.id.message, operation.id)))
             self.pump()
 
@@ -240,13 +265,16 @@ class Resident:
         data, error = b"null", failure
         if error is None:
             data, error = self._outcome(turn, handler)
+        text = "" if turn.cancelled is None else cancelled_note(turn.cancelled)
         if error is None:
-            ended = self.type.is_function or turn.ending
+            ended = self.type.is_function or turn.ending or turn.cancelled is not None
             status = ProcessStatus.ENDED if ended else ProcessStatus.IDLE
             root_type = "" if handler.result_type is None else handler.result_type.hash
-            return Finish(outcome="ok", response=data, root_type=root_type, status=status)
+            return Finish(outcome="ok", response=data, root_type=root_type, status=status, text=text)
+        if isinstance(error, ProcessCancelled):
+            return Finish(outcome="error", response=encode_error(error), root_type="", status=ProcessStatus.ENDED, text=text)
         logger.info("%s: the handler failed", turn.id, exc_info=error)
-        return failed(handler, error)
+        return failed(handler, error, cancelled=turn.cancelled is not None)
 
     def _outcome(self, turn: Turn, handler: HandlerOf) -> tuple[bytes, Exception | None]:
         try:
@@ -257,6 +285,8 @@ class Resident:
             what = f"handler {handler.function.__qualname__}"
             return handler.output.record(value, what=what, limit=limits.RESULT_MAX)[0], None
         except asyncio.CancelledError:
+            if turn.cancelled is not None:
+                return b"", ProcessCancelled(f"{turn.id}: {cancelled_note(turn.cancelled)}")
             return b"", TurnFailed(f"{turn.id}: the handler was cancelled from within")
         except Exception as raised:  # noqa: BLE001  # whatever the handler raised is its outcome
             return b"", raised
@@ -310,17 +340,18 @@ class Resident:
         if error is not None:
             self._not_committed(flush, error)
             return
-        owners, waits, notes = results[0]
+        flushed: Flushed = results[0]
         _, starts = self._unsaved.popleft()
         # Also when the process has left memory meanwhile: other processes, and who waits for an answer, have no part in that.
-        if notes:
-            self.owner.route([note for note in notes if flush.next is None or getattr(note, "ref", None) != flush.next.ref])
+        if flushed.notes:
+            self.owner.route([note for note in flushed.notes if flush.next is None or getattr(note, "ref", None) != flush.next.ref])
         if self.left:
             return
         if self._unsaved:
             self._submit()
+        self.held = self.held or flushed.held
         if self.turn is not None and self.turn.id.message == flush.ref:
-            self._go_on(self.turn, flush, owners, starts, waits=waits)
+            self._go_on(self.turn, flush, flushed, starts)
         else:
             self._start(starts)
         self.owner.settled(self)
@@ -332,13 +363,16 @@ class Resident:
         elif not self.left:
             self.owner.lost(self, flush.ref, error)
 
-    def _go_on(self, turn: Turn, flush: Flush, owners: list[tuple[str, str, str]], starts: list[Operation], *, waits: bool) -> None:
+    def _go_on(self, turn: Turn, flush: Flush, flushed: Flushed, starts: list[Operation]) -> None:
         """The turn's own commit is durable, and the turn is still open."""
+        if self.held:
+            return
+        owners = flushed.owners
         if owners:
             turn.bound(owners)
         if flush.arm:
             self.owner.armed(flush.arm.values())
-        missed = flush.waiting and not waits
+        missed = flush.waiting and not flushed.waits
         if missed:
             self._stored_waiting = False
             if self.mail_seen == flush.mail_seen:
@@ -352,6 +386,11 @@ class Resident:
         """Whether nothing of it is under way: no turn, or one that waits and is stored so."""
         return not self._unsaved and (self.turn is None or self._stored_waiting)
 
+    @property
+    def holds_still(self) -> bool:
+        """Whether it is paused and all that it had begun is recorded."""
+        return self.held and not self._unsaved and not self._tasks
+
     # --- steps ---------------------------------------------------------------------------------------
 
     def _start_after_commits(self, starts: list[Operation]) -> None:
@@ -363,7 +402,7 @@ class Resident:
     def _start(self, starts: list[Operation]) -> None:
         turn, owner = self.turn, self.owner
         for operation in starts:
-            if turn is None or not turn.runs(operation):
+            if turn is None or self.held or not turn.runs(operation):
                 continue
             context, known = operation.context, operation.known
             assert context is not None, "an asked-for step has a context"
@@ -430,13 +469,15 @@ class Resident:
         self._tasks.clear()
 
 
-def failed(handler: HandlerOf, error: BaseException) -> Finish:
-    """Return how a turn ends whose handler raised `error`."""
+def failed(handler: HandlerOf, error: BaseException, *, cancelled: bool = False) -> Finish:
+    """Return how a turn ends whose handler raised `error`; after a cancellation no process goes on."""
     status, reason = {
         "fail_turn": (ProcessStatus.IDLE, ""),
         "fail_process": (ProcessStatus.FAILED, ""),
         "park": (ProcessStatus.PAUSED, "handler-failed"),
     }[handler.on_error]
+    if cancelled and status == ProcessStatus.IDLE:
+        status = ProcessStatus.ENDED
     response = encode_error(error)
     text = error_text(response)[: limits.ERROR_TEXT_MAX]
     return Finish(outcome="error", response=response, root_type="", status=status, text=text, reason=reason)

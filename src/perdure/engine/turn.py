@@ -20,6 +20,7 @@ from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.events import (
     Bound,
+    CancelRequested,
     Event,
     MessageTaken,
     StepAttemptFailed,
@@ -88,6 +89,8 @@ class Turn:
         self._running: dict[str, Operation] = {}
         self._names: dict[str, int] = {}
         self._blocked = False
+        self._cancel: str | None = None
+        self.cancelled: str | None = None
         self._root: asyncio.Task[Any] | None = None
         self.effects = 0
         self.produced = Produced()
@@ -142,6 +145,11 @@ class Turn:
         """Queue something that happened."""
         self._inputs.append(given)
 
+    def cancel(self, reason: str) -> None:
+        """Ask the code to stop, once: as soon as no plain function runs, whose outcome would be unknown."""
+        if self.cancelled is None:
+            self._cancel = reason
+
     def advance(self) -> Produced:
         """Release inputs, one at a time and in order, until the code can go no further, and return what has to be committed.
 
@@ -175,7 +183,7 @@ class Turn:
         """Hand over what has to be committed; its steps count as running from here on."""
         produced, self.produced = self.produced, Produced()
         self._blocked = self._blocked or bool(produced.binds)
-        if self._starts:
+        if self._starts and self._cancel is None:  # what will be dropped is not begun
             produced.starts.extend(self._starts.values())
             self._running |= self._starts
             self._starts = {}
@@ -232,6 +240,8 @@ class Turn:
             operation = self._operations.get(given.operation_id)
             if operation is not None and self._release_input(given, operation):
                 return True
+        if self._cancel is not None:
+            return self._release_cancel(self._cancel)
         return bool(self._receives) and self._take_mail()
 
     def _release_input(self, given: Input, operation: Operation) -> bool:
@@ -246,6 +256,29 @@ class Turn:
         self._record(event)
         self._release(operation, event, given.value, given.cause)
         return True
+
+    def _release_cancel(self, reason: str) -> bool:
+        if any(operation.known is not None and not operation.known.is_async for operation in self._running.values()):
+            return False
+        self._tick()
+        self._record(CancelRequested(self.id.message, reason))
+        self._cancel_code(reason)
+        return True
+
+    def _cancel_code(self, reason: str) -> None:
+        """Drop all that the code waits for, and raise CancelledError once wherever it waits."""
+        self.cancelled, self._cancel = reason, None
+        dropped = list(self._operations.values())
+        for operation in dropped:
+            self._settle(operation)
+            if self._running.pop(operation.id, None) is not None:
+                self.cancel_step(operation)
+        assert self._root is not None, "only code can be cancelled"
+        self._root.cancel()  # asyncio's own way down to groups and gathers
+        self._drain()
+        for operation in dropped:
+            if operation.future is not None and not operation.future.done():
+                operation.future.cancel()  # somebody whom the handler does not wait for
 
     def _tick(self) -> None:
         self.now = max(self.now, self._clock())
@@ -335,6 +368,9 @@ class Turn:
     # --- replay ------------------------------------------------------------------------------------------
 
     def _replay(self, event: Event) -> None:
+        if isinstance(event, CancelRequested):
+            self._cancel_code(event.reason)
+            return
         operation = self.replay.check(self, event, self._operations)
         if operation is None:
             return

@@ -48,12 +48,14 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class MailboxRow(msgspec.Struct, frozen=True, gc=False):
     """What others have for one process: the number of the last mail, how many are queued, and whether it ever had an address.
 
+    `cancelled` is why it was asked to stop; the request has a number among the mail, so that no turn waits without having seen it.
     It is a row of its own because every node may write it; the process's row is its owner's.
     """
 
     last: int = 0
     queued: int = 0
     addressed: int = 0
+    cancelled: str | None = None
 
 
 class ParkingRow(msgspec.Struct, frozen=True, gc=False):

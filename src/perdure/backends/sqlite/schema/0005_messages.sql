@@ -35,6 +35,7 @@ CREATE TABLE mailbox (
     last INTEGER NOT NULL,
     queued INTEGER NOT NULL CHECK (queued >= 0),
     addressed INTEGER NOT NULL CHECK (addressed IN (0, 1)),
+    cancelled TEXT,
     rev INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, process_id)
 ) STRICT, WITHOUT ROWID;
