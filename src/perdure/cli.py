@@ -310,6 +310,21 @@ def resume(url: str, tenant: str, process_id: str, *, as_json: bool) -> None:
         click.echo("resumed")
 
 
+@processes.command()
+@_on_store
+@click.argument("process_id")
+@click.argument("step")
+def restart(url: str, tenant: str, process_id: str, step: str, *, as_json: bool) -> None:
+    """Run the last turn of a process again from STEP on, as a new message; reopens one that has failed."""
+    from perdure.engine import inspection  # noqa: PLC0415  # see main
+
+    new_id = _run(url, lambda opened: inspection.restart_from(opened, step, process_id, tenant=tenant))
+    if as_json:
+        _print_json({"message_id": new_id})
+    else:
+        click.echo(f"restarted from {step} as {new_id}")
+
+
 # --- perdure messages --------------------------------------------------------------------------------------
 
 

@@ -472,6 +472,12 @@ class TurnTooLong(PerdureError):
     code = "turn-too-long"
 
 
+class StepNotFound(NotFoundError):
+    """The turn has no record of this name."""
+
+    code = "step-not-found"
+
+
 class ProcessCancelled(PerdureError):
     """The process was asked to stop, and its handler did; what it had done before stays."""
 

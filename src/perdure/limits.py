@@ -12,6 +12,7 @@ TENANT_ID_MAX: Final = 128  # contract: 1..128 characters of a small alphabet
 REGISTRY_KEY_MAX: Final = 256  # contract: MAX_REGISTRY_KEY_LEN, for keys, tags and process ids
 MESSAGE_ID_MAX: Final = 512  # room for `<id>/<process id>~<n>`, which the engine derives
 SOURCE_MAX: Final = 256  # who sent a message; a URL fits
+RESTART_EVENTS_MAX: Final = 5_000  # events of a turn that is run again from a step: they are copied in one transaction
 REASON_MAX: Final = 512  # bytes of a reason that a person gives, on one line
 STEP_NAME_MAX: Final = 256
 STREAM_NAME_MAX: Final = 512

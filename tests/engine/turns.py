@@ -165,7 +165,7 @@ class Life:
             now=START,
             recorded=recorded,
             effects_done=last.effects_done if last else 0,
-            flushed=bool(recorded) or self.saved != self.found or bool(last and last.effects_done),
+            changed=bool(recorded) or self.saved != self.found or bool(last and last.effects_done),
             fields=self._fields,
             saved=self.saved,
             timers=dict(self.timers) if knows_timers else None,

@@ -11,6 +11,7 @@ FLUSH: Final = f"{HERE}/flush.py"
 TURN: Final = f"{HERE}/turn.py"
 TESTS: Final = "tests/engine"
 CANCEL: Final = f"{TESTS}/test_cancel.py"
+RESTART: Final = f"{TESTS}/test_restart.py"
 PAUSE: Final = f"{TESTS}/test_pause.py"
 
 FAULTS: Final = (
@@ -67,5 +68,47 @@ FAULTS: Final = (
         "        if not held and row.status != status:\n",
         "        if row.status != status:\n",
         (f"{PAUSE}::test_a_step_that_runs_is_recorded_and_the_next_one_waits_for_the_resume",),
+    ),
+    Fault(
+        "restart-joins-no-tags",
+        TURN,
+        "            if copied.origin == self.id.process and not isinstance(effect, SendEffect):\n",
+        "            if False:\n",
+        (f"{RESTART}::test_a_failed_process_goes_on_from_the_step_that_failed",),
+    ),
+    Fault(
+        "restart-spawns-under-other-names",
+        TURN,
+        "        return self.id if copied is None else TurnId(",
+        "        return self.id if copied is None else self.id if copied else TurnId(",
+        (f"{RESTART}::test_a_failed_process_goes_on_from_the_step_that_failed",),
+    ),
+    Fault(
+        "restart-keeps-the-step",
+        f"{HERE}/restarting.py",
+        "        return ref, inputs[: names.index(self.step)]\n",
+        "        return ref, inputs[: names.index(self.step) + 1]\n",
+        (f"{RESTART}::test_an_open_turn_is_closed_and_its_callers_hear_of_it",),
+    ),
+    Fault(
+        "restart-with-the-fields-of-the-end",
+        f"{HERE}/restarting.py",
+        "        if state is not None and state.saved != state.found:\n",
+        "        if False:\n",
+        (f"{RESTART}::test_an_open_turn_is_closed_and_its_callers_hear_of_it",),
+    ),
+    Fault(
+        "restart-stays-cancelled",
+        f"{HERE}/restarting.py",
+        "        if mailbox is not None and mailbox.cancelled is not None:\n",
+        "        if False:\n",
+        (f"{RESTART}::test_a_cancelled_process_that_is_run_again_is_not_cancelled_any_more",),
+    ),
+    Fault(
+        "restart-takes-keys-of-others-for-its-own",
+        f"{HERE}/restarting.py",
+        "            if owner != self.process_id:\n",
+        "            if False:\n",
+        (f"{RESTART}::test_a_key_that_another_process_has_by_now_is_not_taken_from_it",),
     ),
 )

@@ -244,8 +244,8 @@ FAULTS: Final = (
     Fault(
         "replay-repeats-effects",
         TURN,
-        "        if self.effects > self.replay.effects_done:\n            self.produced",
-        "        if True:\n            self.produced",
+        "        elif self.effects > self.replay.effects_done:\n            self.produced",
+        "        else:\n            self.produced",
         CRASHES,
     ),
     Fault(

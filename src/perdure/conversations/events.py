@@ -102,6 +102,14 @@ class CancelRequested(_Event, frozen=True, tag=20):
     name: str = "cancel"
 
 
+class Restarted(_Event, frozen=True, tag=21):
+    """What stands before this in the turn was copied from another one, of the process `origin` for the message `origin_message`."""
+
+    origin: str
+    origin_message: str
+    name: str = "restart"
+
+
 Event = (
     MessageReceived
     | ProcessingStarted
@@ -114,6 +122,7 @@ Event = (
     | MessageTaken
     | Bound
     | CancelRequested
+    | Restarted
 )
 
 CallerEvent = MessageReceived | ProcessingStarted | StepCompleted | ProcessingFinished | ErrorOccurred

@@ -21,6 +21,7 @@ from perdure.engine.outcomes import decode_error
 from perdure.engine.owner import Owner
 from perdure.engine.process import Process, checked_message_type, encoded_message, kind_of
 from perdure.engine.redriving import Redrive, Skip
+from perdure.engine.restarting import Fork, RestartFrom
 from perdure.engine.upkeep import PutSchemas
 from perdure.errors import (
     ReplyNotSingle,
@@ -285,6 +286,50 @@ class Engine:
             ProcessNotFound, IllegalTransition: there is nothing to resume; the text says why.
         """
         await self._owner.run(ResumeProcess(self._owner.rules, TenantId(tenant), ProcessId(process_id)), lambda notes: notes)
+
+    async def restart_from(self, step: str, process_id: str, *, tenant: str = DEFAULT_TENANT) -> str:
+        """Run the last turn of a process again, from the first record of a step on; reopens one that has failed.
+
+        What was recorded before that step is kept, and what was sent before it is not sent again. The step itself, and all
+        that follows, happens anew, with ids and idempotency keys of its own. The sealed reply of the first message stands.
+
+        Args:
+            step: the name in the timeline: `charge`, `charge#2`, `receive`.
+            process_id: which; its last turn is open, or has failed, or it has no durable fields.
+            tenant: whose it is.
+
+        Returns:
+            The id of the new message, `<id>~2`.
+
+        Raises:
+            ProcessNotFound, StepNotFound, IllegalTransition, TurnTooLong: there is nothing to run again; the text says why.
+            KeyTaken: a key that the turn had bound names another process by now.
+        """
+        write = RestartFrom(self._owner.rules, TenantId(tenant), ProcessId(process_id), step)
+        new_id, _ = await self._owner.run(write, lambda result: result[1])
+        return new_id
+
+    async def fork(self, step: str, process_id: str, *, id: str | None = None, tenant: str = DEFAULT_TENANT) -> ProcessId:
+        """Run a copy of the last turn of a process from a step on, in a new process; the first one is left as it is.
+
+        The copy has neither keys nor tags, and what the first had sent before the step is not sent again.
+
+        Args:
+            step: as with `restart_from`.
+            process_id: what to copy.
+            id: of the new process, and of its message; made when not given.
+            tenant: whose it is.
+
+        Returns:
+            The new process's id.
+
+        Raises:
+            ProcessNotFound, StepNotFound, IllegalTransition, TurnTooLong: there is nothing to copy, or the id is taken.
+        """
+        new_id = ProcessId.new(now=self.clock.now(), randomness=self._randomness) if id is None else ProcessId(id)
+        write = Fork(self._owner.rules, TenantId(tenant), ProcessId(process_id), step, new_id)
+        await self._owner.run(write, lambda notes: notes)
+        return new_id
 
     async def explain(self, message_id: str, *, source: str = "", tenant: str = DEFAULT_TENANT) -> inspection.Explanation:
         """Return where a message is, and why. Raises MessageNotFound."""

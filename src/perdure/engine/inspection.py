@@ -18,6 +18,7 @@ from perdure.engine.handling import operation_key
 from perdure.engine.notes import NO_APP
 from perdure.engine.outcomes import error_text
 from perdure.engine.redriving import Redrive
+from perdure.engine.restarting import RestartFrom
 from perdure.errors import MessageNotFound, ProcessNotFound, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId
 from perdure.messages.tables import DEAD_LETTERS, MESSAGE, MESSAGES, MessageStatus
@@ -232,6 +233,12 @@ async def pause(store: Store, process_id: str, *, reason: str = "", tenant: str 
 async def resume(store: Store, process_id: str, *, tenant: str = DEFAULT_TENANT) -> None:
     """Let a process go on, from where no app is; see `Engine.resume`."""
     await store.access.writer.run(ResumeProcess(NO_APP, TenantId(tenant), ProcessId(process_id)))
+
+
+async def restart_from(store: Store, step: str, process_id: str, *, tenant: str = DEFAULT_TENANT) -> str:
+    """Run the last turn of a process again from a step, from where no app is; see `Engine.restart_from`."""
+    new_id, _ = await store.access.writer.run(RestartFrom(NO_APP, TenantId(tenant), ProcessId(process_id), step))
+    return new_id
 
 
 def _page(limit: int) -> int:

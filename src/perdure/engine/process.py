@@ -215,7 +215,7 @@ class Process(_TurnSlot, msgspec.Struct, kw_only=True):
         return ProcessId(message_id)
 
     def _derived(self, verb: str) -> str:
-        id = self._turn.id
+        id = self._turn.origin
         return derived_id(id.tenant, id.process, id.message, f"{verb}#{self._turn.effects + 1}")
 
     @overload

@@ -57,7 +57,7 @@ class Redrive(msgspec.Struct, frozen=True, gc=False):
         new_id = next_id(self.message_id)
         while view.get(message_key(self.tenant_id, reference(self.source, new_id))) is not None:  # somebody may have chosen it
             new_id = next_id(new_id)
-        address, process_id = _address_of(row), row.process_id or self.process_id
+        address, process_id = address_of(row), row.process_id or self.process_id
         process = view.get(PROCESS.key(self.tenant_id, process_id)) if address.way == "start" else None
         if process is not None and process.status in (ProcessStatus.ENDED, ProcessStatus.FAILED):
             address, process_id = replace(address, process_id=None), self.process_id
@@ -108,7 +108,8 @@ def next_id(message_id: str) -> str:
     return f"{message_id}~2"
 
 
-def _address_of(row: MessageRow) -> Address:
+def address_of(row: MessageRow) -> Address:
+    """Return the address that a message was accepted with."""
     way, _, name = row.address.partition(" ")
     if way == "start":
         process_type, _, key = name.partition(" under key ")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from perdure import limits
 from perdure.clock import Micros
-from perdure.conversations.events import Bound, Event, MessageTaken, StepAttemptFailed, StepCompleted, StepFailed, TimerFired
+from perdure.conversations.events import Bound, Event, MessageTaken, Restarted, StepAttemptFailed, StepCompleted, StepFailed, TimerFired
 from perdure.engine.operation import Kind, Operation
 from perdure.errors import NondeterministicTurn, PayloadInvalid
 
@@ -72,13 +72,14 @@ class Replay:
         recorded: Iterable[tuple[Micros, Event]],
         *,
         effects_done: int,
-        flushed: bool,
         fields: Callable[[], bytes],
         saved: bytes | None,
+        changed: bool,
         timers: Mapping[str, Micros] | None,
     ) -> None:
         self.recorded = deque(recorded)
-        self.active = flushed or bool(self.recorded) or effects_done > 0 or bool(timers)
+        self.active = changed or bool(self.recorded) or effects_done > 0 or bool(timers)
+        self._changed = changed
         self.effects_done = effects_done
         self._compared = False
         self._timers = timers
@@ -86,6 +87,18 @@ class Replay:
         self._fields = fields
         self._saved = saved
         self._answers: set[str] = set()
+        self._restarts = deque(event for _, event in self.recorded if isinstance(event, Restarted))
+        self._fresh = False
+
+    @property
+    def copied(self) -> Restarted | None:
+        """Where what the code does now was done for the first time, as long as it repeats what was copied from another turn."""
+        return self._restarts[0] if self._restarts else None
+
+    def copy_ends(self) -> None:
+        """What was copied is repeated: from here on the code does what is its own."""
+        self._restarts.popleft()
+        self._fresh = not self.recorded
 
     def leave(self) -> None:
         """The turn leaves memory: what is left of the record is not released."""
@@ -158,6 +171,8 @@ class Replay:
         return len(self._answers)
 
     def _difference(self, turn: Turn) -> str | None:
+        if self._fresh and not self.effects_done and not self._changed:  # nothing was committed since the copy was made
+            return None
         if turn.effects != self.effects_done:
             return f"{self.effects_done} sends, tags and the like were committed up to here, the code asks for {turn.effects}"
         if self._saved is not None and (fields := self._fields()) != self._saved:

@@ -111,7 +111,7 @@ class Resident:
             now=at,
             recorded=recorded,
             effects_done=effects_done,
-            flushed=bool(recorded) or effects_done > 0 or self._saved != found,
+            changed=self._saved != found,
             fields=self._fields,
             saved=self._saved if self.type.durable else None,
             timers=timers,

@@ -23,6 +23,7 @@ from perdure.conversations.events import (
     CancelRequested,
     Event,
     MessageTaken,
+    Restarted,
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
@@ -30,6 +31,7 @@ from perdure.conversations.events import (
     encode_event,
 )
 from perdure.engine.addressing import Mail, Request, TurnId
+from perdure.engine.effects import SendEffect
 from perdure.engine.loop import TurnLeft, TurnLoop
 from perdure.engine.operation import DurableTimer, Input, Kind, Operation, Produced
 from perdure.engine.outcomes import decode_error
@@ -48,8 +50,7 @@ class Turn:
         now: the time of acceptance, where the turn's own time begins.
         recorded: the inputs that were recorded, with their times; empty for a new turn.
         effects_done: effects that were committed; as many are dropped on replay.
-        flushed: whether anything of the turn was committed since its start.
-        fields: encodes the durable fields; `saved` is what was committed last.
+        fields: encodes the durable fields; `saved` is what was committed last, `changed` whether it differs from what the turn found.
         timers: what the store holds for it, by id with due times; None: what the code as it is now has asked for.
         mail: the process's mailbox window, shared with later turns.
         clock: the engine's clock.
@@ -63,7 +64,7 @@ class Turn:
         now: Micros,
         recorded: Iterable[tuple[Micros, Event]] = (),
         effects_done: int = 0,
-        flushed: bool = False,
+        changed: bool = False,
         fields: Callable[[], bytes] = bytes,
         saved: bytes | None = None,
         timers: Mapping[str, Micros] | None = None,
@@ -79,7 +80,7 @@ class Turn:
         self.steps = 0
         self.events = 0
         self._clock = clock
-        self.replay = Replay(recorded, effects_done=effects_done, flushed=flushed, fields=fields, saved=saved, timers=timers)
+        self.replay = Replay(recorded, effects_done=effects_done, fields=fields, saved=saved, changed=changed, timers=timers)
         self._mail: deque[Mail] = deque() if mail is None else mail
         self._inputs: deque[Input] = deque()
         self._operations: dict[str, Operation] = {}
@@ -368,6 +369,9 @@ class Turn:
     # --- replay ------------------------------------------------------------------------------------------
 
     def _replay(self, event: Event) -> None:
+        if isinstance(event, Restarted):
+            self.replay.copy_ends()
+            return
         if isinstance(event, CancelRequested):
             self._cancel_code(event.reason)
             return
@@ -454,10 +458,21 @@ class Turn:
         self._ask(operation)
         return DurableTimer(self, operation, due)
 
+    @property
+    def origin(self) -> TurnId:
+        """The turn that ids are derived from: this one, or the one whose doings it repeats."""
+        copied = self.replay.copied
+        return self.id if copied is None else TurnId(self.id.tenant, copied.origin, copied.origin_message)
+
     def effect(self, effect: Any) -> None:
         """Commit this with the next commit; on replay, what was committed is not committed again."""
         self.effects += 1
-        if self.effects > self.replay.effects_done:
+        copied = self.replay.copied
+        if copied is not None:
+            # A message was sent by the turn that this one is a copy of. Tags may be gone with its end, and are joined again by the same process.
+            if copied.origin == self.id.process and not isinstance(effect, SendEffect):
+                self.produced.effects.append(effect)
+        elif self.effects > self.replay.effects_done:
             self.produced.effects.append(effect)
 
 

@@ -1,0 +1,267 @@
+"""Running a turn again from one of its steps: in its own process, or in a new one.
+
+The record before the step is copied into a new turn, whose code is replayed against it and then goes on. What the old turn had
+sent by then is not sent again; the event `Restarted`, behind the copy, says so.
+
+Source: engine.md, "Versions, operations, time", `restart_from`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from perdure import limits
+from perdure.clock import Micros
+from perdure.conversations.events import (
+    Bound,
+    ErrorOccurred,
+    Event,
+    MessageReceived,
+    ProcessingFinished,
+    ProcessingStarted,
+    Restarted,
+    StepCompleted,
+    decode_event,
+    encode_event,
+)
+from perdure.conversations.tables import (
+    EVENT,
+    EVENTS,
+    PROCESS,
+    PROCESS_STATE,
+    TURN,
+    EventRow,
+    ProcessRow,
+    ProcessStateRow,
+    ProcessStatus,
+    TurnRow,
+    TurnState,
+)
+from perdure.conversations.writes import new_process, stream_name
+from perdure.core.table import Key, Read, Scan
+from perdure.core.view import View
+from perdure.engine.addressing import reference
+from perdure.engine.flush import present
+from perdure.engine.handling import Handling, identity_of, message_key
+from perdure.engine.notes import Dropped, Note, Rules
+from perdure.engine.redriving import address_of, next_id
+from perdure.errors import IllegalTransition, KeyTaken, ProcessNotFound, StepNotFound, TurnFailed, TurnTooLong
+from perdure.identity import RegistryKey, TenantId
+from perdure.messages.tables import MAILBOX, MESSAGE, MessageRow, MessageStatus
+from perdure.messages.writes import mark_addressed
+from perdure.routing.writes import bind_key
+from perdure.timers.tables import OF_PROCESS as TIMERS
+
+replace = msgspec.structs.replace
+_OVER = (ProcessStatus.ENDED, ProcessStatus.FAILED)
+_NO_INPUT = (MessageReceived, ProcessingStarted, ErrorOccurred, ProcessingFinished)
+_Record = list[tuple[Micros, Event]]
+
+
+class _FromStep(msgspec.Struct, frozen=True, gc=False):
+    rules: Rules
+    tenant_id: str
+    process_id: str
+    step: str
+
+    @property
+    def key(self) -> Key[ProcessRow]:
+        """The key of the process."""
+        return PROCESS.key(self.tenant_id, self.process_id)
+
+    def reads(self) -> Iterable[Read]:
+        """Name the process and its fields."""
+        return self.key, PROCESS_STATE.key(self.tenant_id, self.process_id)
+
+    def process(self, view: View) -> ProcessRow:
+        """Return the process. Raises ProcessNotFound."""
+        process = view.get(self.key)
+        if process is None or not process.process_type:
+            raise ProcessNotFound(f"no process {self.process_id!r} in tenant {self.tenant_id}")
+        return process
+
+    def turn(self, view: View, process: ProcessRow) -> tuple[str, _Record]:
+        """Return the last turn: its message's reference, and the inputs that were recorded before the step.
+
+        Raises:
+            StepNotFound: it has no record of that name.
+            IllegalTransition: there is no turn, or it ended well and the fields that it found are gone.
+            TurnTooLong: too much would have to be copied.
+        """
+        if not process.head:
+            raise IllegalTransition(f"process {self.process_id!r} has handled nothing yet")
+        events = self._events(view, process)
+        ref = events[0][1].message_id
+        turn = view.get(TURN.key(self.tenant_id, self.process_id, ref))
+        durable = view.get(PROCESS_STATE.key(self.tenant_id, self.process_id)) is not None
+        if turn is None or (durable and turn.outcome == "ok"):
+            raise IllegalTransition(
+                f"process {self.process_id!r}: its last turn ended well, and the fields that it found are gone; "
+                f"what can be run again is an open turn, a failed one, or that of a process without durable fields"
+            )
+        inputs: _Record = [(at, event) for at, event in events if not isinstance(event, _NO_INPUT)]
+        names = [getattr(event, "name", "") for _, event in inputs]
+        if self.step not in names:
+            there = ", ".join(dict.fromkeys(name for name in names if name)) or "none"
+            raise StepNotFound(f"process {self.process_id!r}: its last turn has no record {self.step!r}; there are: {there}")
+        return ref, inputs[: names.index(self.step)]
+
+    def _events(self, view: View, process: ProcessRow) -> _Record:
+        count = process.head - process.turn_seq
+        if count > limits.RESTART_EVENTS_MAX:
+            raise TurnTooLong(
+                f"process {self.process_id!r}: {count:,} events in its last turn, {limits.RESTART_EVENTS_MAX:,} can be copied"
+            )
+        place, stream = (self.tenant_id, process.stream_no), stream_name(self.tenant_id, self.process_id)
+        rows = view.scan(Scan(EVENTS, place, count, after=(process.turn_seq - 1,), upto=(process.head - 1,), guard=self.key))
+        return [(row.at, decode_event(row.data, stream=stream, seq=process.turn_seq + n)) for n, (_, row) in enumerate(rows)]
+
+    def begin(
+        self, view: View, key: Key[ProcessRow], process: ProcessRow, *, message: tuple[str, str, MessageRow], record: _Record
+    ) -> None:
+        """Open a turn for the message with a copy of the record; the process is inserted or updated by it."""
+        source, message_id, row = message
+        ref, process_id = reference(source, message_id), str(key.parts[1])
+        message_row_key = MESSAGE.key(self.tenant_id, source, message_id)
+        assert view.get(message_row_key) is None, "its id is new"
+        opened = replace(
+            row,
+            status=MessageStatus.OPEN,
+            process_id=process_id,
+            tick=view.tick(),
+            accepted_at=view.now,
+            mail_number=None,
+            parked_under=None,
+            expires_at=None,
+            note="",
+        )
+        view.insert(message_row_key, opened)
+        begun: list[tuple[Micros, Event]] = [(view.now, MessageReceived(ref, view.now)), (view.now, ProcessingStarted(ref, 1))]
+        events = begun + [(at, replace(event, message_id=ref)) for at, event in record]
+        for offset, (at, event) in enumerate(events):
+            view.insert(EVENT.key(self.tenant_id, process.stream_no, process.head + offset), EventRow(at, encode_event(event)))
+        steps = sum(isinstance(event, StepCompleted) for _, event in record)
+        turn_key = TURN.key(self.tenant_id, process_id, ref)
+        assert view.get(turn_key) is None, "its message is new"
+        view.insert(turn_key, TurnRow(state=TurnState.STARTED, attempts=1, steps=steps))
+        fresh = replace(
+            process,
+            status=ProcessStatus.RUNNABLE,
+            open_message=ref,
+            turn_seq=process.head,
+            head=process.head + len(events),
+            timers=0,
+            note="",
+            updated_at=view.now,
+        )
+        if view.get(key) is None:
+            view.insert(key, fresh)
+        else:
+            view.update(key, fresh)
+
+
+class RestartFrom(_FromStep, frozen=True, gc=False):
+    """Run the last turn of a process again from a step, as a new message `<id>~2`; the sealed reply of the first stands."""
+
+    def decide(self, view: View) -> tuple[str, list[Note]]:
+        """Return the id of the new message.
+
+        Raises:
+            ProcessNotFound, StepNotFound, IllegalTransition, TurnTooLong: there is nothing to run again; the text says why.
+            KeyTaken: a key that the turn had bound names another process by now.
+        """
+        handling = Handling(view, self.rules)
+        process = self.process(view)
+        ref, record = self.turn(view, process)
+        message = message_key(self.tenant_id, ref)
+        row, source = present(view.get(message)), str(message.parts[1])
+        new_id = next_id(str(message.parts[2]))
+        while view.get(MESSAGE.key(self.tenant_id, source, new_id)) is not None:
+            new_id = next_id(new_id)
+        if process.open_message is not None:
+            process = self._close(handling, process, ref, new_id)
+        elif process.status in _OVER:
+            self._bind_again(view, process, row, record)
+        self._reset(view)
+        record.append((view.now, Restarted(reference(source, new_id), self.process_id, ref)))
+        self.begin(view, self.key, process, message=(source, new_id, row), record=record)
+        handling.tell_engine()
+        handling.notes.append(Dropped(self.tenant_id, self.process_id, reload=True))
+        return new_id, handling.notes
+
+    def _close(self, handling: Handling, process: ProcessRow, ref: str, new_id: str) -> ProcessRow:
+        """End the open turn; return the process's row, which the caller updates."""
+        view, text = handling.view, f"restarted from {self.step!r} as {new_id!r}"
+        finished = encode_event(ProcessingFinished(ref, None, "error"))
+        view.insert(EVENT.key(self.tenant_id, process.stream_no, process.head), EventRow(view.now, finished))
+        turn = TURN.key(self.tenant_id, self.process_id, ref)
+        view.update(turn, replace(present(view.get(turn)), state=TurnState.FINISHED, awaits="", outcome="error"))
+        message = message_key(self.tenant_id, ref)
+        view.update(message, replace(present(view.get(message)), status=MessageStatus.DONE, note=text))
+        handling.seal_error(self.tenant_id, ref, TurnFailed(f"process {self.process_id!r}: the turn was {text}"))
+        while process.timers and (timers := view.scan(Scan(TIMERS, (self.tenant_id, self.process_id), limits.READ_PAGE, guard=self.key))):
+            for timer, _ in timers:
+                view.delete(timer)
+        return replace(process, head=process.head + 1)
+
+    def _bind_again(self, view: View, process: ProcessRow, row: MessageRow, record: Sequence[tuple[Micros, Event]]) -> None:
+        """Give the process the keys back that were released when it ended, as far as the turn says which."""
+        names = [event.key for _, event in record if isinstance(event, Bound) and not event.owner]
+        address = address_of(row)
+        if address.way == "start" and address.name:
+            names.append(address.name)
+        for name in dict.fromkeys(names):
+            identity = identity_of(self.tenant_id, self.process_id, process)
+            owner = bind_key(view, TenantId(self.tenant_id), RegistryKey(name), identity)
+            if owner != self.process_id:
+                raise KeyTaken(name, owner)
+            mark_addressed(view, self.tenant_id, self.process_id)
+
+    def _reset(self, view: View) -> None:
+        """The turn begins with the fields that the old one found, and no request to stop stands against it."""
+        state_key, mailbox_key = PROCESS_STATE.key(self.tenant_id, self.process_id), MAILBOX.key(self.tenant_id, self.process_id)
+        state, mailbox = view.get(state_key), view.get(mailbox_key)
+        if state is not None and state.saved != state.found:
+            view.update(state_key, ProcessStateRow(state.found, state.found))
+        if mailbox is not None and mailbox.cancelled is not None:
+            view.update(mailbox_key, replace(mailbox, cancelled=None))
+
+
+class Fork(_FromStep, frozen=True, gc=False):
+    """Run a copy of the last turn of a process from a step, in a new process without addresses; the first one is left as it is."""
+
+    new_id: str
+
+    def decide(self, view: View) -> list[Note]:
+        """Make the process.
+
+        Raises:
+            ProcessNotFound, StepNotFound, IllegalTransition, TurnTooLong: there is nothing to copy, or the new id is taken.
+        """
+        handling = Handling(view, self.rules)
+        process = self.process(view)
+        ref, record = self.turn(view, process)
+        key = PROCESS.key(self.tenant_id, self.new_id)
+        if view.get(key) is not None or view.get(MESSAGE.key(self.tenant_id, "", self.new_id)) is not None:
+            raise IllegalTransition(f"id {self.new_id!r} is taken, as a process's or a message's; choose another for the fork")
+        state = view.get(PROCESS_STATE.key(self.tenant_id, self.process_id))
+        if state is not None:
+            fields = PROCESS_STATE.key(self.tenant_id, self.new_id)
+            assert view.get(fields) is None, "its process is new"
+            view.insert(fields, ProcessStateRow(state.found, state.found))
+        row = present(view.get(message_key(self.tenant_id, ref)))
+        copy = new_process(
+            view,
+            self.tenant_id,
+            self.new_id,
+            process_type=process.process_type,
+            status=ProcessStatus.RUNNABLE,
+            package_hash=process.package_hash,
+        )
+        record.append((view.now, Restarted(self.new_id, self.process_id, ref)))
+        self.begin(view, key, copy, message=("", self.new_id, replace(row, address=f"process {self.new_id}")), record=record)
+        handling.tell_engine()
+        handling.notes.append(Dropped(self.tenant_id, self.new_id, reload=True))
+        return handling.notes
