@@ -5,6 +5,7 @@ from perdure.conversations.conversation import DurableConversation
 from perdure.engine.addressing import Address
 from perdure.engine.app import App
 from perdure.engine.engine import Engine
+from perdure.engine.flow import Flow, Rate
 from perdure.engine.notes import Receipt
 from perdure.engine.process import Process, on
 from perdure.engine.retry import Retry
@@ -21,11 +22,13 @@ __all__ = [
     "ContentHash",
     "DurableConversation",
     "Engine",
+    "Flow",
     "MessageId",
     "PerdureError",
     "Process",
     "ProcessId",
     "ProcessIdentity",
+    "Rate",
     "Receipt",
     "RegistryKey",
     "Retry",

@@ -109,8 +109,8 @@ FAULTS: Final = (
     Fault(
         "delivery-two-turns-at-a-time",
         HANDLING,
-        "            process.open_message is None\n            and process.status == ProcessStatus.IDLE\n            and row.kind",
-        "            row.kind",
+        "            process.open_message is None\n            and process.status == ProcessStatus.IDLE\n            and not",
+        "            not",
         (f"{ARRIVALS}::test_messages_are_handled_one_at_a_time_and_in_order",),
     ),
     Fault(

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.faults import control, core, engine, rooms, schemas, sqlite
+from tests.faults import control, core, engine, flows, rooms, schemas, sqlite
 from tests.faults.fault import Fault
 
-FAULTS: Final[tuple[Fault, ...]] = (*core.FAULTS, *sqlite.FAULTS, *rooms.FAULTS, *schemas.FAULTS, *engine.FAULTS, *control.FAULTS)
+FAULTS: Final[tuple[Fault, ...]] = (
+    *core.FAULTS,
+    *sqlite.FAULTS,
+    *rooms.FAULTS,
+    *schemas.FAULTS,
+    *engine.FAULTS,
+    *control.FAULTS,
+    *flows.FAULTS,
+)

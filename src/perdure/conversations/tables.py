@@ -35,7 +35,8 @@ class ProcessRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One process, or one conversation that no engine runs (its `process_type` is empty).
 
     `head` is the next sequence of its events; `stream_no` is their key; `turn_seq` is the sequence of the open
-    turn's MessageReceived; `timers` counts rows elsewhere; `note` says why it is failed, stuck or paused.
+    turn's MessageReceived; `timers` counts rows elsewhere; `placed` says
+    that flow control has a row for it; `note` says why it is failed, stuck or paused.
     """
 
     process_type: str
@@ -47,6 +48,7 @@ class ProcessRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     open_message: str | None = None
     turn_seq: int = 0
     timers: int = 0
+    placed: int = 0
     note: str = ""
     created_at: Micros
     updated_at: Micros

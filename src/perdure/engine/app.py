@@ -13,6 +13,7 @@ import msgspec
 from perdure import limits
 from perdure.codec import JSON
 from perdure.engine.addressing import Address, Request
+from perdure.engine.flow import Flow, FlowRule
 from perdure.engine.outcomes import Output, return_type
 from perdure.engine.process import HANDLES, Handles, OnError, Process, checked_message_type, encoded_message, kind_of
 from perdure.errors import (
@@ -63,7 +64,7 @@ class ProcessType:
         handlers: by kind of message.
     """
 
-    def __init__(self, target: Any, *, on_error: OnError | None) -> None:
+    def __init__(self, target: Any, *, on_error: OnError | None, flow: Flow | None = None) -> None:
         self.target = target
         self.name = checked_text(target.__name__, what="process type", limit=limits.REGISTRY_KEY_MAX)
         self.is_function = not isinstance(target, type)
@@ -79,6 +80,7 @@ class ProcessType:
         self.durable = bool(self.base.__struct_fields__)
         self._decode_fields = JSON.decoder(self.base)
         self.initial = JSON.encode(self.base()) if self.durable else b""
+        self.flow = None if flow is None else FlowRule(self, flow)
 
     def _of_function(self, target: Any, kind: str, on_error: OnError | None) -> HandlerOf:
         _check_async(target, self.name)
@@ -180,8 +182,8 @@ class App:
     @typing.overload
     def process(self, target: F, /) -> F: ...
     @typing.overload
-    def process(self, /, *, on_error: OnError) -> Callable[[F], F]: ...
-    def process(self, target: Any = None, /, *, on_error: OnError | None = None) -> Any:
+    def process(self, /, *, on_error: OnError | None = None, flow: Flow | None = None) -> Callable[[F], F]: ...
+    def process(self, target: Any = None, /, *, on_error: OnError | None = None, flow: Flow | None = None) -> Any:
         """Register a process type, a class or an async function, and return it unchanged.
 
         Args:
@@ -189,6 +191,7 @@ class App:
             on_error: what an uncaught exception does, where a handler does not say it: `fail_turn` (the message failed,
                 the process goes on; for handlers of classes), `fail_process` (for functions and start handlers), or
                 `park` (the process pauses until a person redrives or skips the message).
+            flow: how many of them run at once, how fast they begin, and who is first.
 
         Raises:
             DefinitionError: the type cannot work; the text says what to change.
@@ -197,13 +200,13 @@ class App:
         if on_error is not None and on_error not in _ON_ERROR:
             raise DefinitionError(f"on_error is one of {_ON_ERROR}, found {on_error!r}")
         if target is None:
-            return lambda real: self.process(real) if on_error is None else self._register(real, on_error)
-        return self._register(target, on_error)
+            return lambda real: self._register(real, on_error, flow)
+        return self._register(target, on_error, flow)
 
-    def _register(self, target: Any, on_error: OnError | None) -> Any:
+    def _register(self, target: Any, on_error: OnError | None, flow: Flow | None) -> Any:
         if not (inspect.isfunction(target) or (isinstance(target, type) and issubclass(target, Process))):
             raise DefinitionError(f"@app.process takes a subclass of perdure.Process or an async function, found {target!r}")
-        made = ProcessType(target, on_error=on_error)
+        made = ProcessType(target, on_error=on_error, flow=flow)
         if made.name in self.types:
             raise DefinitionError(f"{made.name}: the app has a process type of this name already; rename one of them")
         for kind, handler in made.handlers.items():

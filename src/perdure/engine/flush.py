@@ -276,6 +276,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def _go_on(self, handling: Handling, key: Key[ProcessRow], finish: Finish, *, held: bool) -> None:
         """The turn is over, the process is not: open its next turn, unless somebody has stopped it meanwhile."""
+        handling.free(key)
         view, process = handling.view, present(handling.view.get(key))
         mailbox = mailbox_of(view, self.tenant_id, self.process_id)
         if mailbox.cancelled is not None:

@@ -5,6 +5,7 @@ Source: engine.md, "Addressing and delivery".
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -28,9 +29,11 @@ from perdure.conversations.writes import new_process
 from perdure.core.table import Key, Scan
 from perdure.core.view import View
 from perdure.engine.addressing import Mail, reference, split_reference
-from perdure.engine.notes import Envelope, FanOutBegun, MailArrived, Note, Receipt, Rules, Sealed, TurnStarted
+from perdure.engine.notes import Due, Envelope, FanOutBegun, MailArrived, Note, Receipt, Rules, Sealed, TurnStarted
 from perdure.engine.outcomes import encode_error
-from perdure.errors import MessageConflict, NoRoute, PerdureError, ProcessEnded, ProcessNotFound, WrongProcessType
+from perdure.errors import MessageConflict, NoRoute, PerdureError, ProcessEnded, ProcessNotFound, UsageError, WrongProcessType
+from perdure.flows.tables import FLOW, PLACE, PlaceRow
+from perdure.flows.writes import CLOSED, UNLIMITED, Limits, ask, give_back, holds, pull
 from perdure.identity import ProcessId, ProcessIdentity, TenantId
 from perdure.messages.tables import FAN_OUT, MAIL, MAILBOX, MESSAGE, PARKED, PARKING, FanOutRow, MessageRow, MessageStatus, ParkingRow
 from perdure.messages.writes import dead, enqueue, mark_addressed, tag_parking, under_key, under_tag, unqueue
@@ -131,6 +134,15 @@ class Handling:
         if not self.rules.foreign and row.kind not in self.rules.kinds.get(address.process_type, ()):
             unhandled = NoRoute(f"{address}: {address.process_type!r} has no handler for {row.kind!r}, so nothing can start with it")
             return self._refuse(envelope.key, row, "no-handler", unhandled, inner=envelope.inner)
+        return self._start_process(envelope, row, process_id)
+
+    def _start_process(self, envelope: Envelope, row: MessageRow, process_id: str) -> MessageRow:
+        """Make a process; the message is its first turn, as soon as there is a place for it."""
+        tenant_id, address, key = envelope.tenant_id, envelope.address, PROCESS.key(envelope.tenant_id, process_id)
+        try:
+            place = self._place_of(address.process_type, row)
+        except UsageError as error:
+            return self._refuse(envelope.key, row, "flow-unknown", error, inner=envelope.inner)
         process = new_process(self.view, tenant_id, process_id, process_type=address.process_type, status=ProcessStatus.IDLE)
         initial = self.rules.initial.get(address.process_type)
         if initial:
@@ -144,6 +156,8 @@ class Handling:
         self.view.insert(key, process)
         if self.rules.foreign:
             return self.hand(envelope.key, replace(row, process_id=process_id), inner=envelope.inner)
+        if place is not None and not self._may_begin(key, place):
+            return self._queue(key, envelope.key, replace(row, process_id=process_id), inner=envelope.inner)
         # The message that starts a process is its first turn; what was parked for the key follows.
         row = self.begin_turn(key, envelope.key, replace(row, process_id=process_id))
         if address.name:
@@ -185,9 +199,17 @@ class Handling:
         if (
             process.open_message is None
             and process.status == ProcessStatus.IDLE
+            and not process.placed  # it waits for a place, and what started it goes first
             and row.kind in self.rules.kinds.get(process.process_type, ())
         ):
             return self.begin_turn(process_key, key, row)
+        return self._queue(process_key, key, row, inner=inner)
+
+    def _queue(self, process_key: Key[ProcessRow], key: Key[MessageRow], row: MessageRow, *, inner: bool) -> MessageRow:
+        """Put a message into the mailbox of its process; return its row."""
+        tenant_id, process_id = str(process_key.parts[0]), str(process_key.parts[1])
+        process = self.view.get(process_key)
+        assert process is not None, "the process of a mailbox exists"
         number = enqueue(self.view, tenant_id, process_id, refuse=not inner)
         self.tell_engine()
         wakes = False
@@ -265,15 +287,88 @@ class Handling:
         assert process is not None, "an idle process exists"
         assert process.open_message is None, "one turn at a time"
         tenant_id, process_id = str(process_key.parts[0]), str(process_key.parts[1])
+        if process.placed and not holds(self.view, tenant_id, process_id):
+            return
         kinds = self.rules.kinds.get(process.process_type, frozenset())
         after: tuple[Any, ...] | None = None
         while rows := self.view.scan(Scan(MAIL, (tenant_id, process_id), limits.MAIL_WINDOW, after=after)):
             for key, row in rows:
                 if row.kind in kinds:
+                    if not (process.head or process.placed) and not self._let_in(process_key, row):
+                        return
                     unqueue(self.view, tenant_id, process_id, 1)
                     self.view.update(key, self.begin_turn(process_key, key, row))
                     return
             after = (rows[-1][1].mail_number,)
+
+    # --- flow control ------------------------------------------------------------------------------------
+
+    def _place_of(self, process_type: str, row: MessageRow) -> PlaceRow | None:
+        rule = self.rules.flows.get(process_type)
+        return None if rule is None else rule.place(row.kind, row.payload)
+
+    def _let_in(self, process_key: Key[ProcessRow], row: MessageRow) -> bool:
+        """Return whether a process that was started from where no app is may begin; what its flow cannot tell does not hold it up."""
+        process = self.view.get(process_key)
+        assert process is not None, "it is to begin"
+        try:
+            place = self._place_of(process.process_type, row)
+        except UsageError:
+            return True
+        return place is None or self._may_begin(process_key, place)
+
+    def _may_begin(self, process_key: Key[ProcessRow], place: PlaceRow) -> bool:
+        tenant_id, process_id = str(process_key.parts[0]), str(process_key.parts[1])
+        process = self.view.get(process_key)
+        assert process is not None, "it is to begin"
+        self.view.update(process_key, replace(process, placed=1))
+        bounds = self.rules.flows[process.process_type].limits
+        begins = ask(self.view, tenant_id, process_id, place=place, bounds=bounds)
+        if not begins:
+            self._tell_when(tenant_id, place.process_type, place.flow_key)
+        return begins
+
+    def free(self, process_key: Key[ProcessRow]) -> None:
+        """The first turn of a process is over, or will never be: give its place to the next."""
+        process = self.view.get(process_key)
+        assert process is not None, "it had a place"
+        if not process.placed:
+            return
+        tenant_id, process_id = str(process_key.parts[0]), str(process_key.parts[1])
+        self.view.update(process_key, replace(process, placed=0))
+        place = self.view.get(PLACE.key(tenant_id, process_id))
+        assert place is not None, "who is placed has a place"
+        self.begin_placed(tenant_id, give_back(self.view, tenant_id, process_id, self._bounds(process.process_type)))
+        self._tell_when(tenant_id, place.process_type, place.flow_key)
+        self.tell_engine()
+
+    def pull(self, tenant_id: str, process_type: str, flow_key: str) -> int:
+        """Let those begin that there is room for; return how many."""
+        begun = pull(self.view, FLOW.key(tenant_id, process_type, flow_key), self._bounds(process_type))
+        self.begin_placed(tenant_id, begun)
+        self._tell_when(tenant_id, process_type, flow_key)
+        return len(begun)
+
+    def begin_placed(self, tenant_id: str, process_ids: Iterable[str]) -> None:
+        """Open the first turn of processes that have got a place."""
+        for process_id in process_ids:
+            key = PROCESS.key(tenant_id, process_id)
+            process = self.view.get(key)
+            assert process is not None, "who waits exists"
+            if process.status == ProcessStatus.IDLE:
+                self.start_next(key)
+
+    def _bounds(self, process_type: str) -> Limits:
+        if self.rules.foreign:  # only the engine knows them: it looks for itself
+            return CLOSED
+        rule = self.rules.flows.get(process_type)
+        return UNLIMITED if rule is None else rule.limits
+
+    def _tell_when(self, tenant_id: str, process_type: str, flow_key: str) -> None:
+        for key in {"", flow_key}:
+            row = self.view.get(FLOW.key(tenant_id, process_type, key))
+            if row is not None and row.waiting and row.next_at > self.view.now:
+                self.notes.append(Due(row.next_at))
 
     def end_process(self, process_key: Key[ProcessRow], *, status: str, note: str) -> None:
         """End a process: its addresses released, its timers gone, its mail answered, in this transaction."""
@@ -303,6 +398,7 @@ class Handling:
             count += len(mail)
         if count:
             unqueue(self.view, tenant_id, process_id, count)
+        self.free(process_key)
 
     def seal(self, tenant_id: str, ref: str, *, outcome: Outcome, response: bytes, root_type: str) -> None:
         """Seal a message's reply; a reply that stands already stays."""

@@ -10,11 +10,12 @@ from perdure.clock import Micros
 from perdure.conversations.tables import ProcessRow
 from perdure.core.table import Key
 from perdure.engine.addressing import Address, Mail
+from perdure.engine.flow import FlowRule
 from perdure.messages.tables import MESSAGE, MessageRow
 
 
 class Rules(msgspec.Struct, frozen=True, gc=False):
-    """What the app says, as far as decisions need it: kinds that start a turn, and first fields, by process type.
+    """What the app says, as far as decisions need it: kinds that start a turn, first fields, and flow control, by process type.
 
     Without an app (`foreign`: a command line, say) nothing can be started: the process is made runnable, and the engine
     that owns it starts what is queued.
@@ -22,6 +23,7 @@ class Rules(msgspec.Struct, frozen=True, gc=False):
 
     kinds: Mapping[str, frozenset[str]]
     initial: Mapping[str, bytes]
+    flows: Mapping[str, FlowRule] = {}
     foreign: bool = False
 
 
@@ -122,7 +124,13 @@ class Dropped(msgspec.Struct, frozen=True, gc=False):
     reload: bool = False
 
 
-Note = TurnStarted | MailArrived | FanOutBegun | Sealed | CancelAsked | Held | Dropped
+class Due(msgspec.Struct, frozen=True, gc=False):
+    """Something in the store is due then."""
+
+    at: Micros
+
+
+Note = TurnStarted | MailArrived | FanOutBegun | Sealed | CancelAsked | Held | Dropped | Due
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -23,7 +23,20 @@ from perdure.engine.addressing import reference
 from perdure.engine.app import App
 from perdure.engine.delivery import Deliver, FanOutChunk
 from perdure.engine.leaving import Leave, MarkStuck
-from perdure.engine.notes import CancelAsked, Dropped, Envelope, FanOutBegun, Held, MailArrived, Note, Receipt, Rules, Sealed, TurnStarted
+from perdure.engine.notes import (
+    CancelAsked,
+    Dropped,
+    Due,
+    Envelope,
+    FanOutBegun,
+    Held,
+    MailArrived,
+    Note,
+    Receipt,
+    Rules,
+    Sealed,
+    TurnStarted,
+)
 from perdure.engine.recovery import Recovery
 from perdure.engine.resident import Resident
 from perdure.engine.wheel import Wheel
@@ -50,7 +63,11 @@ class Owner:
         self.store = store
         self.app = app
         self.clock = store.access.clock
-        self.rules = Rules(app.kinds(), {name: made.initial for name, made in app.types.items()})
+        self.rules = Rules(
+            app.kinds(),
+            {name: made.initial for name, made in app.types.items()},
+            {name: made.flow for name, made in app.types.items() if made.flow is not None},
+        )
         self.threads = ThreadPoolExecutor(max_threads, thread_name_prefix="perdure-step")
         self.residents: dict[_Key, Resident] = {}
         self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # there is none before `open`
@@ -102,6 +119,7 @@ class Owner:
             again = None
             try:
                 await self._recovery.look()
+                self._wheel.look_at_flows()
             except PerdureError as error:
                 logger.exception("looking for what others left failed; the next commit of theirs looks again")
                 again = self.clock.now() + limits.STALL_US if error.retryable else None
@@ -239,6 +257,8 @@ class Owner:
                     self._answer(note)
                 case FanOutBegun():
                     self.fan_out(note.tenant_id, note.source, note.message_id)
+                case Due():
+                    self._wheel.look(note.at)
                 case CancelAsked() | Held() | Dropped():
                     self._control(note)
 

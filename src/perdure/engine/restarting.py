@@ -204,7 +204,8 @@ class RestartFrom(_FromStep, frozen=True, gc=False):
         while process.timers and (timers := view.scan(Scan(TIMERS, (self.tenant_id, self.process_id), limits.READ_PAGE, guard=self.key))):
             for timer, _ in timers:
                 view.delete(timer)
-        return replace(process, head=process.head + 1)
+        handling.free(self.key)
+        return replace(process, head=process.head + 1, placed=0)
 
     def _bind_again(self, view: View, process: ProcessRow, row: MessageRow, record: Sequence[tuple[Micros, Event]]) -> None:
         """Give the process the keys back that were released when it ended, as far as the turn says which."""

@@ -13,6 +13,7 @@ from perdure.engine.flush import present
 from perdure.engine.handling import Handling, ref_of
 from perdure.engine.notes import NO_APP, Note, Rules
 from perdure.errors import ProcessNotFound
+from perdure.flows.tables import FLOW
 from perdure.identity import RegistryKey, TenantId
 from perdure.messages.tables import EXPIRING, PARKING, ParkingRow
 from perdure.messages.writes import dead
@@ -89,3 +90,21 @@ class PutSchemas(msgspec.Struct, frozen=True, gc=False):
         for hash, document in self.documents.items():
             if view.get(SCHEMA.key(hash)) is None:
                 view.insert(SCHEMA.key(hash), SchemaRow(document))
+
+
+class Pull(msgspec.Struct, frozen=True, gc=False):
+    """Let processes begin whose limit has room by now."""
+
+    rules: Rules
+    tenant_id: str
+    process_type: str
+    flow_key: str
+
+    def reads(self) -> Iterable[Read]:
+        """Name the limits of the key and of the type."""
+        return {FLOW.key(self.tenant_id, self.process_type, key) for key in (self.flow_key, "")}
+
+    def decide(self, view: View) -> tuple[int, list[Note]]:
+        """Return how many begin."""
+        handling = Handling(view, self.rules)
+        return handling.pull(self.tenant_id, self.process_type, self.flow_key), handling.notes

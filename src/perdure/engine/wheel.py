@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from perdure import limits
 from perdure.clock import Alarm, Micros
 from perdure.core.table import Scan
-from perdure.engine.upkeep import ExpireParked
+from perdure.engine.upkeep import ExpireParked, Pull
 from perdure.errors import PerdureError
+from perdure.flows.tables import WANTED
 from perdure.messages.tables import EXPIRING
 from perdure.timers.tables import DUE
 
@@ -32,6 +33,7 @@ class Wheel:
         self._turning = False
         self._again = False
         self._stopped = True
+        self._flows_seen = -1
 
     def start(self) -> None:
         """Begin to look."""
@@ -64,6 +66,7 @@ class Wheel:
     async def _turn(self) -> None:
         try:
             await self._timers()
+            await self._flows()
             await self._expiries()
         except PerdureError as error:
             logger.exception("looking for what is due failed; the next alarm looks again")
@@ -89,6 +92,28 @@ class Wheel:
             after = DUE.order_of(rows[-1][0].parts, rows[-1][1])
         for _, row in await reader.scan(Scan(DUE, (), 1, after=(now,))):
             self.look(row.due)
+
+    def look_at_flows(self) -> None:
+        """Somebody without an app has made room, or the limits are others than before: look at all who wait."""
+        self._flows_seen = -1
+        self.look(self._owner.clock.now())
+
+    async def _flows(self) -> None:
+        """Let processes begin whose limit has a rate, and room since the last look."""
+        owner, reader = self._owner, self._owner.store.access.reader
+        now = owner.clock.now()
+        after: tuple[Any, ...] = (self._flows_seen,)
+        upto = None if self._flows_seen < 0 else (now,)
+        while rows := await reader.scan(Scan(WANTED, (), limits.READ_PAGE, after=after, upto=upto)):
+            for key, _ in rows:
+                begun = limits.FLOW_PULLED
+                while begun == limits.FLOW_PULLED:
+                    begun, notes = await owner.store.access.writer.run(Pull(owner.rules, *(str(part) for part in key.parts)))
+                    owner.later(owner.route, notes)
+            after = WANTED.order_of(rows[-1][0].parts, rows[-1][1])
+        self._flows_seen = now
+        for _, row in await reader.scan(Scan(WANTED, (), 1, after=(now,))):
+            self.look(row.next_at)
 
     async def _expiries(self) -> None:
         owner, reader = self._owner, self._owner.store.access.reader

@@ -18,6 +18,7 @@ CREATE TABLE process (
     open_message TEXT,
     turn_seq INTEGER NOT NULL CHECK (turn_seq >= 0),
     timers INTEGER NOT NULL CHECK (timers >= 0),
+    placed INTEGER NOT NULL CHECK (placed IN (0, 1)),
     note TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
