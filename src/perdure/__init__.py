@@ -8,6 +8,7 @@ from perdure.engine.engine import Engine
 from perdure.engine.flow import Flow, Rate
 from perdure.engine.notes import Receipt
 from perdure.engine.process import Process, on
+from perdure.engine.queries import query
 from perdure.engine.retry import Retry
 from perdure.engine.run import run
 from perdure.engine.steps import StepInfo, step_info
@@ -40,6 +41,7 @@ __all__ = [
     "VirtualClock",
     "on",
     "open_store",
+    "query",
     "run",
     "step_info",
 ]

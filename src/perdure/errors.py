@@ -378,6 +378,12 @@ class DeadLetterNotFound(NotFoundError):
     code = "dead-letter-not-found"
 
 
+class QueryNotFound(NotFoundError):
+    """The class of the process has no such query; mark the method with `@perdure.query`, or ask another process."""
+
+    code = "query-not-found"
+
+
 class WrongProcessType(RejectedError):
     """The key or id that was to start a process belongs to one of another type."""
 

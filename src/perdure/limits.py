@@ -51,6 +51,8 @@ DURATION_MAX: Final = 100 * 366 * 86_400 * 1_000_000  # a century: for ever in e
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1_000  # rows of one page that a caller may ask for
 READ_PAGE: Final = 500  # rows of one page inside the engine
+LIST_ROWS_MAX: Final = 10_000  # rows that one page of a list looks at to find those that are asked for: some 100 ms
+AHEAD_MAX: Final = 20  # messages before another in a mailbox that are counted for people: each is up to 1 MiB
 VERIFY_TRIES: Final = 3  # looks at a counter, which moves with the traffic while its rows are counted
 
 # --- conversations and streams ----------------------------------------------------------------------------
@@ -96,6 +98,11 @@ GC_THRESHOLD: Final = (
 STALL_US: Final = 1_000_000  # microseconds between tries to commit a turn while the disk is full or locked
 SECONDS_MAX: Final = 10**12  # seconds, 31,700 years; twice as much in microseconds fits into 64 bits
 RETRY_ATTEMPTS_MAX: Final = 1_000  # durable attempts of one step
+
+# --- search attributes -----------------------------------------------------------------------------------------
+ATTRIBUTES_MAX: Final = 32  # of one process: their names are in its row, which each commit writes
+ATTRIBUTE_NAME_MAX: Final = 64  # ASCII characters; all names together are 2 KiB at most
+ATTRIBUTE_VALUE_MAX: Final = 256  # bytes of UTF-8: it is part of the index
 
 # --- console output -------------------------------------------------------------------------------------------
 REPR_MAX: Final = 200  # characters of a value in an error text

@@ -36,7 +36,7 @@ class Line(msgspec.Struct, frozen=True):
     text: str
 
 
-JOB = Table("job", ("id",), Job)
+JOB = Table("job", ("id",), Job, fixed=("queue",))
 OWNER = Table("owner", ("key",), Owner)
 LETTER = Table("letter", ("key", "id"), Letter)
 LINE = Table("line", ("n",), Line, kind="log")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import pkgutil
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,7 +37,7 @@ def schema() -> apsw.Connection:
 
 
 def plan(schema: apsw.Connection, statement: str) -> str:
-    marks = statement.count("?")
+    marks = max([statement.count("?"), *map(int, re.findall(r"\?(\d+)", statement))])
     return "; ".join(detail for *_, detail in schema.execute(f"EXPLAIN QUERY PLAN {statement}", (None,) * marks))
 
 
@@ -88,8 +89,8 @@ def test_no_index_of_any_room_scans_or_sorts(schema: apsw.Connection, index: Ind
     sql = TableSql(index.table)
     lengths = range(len(index.order) + 1)
 
-    for after, upto in itertools.product(lengths, lengths):
-        scan = Scan(index, ("x",) * len(index.prefix), 1, ("x",) * after or None, ("x",) * upto or None)
+    for after, upto, backwards in itertools.product(lengths, lengths, (False, True)):
+        scan = Scan(index, ("x",) * len(index.prefix), 1, ("x",) * after or None, ("x",) * upto or None, backwards=backwards)
         found = plan(schema, sql.scan(scan, 2)[0])
 
         assert "TEMP B-TREE" not in found, found

@@ -44,6 +44,11 @@ class Order(perdure.Process):
         self.send(answer, to="order:1")  # error: an address, not text
         return 1
 
+    @perdure.query
+    def line(self, number: int) -> str:
+        self.attributes["lines"] = [number]  # error: no attribute is a list
+        return self.status
+
     @perdure.on(Approve)  # error: the handler takes another message
     async def approve(self, message: Place) -> int:
         return message.total
@@ -61,3 +66,7 @@ async def main() -> None:
         await engine.call(Order.place, Approve("me"), id="o-1")  # error: the message of another handler
         answer: str = await engine.call(hello, "world", id="h-1")  # error: the process returns a number
         print(answer)  # noqa: T201
+        number: int = await engine.query(Order.line, "o-1", 7)  # error: the query returns text
+        await engine.query(Order.line, "o-1", "seven")  # error: a number is asked for
+        await engine.query(Order.line, key="order:7")  # error: no number
+        print(number)  # noqa: T201

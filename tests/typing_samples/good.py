@@ -61,7 +61,18 @@ class Order(perdure.Process):
         self.send(Approve("me"), to=perdure.Address.key("order:1"))
         self.tag("customer:1")
         await self.bind("invoice:1")
+        self.attributes["customer"] = "c-1"
+        self.attributes["total"] = message.total
+        del self.attributes["customer"]
         return charged
+
+    @perdure.query
+    def summary(self) -> Receipt:
+        return Receipt(self.status)
+
+    @perdure.query
+    def line(self, number: int, text: str = "") -> list[str]:
+        return [self.status, str(number), text]
 
 
 @app.process
@@ -73,6 +84,10 @@ async def main() -> None:
     async with perdure.open_store("sqlite:///:memory:") as store, perdure.Engine(store, app) as engine:
         assert_type(await engine.call(hello, "world", 2, id="h-1"), list[float])
         assert_type(await engine.call(Order.place, Place("7", 100), id="o-1", tenant="acme"), Receipt)
+        assert_type(await engine.query(Order.summary, "o-1"), Receipt)
+        assert_type(await engine.query(Order.line, "o-1", 7, "x", tenant="acme"), list[str])
+        assert_type(await engine.query(Order.summary, key="order:7"), Receipt)
+        assert_type(await engine.query(Order.line, 7, "x", key="order:7"), list[str])
 
 
 assert_type(perdure.run(app, hello, "world", 2, id="h-1"), list[float])

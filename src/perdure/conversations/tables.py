@@ -35,8 +35,8 @@ class ProcessRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One process, or one conversation that no engine runs (its `process_type` is empty).
 
     `head` is the next sequence of its events; `stream_no` is their key; `turn_seq` is the sequence of the open
-    turn's MessageReceived; `timers` counts rows elsewhere; `placed` says
-    that flow control has a row for it; `note` says why it is failed, stuck or paused.
+    turn's MessageReceived; `timers` counts rows elsewhere; `placed` says that flow control has a row for it; `attributes` are
+    the names of its search attributes (`attributes.py`); `note` says why it is failed, stuck or paused.
     """
 
     process_type: str
@@ -49,6 +49,7 @@ class ProcessRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     turn_seq: int = 0
     timers: int = 0
     placed: int = 0
+    attributes: str = ""
     note: str = ""
     created_at: Micros
     updated_at: Micros
@@ -59,6 +60,18 @@ class ProcessStateRow(msgspec.Struct, frozen=True, gc=False):
 
     found: bytes
     saved: bytes
+
+
+class AttributeRow(msgspec.Struct, frozen=True, gc=False):
+    """One search attribute: `value` as of the last commit (None: taken away), `found` as the open turn found it, if it changed it.
+
+    The values are written so that their bytes are in their order (`attributes.py`); a kind is the name of a Python type.
+    """
+
+    kind: str
+    value: bytes | None
+    found_kind: str = ""
+    found: bytes | None = None
 
 
 class TurnRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -93,11 +106,12 @@ class SnapshotRow(msgspec.Struct, frozen=True, gc=False):
     data: bytes
 
 
-PROCESS = Table("process", ("tenant_id", "process_id"), ProcessRow, kind="owned")
+PROCESS = Table("process", ("tenant_id", "process_id"), ProcessRow, kind="owned", fixed=("created_at",))
 PROCESS_STATE = Table("process_state", ("tenant_id", "process_id"), ProcessStateRow, kind="owned")
 TURN = Table("turn", ("tenant_id", "process_id", "message_id"), TurnRow, kind="owned")
 EVENT = Table("event", ("tenant_id", "stream_no", "seq"), EventRow, kind="log")
 SNAPSHOT = Table("snapshot", ("tenant_id", "process_id"), SnapshotRow)
+ATTRIBUTE = Table("process_attribute", ("tenant_id", "process_id", "name"), AttributeRow, kind="owned")
 
 # What is stuck is tried again at each start: the code may have changed.
 _RECOVERED = (ProcessStatus.RUNNABLE, ProcessStatus.STUCK)
@@ -111,5 +125,24 @@ RUNNABLE = Index(
     where=lambda row: row.status in _RECOVERED,
     where_sql="status in ('runnable', 'stuck')",
 )
-TABLES = (PROCESS, PROCESS_STATE, TURN, EVENT, SNAPSHOT)
-INDEXES = (EVENTS, PROCESSES, RUNNABLE)
+# The others are most of all processes, or only for a moment: an index of them would cost each commit, and find nothing quickly.
+HALTED = (ProcessStatus.PAUSED, ProcessStatus.STUCK, ProcessStatus.STRANDED, ProcessStatus.FAILED)
+BY_STATUS = Index(
+    PROCESS,
+    "process_halted",
+    prefix=("tenant_id", "status"),
+    order=("process_id",),
+    where=lambda row: row.status in HALTED,
+    where_sql="status in ('paused', 'stuck', 'stranded', 'failed')",
+)
+CREATED = Index(PROCESS, "process_created", prefix=("tenant_id",), order=("created_at", "process_id"))
+BY_ATTRIBUTE = Index(
+    ATTRIBUTE,
+    "process_attribute_value",
+    prefix=("tenant_id", "name"),
+    order=("value", "process_id"),
+    where=lambda row: row.value is not None,
+    where_sql="value is not null",
+)
+TABLES = (PROCESS, PROCESS_STATE, TURN, EVENT, SNAPSHOT, ATTRIBUTE)
+INDEXES = (EVENTS, PROCESSES, RUNNABLE, BY_STATUS, CREATED, BY_ATTRIBUTE)

@@ -62,11 +62,15 @@ class Found(NamedTuple):
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """One row to write: rev 0 means it must not exist, n means it must exist at n; row None deletes it."""
+    """One row to write: rev 0 means it must not exist, n means it must exist at n; row None deletes it.
+
+    `renewed`: it was deleted and inserted in this batch, so that fields which are `fixed` may have changed, too.
+    """
 
     key: Key[Any]
     rev: int
     row: AnyRow | None
+    renewed: bool = False
 
 
 class Batch(NamedTuple):

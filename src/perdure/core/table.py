@@ -27,19 +27,23 @@ class Table(Generic[RowT]):
         name: of the table in the database.
         key_columns: the primary key, in order.
         row: a frozen Struct whose fields are the other columns, in order, each a `Scalar`.
+        fixed: fields that never change after the insert; an update leaves them out, so that an index on one costs it nothing.
         kind: `shared`, any node writes it; `owned`, only the owner of its shard updates it, so it may be kept in
             memory; `log`, inserted without being read first, and never changed.
 
     Source: architecture.md, "The core idea".
     """
 
-    __slots__ = ("columns", "key_columns", "kind", "name", "row")
+    __slots__ = ("columns", "fixed", "key_columns", "kind", "name", "row")
 
-    def __init__(self, name: str, key_columns: tuple[str, ...], row: type[RowT], *, kind: Kind = "shared") -> None:
+    def __init__(
+        self, name: str, key_columns: tuple[str, ...], row: type[RowT], *, kind: Kind = "shared", fixed: tuple[str, ...] = ()
+    ) -> None:
         self.name = name
         self.key_columns = key_columns
         self.row = row
         self.kind: Kind = kind
+        self.fixed = fixed
         self.columns = (*key_columns, *row.__struct_fields__)
 
     def key(self, *parts: Scalar) -> Key[RowT]:
@@ -121,6 +125,8 @@ class Scan(msgspec.Struct, Generic[RowT], frozen=True):
         claim: rows that another node works on are skipped, and the ones returned are ours until the commit.
         guard: the row that everybody writes who adds to this range or takes from it. Without one the answer is a
             hint: what is missed is found at the next look.
+        backwards: the last rows instead, from the end; `after` and `upto` then say less where they said greater. Only for
+            reads outside of a batch.
 
     Source: architecture.md, "A range has a guard".
     """
@@ -132,6 +138,7 @@ class Scan(msgspec.Struct, Generic[RowT], frozen=True):
     upto: tuple[Scalar, ...] | None = None
     claim: bool = False
     guard: Key[Any] | None = None
+    backwards: bool = False
 
 
 Read = Key[Any] | Scan[Any]

@@ -46,6 +46,7 @@ class View:
         self._rows: dict[Key[Any], Any] = {}
         self._revs: dict[Key[Any], int] = {}
         self._dirty: dict[Key[Any], None] = {}
+        self._renewed: set[Key[Any]] = set()
         self._pages: dict[_ScanId, ScanPage] = {}
         self._overlays: dict[Table[Any], dict[Index[Any], _Overlay]] = {}
         self._undo: list[tuple[Key[Any], Any, bool]] = []
@@ -72,6 +73,7 @@ class View:
 
     def scan(self, scan: Scan[RowT]) -> Sequence[tuple[Key[RowT], RowT]]:
         """Return the rows in index order, as if the transactions before had been committed; never short because of the batch."""
+        assert not scan.backwards, f"{scan.index.name}: only lists are read backwards"
         if scan.guard is not None:
             self.get(scan.guard)
         page = self._pages.get(_scan_id(scan))
@@ -100,6 +102,8 @@ class View:
             assert before is None, f"{key.table.name}: insert without a look at {key.parts}"
         elif before is not None and before is not _MISSING and self._refused is None:
             self._refused = TransactionRefused(f"{key.table.name} {key.parts}: the row exists; a log row is written once")
+        if key.table.fixed and key in self._revs:
+            self._renewed.add(key)
         self._set(key, before, row)
 
     def update(self, key: Key[RowT], row: RowT) -> None:
@@ -176,8 +180,9 @@ class View:
 
     def changes(self) -> list[Change]:
         """Return the rows to write, each with the version that it was decided on."""
-        revs, rows = self._revs, self._rows
-        return [Change(key, revs.get(key, 0), rows[key]) for key in self._dirty if rows[key] is not None or key in revs]
+        revs, rows, renewed = self._revs, self._rows, self._renewed
+        found = [Change(key, revs.get(key, 0), rows[key]) for key in self._dirty if rows[key] is not None or key in revs]
+        return [msgspec.structs.replace(change, renewed=change.key in renewed) for change in found] if renewed else found
 
     def unchanged(self) -> list[tuple[Key[Any], int]]:
         """Return the rows that were read, exist and stay; a backend without locks checks that they did."""

@@ -16,6 +16,7 @@ from perdure.engine.addressing import Address, Request
 from perdure.engine.flow import Flow, FlowRule
 from perdure.engine.outcomes import Output, return_type
 from perdure.engine.process import HANDLES, Handles, OnError, Process, checked_message_type, encoded_message, kind_of
+from perdure.engine.queries import QueryOf, queries_of
 from perdure.errors import (
     AmbiguousKind,
     DefinitionError,
@@ -62,6 +63,7 @@ class ProcessType:
         name: of the type, as stored.
         durable: whether it has durable fields.
         handlers: by kind of message.
+        queries: by name.
     """
 
     def __init__(self, target: Any, *, on_error: OnError | None, flow: Flow | None = None) -> None:
@@ -69,6 +71,7 @@ class ProcessType:
         self.name = checked_text(target.__name__, what="process type", limit=limits.REGISTRY_KEY_MAX)
         self.is_function = not isinstance(target, type)
         self.schemas: dict[str, bytes] = {}
+        self.queries: dict[str, QueryOf] = {} if self.is_function else queries_of(target, _BUILT_IN)
         self._warned = False
         if self.is_function:
             self.base: type[Process] = Process

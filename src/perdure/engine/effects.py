@@ -34,4 +34,11 @@ class UntagEffect(msgspec.Struct, frozen=True, gc=False):
     tag: str
 
 
-Effect = SendEffect | UnbindEffect | TagEffect | UntagEffect
+class AttributeEffect(msgspec.Struct, frozen=True, gc=False):
+    """Set a search attribute to a value of a kind, or take it away."""
+
+    name: str
+    value: tuple[str, bytes] | None
+
+
+Effect = AttributeEffect | SendEffect | UnbindEffect | TagEffect | UntagEffect

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from perdure import limits
 from perdure.codec import JSON
-from perdure.engine import inspection
+from perdure.engine import inspection, queries
 from perdure.engine.addressing import Address, Request
 from perdure.engine.app import App
 from perdure.engine.control import CancelProcess, PauseProcess, ResumeProcess, checked_reason
@@ -26,6 +26,7 @@ from perdure.engine.upkeep import PutSchemas
 from perdure.errors import (
     ReplyNotSingle,
     TurnFailed,
+    UsageError,
 )
 from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId, uuid7
 from perdure.store import Store
@@ -223,6 +224,40 @@ class Engine:
             reply: R = found.output.decode(response)
             return reply
         raise decode_error(response, otherwise=TurnFailed)
+
+    @overload
+    async def query(self, method: Callable[[S, Unpack[Ts]], R], process_id: str, /, *args: *Ts, tenant: str = DEFAULT_TENANT) -> R: ...
+    @overload
+    async def query(self, method: Callable[[S, Unpack[Ts]], R], /, *args: *Ts, key: str, tenant: str = DEFAULT_TENANT) -> R: ...
+    async def query(  # type: ignore[misc]  # it takes what either signature takes; no one type of arguments says so
+        self, method: Callable[..., Any], /, *args: Any, key: str | None = None, tenant: str = DEFAULT_TENANT
+    ) -> Any:
+        """Return what a query, a method marked with `@perdure.query`, says of a process as of its last commit.
+
+        It runs on a copy of the durable fields and changes nothing, also of processes that are not in memory, paused,
+        failed or ended. Nothing that is not committed is seen.
+
+        Args:
+            method: `Order.summary`.
+            *args: the id of the process, unless `key` names it, and then the arguments of the method.
+            key: the registry key of the process.
+            tenant: whose it is.
+
+        Raises:
+            ProcessNotFound: there is no such process, or nobody holds the key.
+            QueryNotFound, UnknownProcessType: its class is another one, or has no such query.
+            PayloadInvalid: its fields cannot be read by the code as it is now.
+            UsageError: the method is no query, or its arguments do not fit.
+            NotInTurn: the method uses a verb.
+            Exception: what the method raised.
+        """
+        if key is None:
+            if not args or not isinstance(args[0], str):
+                raise UsageError("query takes the method and the id of a process, or key=…: `engine.query(Order.summary, process_id)`")
+            process_id, args = args[0], args[1:]
+        else:
+            process_id = await queries.holder_of(self.store, key, tenant=tenant)
+        return await queries.ask(self.store, self.app, method, args, process_id=process_id, tenant=tenant)
 
     # --- people ------------------------------------------------------------------------------------------
 

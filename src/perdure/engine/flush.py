@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from perdure.clock import Micros
+from perdure.conversations.attributes import is_marked, set_attribute, settle_attributes
 from perdure.conversations.events import Bound, encode_event
 from perdure.conversations.tables import (
+    ATTRIBUTE,
     EVENT,
     PROCESS,
     PROCESS_STATE,
@@ -26,7 +28,7 @@ from perdure.conversations.tables import (
 from perdure.core.table import Key, Read
 from perdure.core.view import View
 from perdure.engine.addressing import Mail
-from perdure.engine.effects import Effect, SendEffect, TagEffect, UnbindEffect, UntagEffect
+from perdure.engine.effects import AttributeEffect, Effect, SendEffect, TagEffect, UnbindEffect, UntagEffect
 from perdure.engine.handling import Handling, identity_of, message_key, operation_key
 from perdure.engine.notes import Envelope, Note, Rules
 from perdure.errors import PayloadInvalid, SequenceConflict
@@ -118,6 +120,9 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             keys += (message_key(self.tenant_id, self.ref), operation_key(self.tenant_id, self.ref))
         if self.fields is not None:
             keys.append(PROCESS_STATE.key(self.tenant_id, self.process_id))
+        for effect in self.effects:
+            if isinstance(effect, AttributeEffect):
+                keys.append(ATTRIBUTE.key(self.tenant_id, self.process_id, effect.name))
         return keys
 
     def decide(self, view: View) -> Flushed:
@@ -181,6 +186,8 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                     handling.hand_over(self.tenant_id, self.process_id, under_tag(effect.tag))
             case UntagEffect():
                 remove_tag(view, tenant, Tag(effect.tag), process)
+            case AttributeEffect():
+                set_attribute(view, key, effect.name, effect.value)
 
     def _envelope(self, effect: SendEffect) -> Envelope:
         address = effect.address
@@ -268,6 +275,8 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             row = dead(view, message, row, reason=finish.reason, detail=finish.text)
         view.update(message, row)
         self._settle_fields(view, ok=ok)
+        if is_marked(present(view.get(key)).attributes):
+            settle_attributes(view, key, ok=ok)
         if finish.status in (ProcessStatus.ENDED, ProcessStatus.FAILED):
             handling.end_process(key, status=finish.status, note=finish.text)
         else:

@@ -284,7 +284,8 @@ class Owner:
             self._drop(resident)
             self._recovery.load(*key)
             return
-        resident.open(note.ref, note.kind, note.payload, head=note.process.head, at=note.at, found=note.fields)
+        process = note.process
+        resident.open(note.ref, note.kind, note.payload, head=process.head, at=note.at, found=note.fields, attributes=process.attributes)
 
     def _post(self, note: MailArrived) -> None:
         resident = self.residents.get((note.tenant_id, note.process_id))

@@ -14,6 +14,7 @@ from perdure import limits
 from perdure.clock import SECOND, Micros
 from perdure.codec import JSON
 from perdure.engine.addressing import Address, derived_id
+from perdure.engine.attributes import Attributes
 from perdure.engine.effects import SendEffect, TagEffect, UnbindEffect, UntagEffect
 from perdure.engine.functions import known
 from perdure.engine.retry import Retry
@@ -327,6 +328,11 @@ class Process(_TurnSlot, msgspec.Struct, kw_only=True):
         """Take this process from under `tag`."""
         self._open().check_open("untag")
         self._turn.effect(UntagEffect(Tag(tag)))
+
+    @property
+    def attributes(self) -> Attributes:
+        """What this process is found by: `self.attributes["customer"] = "c-7"`."""
+        return Attributes(self._open())
 
     # --- the end ---------------------------------------------------------------------------------------------
 

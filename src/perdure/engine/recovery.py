@@ -271,6 +271,7 @@ class Recovery:
                 head=process.head,
                 at=at,
                 found=found,
+                attributes=process.attributes,
                 saved=saved,
                 recorded=recorded,
                 timers=timers,

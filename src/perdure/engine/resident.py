@@ -16,10 +16,12 @@ import msgspec
 
 from perdure import limits
 from perdure.clock import Micros
+from perdure.conversations.attributes import names_found
 from perdure.conversations.events import Event, ProcessingFinished, StepAttemptFailed, StepCompleted, StepFailed, TimerFired, encode_event
 from perdure.conversations.tables import ProcessStatus
 from perdure.engine.addressing import Mail, TurnId
 from perdure.engine.app import HandlerOf, ProcessType
+from perdure.engine.attributes import attributes_after
 from perdure.engine.flush import Finish, Flush, Flushed, cancelled_note
 from perdure.engine.operation import Input, Operation
 from perdure.engine.outcomes import encode_error, error_text
@@ -87,6 +89,7 @@ class Resident:
         head: int,
         at: Micros,
         found: bytes | None,
+        attributes: frozenset[str] | str = "",
         saved: bytes | None = None,
         recorded: Iterable[tuple[Micros, Event]] = (),
         timers: Mapping[str, Micros] | None = None,
@@ -119,6 +122,8 @@ class Resident:
             clock=self.owner.clock.now,
             request=self.owner.app.request,
         )
+        if attributes:
+            turn.attributes_found = names_found(attributes) if isinstance(attributes, str) else attributes
         turn.cancel_step = self._cancel_step
         process._turn = turn  # noqa: SLF001  # the slot that the verbs look into
         try:
@@ -224,7 +229,7 @@ class Resident:
         self._unsaved.append((flush, starts))
         self._submit()
         if finish is not None:
-            self._after_finish(flush, finish)
+            self._after_finish(flush, finish, attributes_after(turn, ok=finish.outcome == "ok"))
 
     def _flush(
         self, turn: Turn, finish: Finish | None, fields: bytes | None, *, waiting: bool, armed: list[str]
@@ -301,18 +306,18 @@ class Resident:
                 return msgspec.structs.replace(flush, next=mail)
         return flush
 
-    def _after_finish(self, flush: Flush, finish: Finish) -> None:
+    def _after_finish(self, flush: Flush, finish: Finish, attributes: frozenset[str]) -> None:
         """Go on with the next turn ahead of the disk: its steps wait for every commit before them."""
         self.turn = None
         ok = finish.outcome == "ok"
         found = self._saved if ok else self._found
         mail = flush.next
         if mail is not None:
-            self.owner.later(self._open_next, mail, found, flush.now)
+            self.owner.later(self._open_next, mail, found, attributes, flush.now)
 
-    def _open_next(self, mail: Mail, found: bytes | None, at: Micros) -> None:
+    def _open_next(self, mail: Mail, found: bytes | None, attributes: frozenset[str], at: Micros) -> None:
         if not self.left:
-            self.open(mail.ref, mail.kind, mail.payload, head=self.head + 2, at=at, found=found)
+            self.open(mail.ref, mail.kind, mail.payload, head=self.head + 2, at=at, found=found, attributes=attributes)
 
     def _submit(self) -> None:
         """Hand to the writer what may follow what it has: a commit without events does not move the head, so none behind it would miss it."""

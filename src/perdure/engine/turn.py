@@ -94,6 +94,8 @@ class Turn:
         self.cancelled: str | None = None
         self._root: asyncio.Task[Any] | None = None
         self.effects = 0
+        self.attributes_found: frozenset[str] = frozenset()
+        self.attributes: dict[str, bool] | None = None
         self.produced = Produced()
         self.cancel_step: Callable[[Operation], None] = _nobody
         self.request: Callable[[Callable[..., Any], tuple[Any, ...]], Request] = request

@@ -244,7 +244,7 @@ class SqliteBackend:
             elif not rev:
                 inserts.setdefault(sql.insert, []).append(key.parts + astuple(new))
             else:
-                versioned.setdefault(sql.update, []).append((*astuple(new), *key.parts, rev))
+                versioned.setdefault(sql.renew if change.renewed else sql.update, []).append((*astuple(new), *key.parts, rev))
         writers.advance(connection, row, max(self._last_tick, batch.last_tick), self._now)
         before = connection.total_changes()
         for statement, rows in versioned.items():

@@ -32,7 +32,7 @@ class TableSql:
         self._size = len(keys)
         self._row = _row_maker(table.row)
         self._blobs = _blobs(table.row)
-        self._scans: dict[tuple[Any, int, int], str] = {}
+        self._scans: dict[tuple[Any, int, int, bool], str] = {}
         rev = "rev" if self.cached else "1"
         here = " AND ".join(f"{column} = ?" for column in keys)
         self._all = ", ".join([*table.columns, rev])
@@ -40,15 +40,19 @@ class TableSql:
         names = [*table.columns, "rev"] if self.cached else list(table.columns)
         marks = ["?"] * len(table.columns) + ["1"] * self.cached
         self.insert = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join(marks)})"
-        sets = ", ".join([*(f"{field} = ?" for field in fields), "rev = rev + 1"])
-        self.update = f"UPDATE {table.name} SET {sets} WHERE {here} AND rev = ?"
+        # Numbered: what is fixed is bound like the rest of the row, and not used.
+        sets = {field: f"{field} = ?{n}" for n, field in enumerate(fields, 1)}
+        there = " AND ".join(f"{column} = ?{n}" for n, column in enumerate([*keys, "rev"], len(fields) + 1))
+        self.renew = f"UPDATE {table.name} SET {', '.join([*sets.values(), 'rev = rev + 1'])} WHERE {there}"
+        moving = [text for field, text in sets.items() if field not in table.fixed]
+        self.update = f"UPDATE {table.name} SET {', '.join([*moving, 'rev = rev + 1'])} WHERE {there}"
         self.delete = f"DELETE FROM {table.name} WHERE {here} AND rev = ?"
         self.count = f"SELECT count(*) FROM {table.name}"
 
     def scan(self, scan: Scan[Any], limit: int) -> tuple[str, Values]:
         """Return the statement of a scan, and its values."""
         after, upto = scan.after or (), scan.upto or ()
-        shape = (scan.index, len(after), len(upto))
+        shape = (scan.index, len(after), len(upto), scan.backwards)
         sql = self._scans.get(shape)
         if sql is None:
             sql = self._scans[shape] = self._scan_sql(scan, len(after), len(upto))
@@ -72,16 +76,19 @@ class TableSql:
     def _scan_sql(self, scan: Scan[Any], after: int, upto: int) -> str:
         index = scan.index
         terms = [f"{column} = ?" for column in index.prefix]
+        beyond, within, way = ("<", ">=", " DESC") if scan.backwards else (">", "<=", "")
         if after:
-            terms.append(f"{_together(index.order[:after])} > {_together('?' * after)}")
+            terms.append(f"{_together(index.order[:after])} {beyond} {_together('?' * after)}")
         if upto:
-            terms.append(f"{_together(index.order[:upto])} <= {_together('?' * upto)}")
+            terms.append(f"{_together(index.order[:upto])} {within} {_together('?' * upto)}")
         if index.where_sql:
             terms.append(f"({index.where_sql})")
         where = f" WHERE {' AND '.join(terms)}" if terms else ""
         # The planner has no statistics and could prefer another path, with a sort: it is told which one.
         path = "" if index.name == self.table.name else f" INDEXED BY {index.name}"
-        return f"SELECT {self._all} FROM {self.table.name}{path}{where} ORDER BY {', '.join(index.order)} LIMIT ?"
+        return (
+            f"SELECT {self._all} FROM {self.table.name}{path}{where} ORDER BY {', '.join(column + way for column in index.order)} LIMIT ?"
+        )
 
 
 class Statements(dict[Table[Any], TableSql]):

@@ -19,6 +19,7 @@ CREATE TABLE process (
     turn_seq INTEGER NOT NULL CHECK (turn_seq >= 0),
     timers INTEGER NOT NULL CHECK (timers >= 0),
     placed INTEGER NOT NULL CHECK (placed IN (0, 1)),
+    attributes TEXT NOT NULL,
     note TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
