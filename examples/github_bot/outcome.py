@@ -176,10 +176,12 @@ def _fate(message: Explanation | None, failed: bool, error: str) -> tuple[str, s
 async def _processes(store: Store, tenant: str) -> list[ProcessInfo]:
     found: list[ProcessInfo] = []
     after: str | None = None
-    while page := await inspection.processes(store, tenant=tenant, after=after, limit=_PAGE):
+    while True:
+        page = await inspection.processes(store, tenant=tenant, after=after, limit=_PAGE)
         found.extend([await inspection.process(store, one.process_id, tenant=tenant) for one in page])
-        after = page[-1].process_id
-    return found
+        after = page.next
+        if after is None:
+            return found
 
 
 async def _timeline(store: Store, tenant: str, process_id: str) -> AsyncIterator[TimelineEntry]:

@@ -11,6 +11,7 @@ from perdure.engine.process import Process, on
 from perdure.engine.queries import query
 from perdure.engine.retry import Retry
 from perdure.engine.run import run
+from perdure.engine.searching import Between, Page, StartsWith
 from perdure.engine.steps import StepInfo, step_info
 from perdure.errors import PerdureError
 from perdure.identity import ContentHash, MessageId, ProcessId, ProcessIdentity, RegistryKey, Tag, TenantId
@@ -19,12 +20,14 @@ from perdure.store import Store, open_store
 __all__ = [
     "Address",
     "App",
+    "Between",
     "Clock",
     "ContentHash",
     "DurableConversation",
     "Engine",
     "Flow",
     "MessageId",
+    "Page",
     "PerdureError",
     "Process",
     "ProcessId",
@@ -33,6 +36,7 @@ __all__ = [
     "Receipt",
     "RegistryKey",
     "Retry",
+    "StartsWith",
     "StepInfo",
     "Store",
     "SystemClock",

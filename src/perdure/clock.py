@@ -10,14 +10,34 @@ import heapq
 import itertools
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 Micros = int
 """An instant (since the epoch, UTC) or a duration, in microseconds."""
 
 SECOND: Final = 1_000_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # A loop's timer may not be set further ahead than the platform's poll allows; a day is well below every limit.
 _LONGEST_WAIT: Final = 86_400.0
+
+
+def micros_of(instant: datetime) -> Micros:
+    """Return a datetime with a time zone as an instant, exactly."""
+    return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+def datetime_of(instant: Micros) -> datetime:
+    """Return an instant as a datetime in UTC, exactly. Raises OverflowError outside of the years 1 to 9999."""
+    return _EPOCH + timedelta(microseconds=instant)
+
+
+def text_of(instant: Micros) -> str:
+    """Return an instant for people, to the millisecond."""
+    try:
+        return datetime_of(instant).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except OverflowError:
+        return f"{instant} µs"
 
 
 class Alarm(Protocol):

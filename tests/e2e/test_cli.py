@@ -92,9 +92,13 @@ def test_a_backup_is_a_store(call: Call, url: str, tmp_path: Path) -> None:
 
 
 def test_processes_are_listed_and_shown(call: Call, url: str) -> None:
-    [listed] = _json(call("processes", "list", "--store", url, "--json"))
+    page = _json(call("processes", "list", "--store", url, "--json"))
+    [listed], more = page["processes"], page["next"]
     shown = _json(call("processes", "show", listed["process_id"], "--store", url, "--json"))
-    events = _json(call("processes", "timeline", listed["process_id"], "--store", url, "--json"))
+    happened = _json(call("processes", "timeline", listed["process_id"], "--store", url, "--json"))
+    events = happened["events"]
+    assert more is None
+    assert (happened["status"], happened["waits_for"], happened["next"]) == ("idle", [], None)
     assert (listed["status"], listed["process_type"]) == ("idle", "Order")
     assert (shown["fields"]["status"], shown["keys"]) == ("charged", ["order:1"])
     assert [event["event"] for event in events] == ["MessageReceived", "ProcessingStarted", "StepCompleted", "ProcessingFinished"]
@@ -180,7 +184,7 @@ async def test_a_running_engine_takes_up_what_another_process_redrives(tmp_path:
 
 
 def test_a_process_is_paused_resumed_and_cancelled(call: Call, url: str) -> None:
-    [process] = _json(call("processes", "list", "--store", url, "--json"))
+    [process] = _json(call("processes", "list", "--store", url, "--json"))["processes"]
     id = process["process_id"]
 
     assert _json(call("processes", "pause", id, "--store", url, "--reason", "audit", "--json")) == {"process_id": id, "first": True}

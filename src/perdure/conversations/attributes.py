@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import re
 import struct
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import msgspec
 
 from perdure import limits
+from perdure.clock import datetime_of, micros_of
 from perdure.conversations.tables import ATTRIBUTE, AttributeRow, ProcessRow
 from perdure.core.table import Key
 from perdure.core.view import View
@@ -25,7 +26,6 @@ AttributeValue = str | int | float | bool | datetime
 """What an attribute can be. A datetime has a time zone; an int has 64 bits; a float is finite."""
 
 ADDED, CHANGED, REMOVED = "+", "~", "-"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NAME: Final = re.compile(rf"[A-Za-z_][A-Za-z0-9_.]{{0,{limits.ATTRIBUTE_NAME_MAX - 1}}}", re.ASCII)
 _SIGN: Final = 1 << 63
 _NEAREST: Final = 1 << 15  # an integer of 64 bits is less than 1,024 away from its nearest float
@@ -54,7 +54,7 @@ def encoded(value: object, *, what: str) -> tuple[str, bytes]:
         case float() if math.isfinite(value):
             return "float", _number(value)
         case datetime() if value.tzinfo is not None:
-            return "datetime", b"t" + (_micros(value) + _SIGN).to_bytes(8, "big")
+            return "datetime", b"t" + (micros_of(value) + _SIGN).to_bytes(8, "big")
         case str():
             return "str", b"s" + _text(value, what=what)
         case _:
@@ -83,13 +83,9 @@ def decoded(kind: str, data: bytes) -> AttributeValue:
         case "float":
             return _float_of(data)
         case "datetime":
-            return _EPOCH + timedelta(microseconds=int.from_bytes(data[1:9], "big") - _SIGN)
+            return datetime_of(int.from_bytes(data[1:9], "big") - _SIGN)
         case _:
             return data[1:].decode()
-
-
-def _micros(value: datetime) -> int:
-    return (value - _EPOCH) // timedelta(microseconds=1)
 
 
 def _number(value: float) -> bytes:

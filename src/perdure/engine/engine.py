@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from perdure import limits
@@ -22,6 +22,7 @@ from perdure.engine.owner import Owner
 from perdure.engine.process import Process, checked_message_type, encoded_message, kind_of
 from perdure.engine.redriving import Redrive, Skip
 from perdure.engine.restarting import Fork, RestartFrom
+from perdure.engine.searching import AttributeFilter, Order, Page
 from perdure.engine.upkeep import PutSchemas
 from perdure.errors import (
     ReplyNotSingle,
@@ -365,6 +366,69 @@ class Engine:
         write = Fork(self._owner.rules, TenantId(tenant), ProcessId(process_id), step, new_id)
         await self._owner.run(write, lambda notes: notes)
         return new_id
+
+    async def processes(
+        self,
+        *,
+        type: Any = None,
+        status: str | None = None,
+        attributes: Mapping[str, AttributeFilter] | None = None,
+        created_after: datetime | None = None,
+        updated_before: datetime | None = None,
+        order: Order | None = None,
+        limit: int = limits.PAGE_DEFAULT,
+        after: str | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Page[inspection.ProcessInfo]:
+        """Return a page of processes as of their last commits, those that are over included.
+
+        Args:
+            type: only those of a process type: the class, the function, or its name.
+            status: only those that are idle, runnable, waiting, paused, stuck, stranded, failed or ended.
+            attributes: only those with these search attributes: a value, `Between(low, high)` or `StartsWith(text)` by name.
+            created_after: only those made later; a datetime with a time zone.
+            updated_before: only those that nothing has happened to since.
+            order: `id`, `created` (oldest first) or `-created` (newest first). When not given, the quickest: by the first
+                attribute that is one value, or else the first one, and then by id; by creation with `created_after`; by id.
+            limit: rows of the page, 1 to 1,000. There may be fewer: some 10,000 rows are looked at for one page.
+            after: `next` of the page before; the other arguments as for that one.
+            tenant: whose.
+
+        Returns:
+            The page, a list; its `next` is None when no page follows. What does not change meanwhile comes once.
+
+        Raises:
+            UsageError, InvalidIdentifier: the text says which argument is wrong.
+        """
+        return await inspection.processes(
+            self.store,
+            tenant=tenant,
+            type=type,
+            status=status,
+            attributes=attributes,
+            created_after=created_after,
+            updated_before=updated_before,
+            order=order,
+            limit=limit,
+            after=after,
+        )
+
+    async def process(self, process_id: str, *, tenant: str = DEFAULT_TENANT) -> inspection.ProcessInfo:
+        """Return one process, with fields, attributes, keys and tags as of its last commit. Raises ProcessNotFound."""
+        return await inspection.process(self.store, process_id, tenant=tenant)
+
+    async def timeline(
+        self, process_id: str, *, after: int = -1, limit: int = limits.PAGE_DEFAULT, tenant: str = DEFAULT_TENANT
+    ) -> inspection.Timeline:
+        """Return a page of what happened in a process, and what it waits for now. Raises ProcessNotFound, UsageError.
+
+        Args:
+            process_id: which.
+            after: `next` of the page before.
+            limit: events of the page, 1 to 1,000.
+            tenant: whose.
+        """
+        return await inspection.timeline(self.store, process_id, tenant=tenant, after=after, limit=limit)
 
     async def explain(self, message_id: str, *, source: str = "", tenant: str = DEFAULT_TENANT) -> inspection.Explanation:
         """Return where a message is, and why. Raises MessageNotFound."""

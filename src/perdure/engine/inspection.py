@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -9,24 +11,49 @@ import msgspec
 from perdure import limits
 from perdure.clock import Micros
 from perdure.codec import JSON
-from perdure.conversations.events import Event, decode_event
-from perdure.conversations.tables import EVENTS, PROCESS, PROCESS_STATE, PROCESSES, ProcessRow
+from perdure.conversations.attributes import AttributeValue, decoded, names_of
+from perdure.conversations.tables import ATTRIBUTE, PROCESS, PROCESS_STATE, ProcessRow
 from perdure.core.table import Scan
-from perdure.engine.addressing import reference
 from perdure.engine.control import CancelProcess, PauseProcess, ResumeProcess, checked_reason
-from perdure.engine.handling import operation_key
+from perdure.engine.explaining import Explanation, explain
 from perdure.engine.notes import NO_APP
-from perdure.engine.outcomes import error_text
 from perdure.engine.redriving import Redrive
 from perdure.engine.restarting import RestartFrom
-from perdure.errors import MessageNotFound, ProcessNotFound, UsageError
+from perdure.engine.searching import AttributeFilter, Order, Page, Search, search
+from perdure.engine.timeline import Timeline, TimelineEntry, Wait, timeline
+from perdure.errors import ProcessNotFound, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId
-from perdure.messages.tables import DEAD_LETTERS, MESSAGE, MESSAGES, MessageStatus
+from perdure.messages.tables import DEAD_LETTERS, MESSAGES
 from perdure.store import Store
+
+__all__ = [
+    "DeadLetter",
+    "Explanation",
+    "Page",
+    "ProcessInfo",
+    "Timeline",
+    "TimelineEntry",
+    "Wait",
+    "cancel",
+    "dead_letter_place",
+    "dead_letters",
+    "explain",
+    "messages",
+    "pause",
+    "process",
+    "processes",
+    "redrive",
+    "restart_from",
+    "resume",
+    "timeline",
+]
 
 
 class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One process as it is stored. Times are microseconds since the epoch, UTC."""
+    """One process as it is stored. Times are microseconds since the epoch, UTC.
+
+    Lists leave `fields`, `attributes`, `keys` and `tags` out.
+    """
 
     tenant_id: str
     process_id: str
@@ -38,35 +65,9 @@ class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     created_at: Micros
     updated_at: Micros
     fields: Any = None
-
-
-class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of a process."""
-
-    seq: int
-    at: Micros
-    event: str
-    message_id: str
-    name: str
-    detail: str
-
-
-class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a message is, and why."""
-
-    tenant_id: str
-    source: str
-    message_id: str
-    kind: str
-    status: str
-    address: str
-    process_id: str | None
-    accepted_at: Micros
-    expires_at: Micros | None
-    copies: int | None
-    sender: str
-    reply: str | None
-    text: str
+    attributes: dict[str, AttributeValue] = {}
+    keys: list[str] = []
+    tags: list[str] = []
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,45 +86,6 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     payload: Any
 
 
-async def explain(store: Store, message_id: str, *, source: str = "", tenant: str = DEFAULT_TENANT) -> Explanation:
-    """Return where a message is, and why. Raises MessageNotFound, InvalidIdentifier."""
-    reader = store.access.reader
-    tenant_id = TenantId(tenant)
-    row = await reader.get(MESSAGE.key(tenant_id, source, MessageId(message_id)))
-    if row is None:
-        raise MessageNotFound(f"no message {message_id!r} (source {source!r}) in tenant {tenant_id}; it was never accepted here")
-    sealed = await reader.get(operation_key(tenant_id, reference(source, message_id)))
-    reply = None
-    if sealed is not None and sealed.response is not None:
-        reply = error_text(sealed.response) if sealed.outcome == "error" else sealed.response.decode()[: limits.REPR_MAX]
-    text = {
-        MessageStatus.PARKED: f"nobody is at {row.parked_under!r} yet; it is handed over when somebody comes",
-        MessageStatus.QUEUED: f"it waits in the mailbox of process {row.process_id}",
-        MessageStatus.OPEN: f"process {row.process_id} is handling it"
-        if row.process_id
-        else "it is being copied to the members of its tag",
-        MessageStatus.DONE: f"process {row.process_id} has handled it"
-        if row.process_id
-        else f"it was copied to {row.copies or 0} processes",
-        MessageStatus.DEAD: "it is a dead letter",
-    }[MessageStatus(row.status)]
-    return Explanation(
-        tenant_id=tenant_id,
-        source=source,
-        message_id=message_id,
-        kind=row.kind,
-        status=row.status,
-        address=row.address,
-        process_id=row.process_id,
-        accepted_at=row.accepted_at,
-        expires_at=row.expires_at,
-        copies=row.copies,
-        sender=row.sender,
-        reply=reply,
-        text=f"{text}: {row.note}" if row.note else text,
-    )
-
-
 async def messages(
     store: Store, *, tenant: str = DEFAULT_TENANT, after: tuple[str, str] | None = None, limit: int = limits.PAGE_DEFAULT
 ) -> list[Explanation]:
@@ -133,43 +95,48 @@ async def messages(
 
 
 async def processes(
-    store: Store, *, tenant: str = DEFAULT_TENANT, status: str | None = None, after: str | None = None, limit: int = limits.PAGE_DEFAULT
-) -> list[ProcessInfo]:
-    """Return a page of processes by id, of one status if it is given. `after` is the last id of the page before."""
-    found: list[ProcessInfo] = []
-    place = None if after is None else (after,)
-    while len(found) < _page(limit):
-        rows = await store.access.reader.scan(Scan(PROCESSES, (TenantId(tenant),), limits.READ_PAGE, after=place))
-        found.extend(_info(key.parts, row) for key, row in rows if row.process_type and status in (None, row.status))
-        if len(rows) < limits.READ_PAGE:
-            break
-        place = (str(rows[-1][0].parts[1]),)
-    return found[:limit]
+    store: Store,
+    *,
+    tenant: str = DEFAULT_TENANT,
+    type: Any = None,
+    status: str | None = None,
+    attributes: Mapping[str, AttributeFilter] | None = None,
+    created_after: datetime | None = None,
+    updated_before: datetime | None = None,
+    order: Order | None = None,
+    limit: int = limits.PAGE_DEFAULT,
+    after: str | None = None,
+) -> Page[ProcessInfo]:
+    """Return a page of processes; see `Engine.processes`."""
+    wanted = Search.of(
+        tenant=tenant,
+        type=type,
+        status=status,
+        attributes=attributes,
+        created_after=created_after,
+        updated_before=updated_before,
+        order=order,
+    )
+    found = await search(store.access.reader, wanted, after=after, limit=_page(limit))
+    return Page((_info(key.parts, row) for key, row in found), next=found.next)
 
 
 async def process(store: Store, process_id: str, *, tenant: str = DEFAULT_TENANT) -> ProcessInfo:
-    """Return one process, with its durable fields as of the last commit. Raises ProcessNotFound."""
+    """Return one process, with its durable fields and attributes as of the last commit, and its addresses. Raises ProcessNotFound."""
     key = PROCESS.key(TenantId(tenant), ProcessId(process_id))
-    row = await store.access.reader.get(key)
+    reader = store.access.reader
+    row = await reader.get(key)
     if row is None:
         raise ProcessNotFound(f"no process {process_id!r} in tenant {tenant}")
-    state = await store.access.reader.get(PROCESS_STATE.key(*key.parts))
-    fields = None if state is None else JSON.decoder(Any)(state.saved)
-    return msgspec.structs.replace(_info(key.parts, row), fields=fields)
-
-
-async def timeline(
-    store: Store, process_id: str, *, tenant: str = DEFAULT_TENANT, after: int = -1, limit: int = limits.PAGE_DEFAULT
-) -> list[TimelineEntry]:
-    """Return a page of a process's events. `after` is the last sequence of the page before. Raises ProcessNotFound."""
-    row = await store.access.reader.get(PROCESS.key(TenantId(tenant), ProcessId(process_id)))
-    if row is None:
-        raise ProcessNotFound(f"no process {process_id!r} in tenant {tenant}")
-    stream = f"process/{tenant}/{process_id}"
-    rows = await store.access.reader.scan(Scan(EVENTS, (tenant, row.stream_no), _page(limit), after=(after,)))
-    return [
-        _entry(int(key.parts[2] or 0), event.at, decode_event(event.data, stream=stream, seq=int(key.parts[2] or 0))) for key, event in rows
-    ]
+    state = await reader.get(PROCESS_STATE.key(*key.parts))
+    attributes = {name: await reader.get(ATTRIBUTE.key(*key.parts, name)) for name in names_of(row)}
+    return msgspec.structs.replace(
+        _info(key.parts, row),
+        fields=None if state is None else JSON.decoder(Any)(state.saved),
+        attributes={name: decoded(one.kind, one.value) for name, one in attributes.items() if one is not None and one.value is not None},
+        keys=[str(one) for one in await store.processes.keys_of(TenantId(tenant), ProcessId(process_id))],
+        tags=[str(one) for one in await store.processes.tags_of(TenantId(tenant), ProcessId(process_id))],
+    )
 
 
 async def dead_letters(
@@ -259,16 +226,3 @@ def _info(parts: tuple[Any, ...], row: ProcessRow) -> ProcessInfo:
         created_at=row.created_at,
         updated_at=row.updated_at,
     )
-
-
-def _entry(seq: int, at: Micros, event: Event) -> TimelineEntry:
-    values = msgspec.structs.asdict(event)
-    message_id, name = values.pop("message_id"), values.pop("name", "")
-    shown = {key: _shown(value) for key, value in values.items() if value not in ("", None)}
-    detail = ", ".join(f"{key}={value}" for key, value in shown.items())
-    return TimelineEntry(seq=seq, at=at, event=type(event).__name__, message_id=message_id, name=name, detail=detail)
-
-
-def _shown(value: object) -> str:
-    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    return text if len(text) <= limits.REPR_MAX else text[: limits.REPR_MAX] + "…"

@@ -1,0 +1,170 @@
+"""What happened in a process, and what it waits for now, as people read it.
+
+Source: engine.md, "Versions, operations, time".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+
+from perdure import limits
+from perdure.clock import Micros, text_of
+from perdure.conversations.events import (
+    Bound,
+    ErrorOccurred,
+    Event,
+    MessageReceived,
+    MessageTaken,
+    ProcessingFinished,
+    ProcessingStarted,
+    StepAttemptFailed,
+    StepCompleted,
+    StepFailed,
+    TimerFired,
+    decode_event,
+)
+from perdure.conversations.tables import EVENTS, PROCESS, TURN, ProcessRow, ProcessStatus
+from perdure.core.backend import Reader
+from perdure.core.table import Scan
+from perdure.engine.addressing import split_reference
+from perdure.engine.outcomes import error_text
+from perdure.errors import ProcessNotFound, UsageError
+from perdure.identity import DEFAULT_TENANT, ProcessId, TenantId
+from perdure.messages.tables import MESSAGE
+from perdure.store import Store
+from perdure.timers.tables import OF_PROCESS as TIMERS
+
+
+class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of a process.
+
+    `text` says what happened, for people; `event`, `name` and `detail` are its parts, for programs. `took` is how long
+    after the event before it in its turn it came, in microseconds: the duration of a step that ran alone.
+    """
+
+    seq: int
+    at: Micros
+    event: str
+    message_id: str
+    name: str
+    detail: str
+    text: str
+    took: Micros | None
+
+
+class Wait(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that an open turn waits for: a message of a kind, or a timer that is due."""
+
+    what: str
+    name: str
+    due: Micros | None = None
+
+
+class Timeline(list[TimelineEntry]):
+    """A page of a process's events, in order.
+
+    `waits_for` is what its open turn waits for now; nothing while it runs. `next` is the last sequence of the page when
+    there are more: pass it as `after`.
+    """
+
+    __slots__ = ("next", "status", "waits_for")
+
+    def __init__(self, entries: Iterable[TimelineEntry], *, status: str, waits_for: list[Wait], next: int | None) -> None:
+        super().__init__(entries)
+        self.status = status
+        self.waits_for = waits_for
+        self.next = next
+
+
+async def timeline(
+    store: Store, process_id: str, *, tenant: str = DEFAULT_TENANT, after: int = -1, limit: int = limits.PAGE_DEFAULT
+) -> Timeline:
+    """Return a page of a process's events. `after` is the last sequence of the page before. Raises ProcessNotFound, CorruptEvent."""
+    if not 1 <= limit <= limits.PAGE_MAX:
+        raise UsageError(f"limit is 1 to {limits.PAGE_MAX}, found {limit}")
+    reader = store.access.reader
+    tenant_id = TenantId(tenant)
+    process = await reader.get(PROCESS.key(tenant_id, ProcessId(process_id)))
+    if process is None:
+        raise ProcessNotFound(f"no process {process_id!r} in tenant {tenant}")
+    stream = f"process/{tenant}/{process_id}"
+    # One event more, before the page, tells how long its first one took.
+    begin = after - 1 if after > 0 else -1
+    rows = await reader.scan(Scan(EVENTS, (tenant_id, process.stream_no), limit + 2, after=(begin,)))
+    entries: list[TimelineEntry] = []
+    kinds: dict[str, str] = {}
+    before: tuple[str, Micros] | None = None
+    for key, row in rows:
+        seq = int(key.parts[2] or 0)
+        event = decode_event(row.data, stream=stream, seq=seq)
+        if seq > after and len(entries) < limit:
+            if isinstance(event, MessageReceived):
+                kinds[event.message_id] = await _kind(reader, tenant_id, event.message_id)
+            took = row.at - before[1] if before is not None and before[0] == event.message_id else None
+            entries.append(_entry(seq, row.at, event, kind=kinds.get(event.message_id, ""), took=took))
+        before = event.message_id, row.at
+    more = bool(rows) and bool(entries) and int(rows[-1][0].parts[2] or 0) > entries[-1].seq
+    waits = await _waits(reader, tenant_id, process_id, process)
+    return Timeline(entries, status=process.status, waits_for=waits, next=entries[-1].seq if more else None)
+
+
+async def _kind(reader: Reader, tenant_id: str, ref: str) -> str:
+    row = await reader.get(MESSAGE.key(tenant_id, *split_reference(ref)))
+    return "" if row is None else row.kind
+
+
+async def _waits(reader: Reader, tenant_id: str, process_id: str, process: ProcessRow) -> list[Wait]:
+    if process.status != ProcessStatus.WAITING or process.open_message is None:
+        return []
+    turn = await reader.get(TURN.key(tenant_id, process_id, process.open_message))
+    timers = await reader.scan(Scan(TIMERS, (tenant_id, process_id), limits.PAGE_DEFAULT)) if process.timers else []
+    kinds = [] if turn is None else turn.awaits.splitlines()
+    return [
+        *(Wait(what="message", name=kind) for kind in dict.fromkeys(kinds)),
+        *(Wait(what="timer", name=str(key.parts[2]), due=row.due) for key, row in timers),
+    ]
+
+
+def _entry(seq: int, at: Micros, event: Event, *, kind: str, took: Micros | None) -> TimelineEntry:
+    values = msgspec.structs.asdict(event)
+    message_id, name = values.pop("message_id"), values.pop("name", "")
+    shown = {key: _shown(value) for key, value in values.items() if value not in ("", None)}
+    detail = ", ".join(f"{key}={value}" for key, value in shown.items())
+    said = _TEXTS.get(type(event))
+    text = f"{type(event).__name__} {name} {detail}" if said is None else said(event)
+    if kind and isinstance(event, MessageReceived):
+        text = f"a message came, a {kind}"
+    return TimelineEntry(
+        seq=seq, at=at, event=type(event).__name__, message_id=message_id, name=name, detail=detail, text=_shown(text), took=took
+    )
+
+
+def _step_attempt_failed(event: StepAttemptFailed) -> str:
+    failed = f"step {event.name} failed in attempt {event.attempt}: {error_text(event.error)}"
+    return f"{failed}; the next is due at {text_of(event.due)}"
+
+
+def _bound(event: Bound) -> str:
+    return f"{event.name}: the key {event.key!r} " + (f"is held by process {event.owner}" if event.owner else "is its own now")
+
+
+_TEXTS: Final[dict[type, Callable[[Any], str]]] = {
+    MessageReceived: lambda _: "a message came",
+    ProcessingStarted: lambda event: "its handler began" + (f" again, attempt {event.attempt}" if event.attempt > 1 else ""),
+    StepCompleted: lambda event: f"step {event.name or event.step_index} returned {_shown(event.output)}",
+    StepFailed: lambda event: f"step {event.name} failed: {error_text(event.error)}",
+    StepAttemptFailed: _step_attempt_failed,
+    TimerFired: lambda event: f"the timer of {event.name} was due",
+    MessageTaken: lambda event: f"{event.name} took the {event.kind} {event.taken!r}: {_shown(event.payload)}",
+    Bound: _bound,
+    ProcessingFinished: lambda event: "its handler is done" if event.outcome == "ok" else "its handler failed",
+    ErrorOccurred: lambda event: f"it could not go on: {event.error}",
+}
+
+
+def _shown(value: Any) -> str:
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return text if len(text) <= limits.REPR_MAX else text[: limits.REPR_MAX] + "…"
