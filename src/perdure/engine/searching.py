@@ -245,15 +245,16 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
         if cursor is None:
             return None
         try:
-            data = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-            digest, place = msgspec.msgpack.decode(data, type=tuple[bytes, tuple[str | int | bytes, ...]])
+            named = msgspec.msgpack.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         except (binascii.Error, ValueError, msgspec.DecodeError) as error:
             raise UsageError(f"after={cursor!r}: expected the `next` of the page before") from error
-        if digest != self._digest() or len(place) != len(self.index.order):
-            raise UsageError(
-                f"after={cursor!r}: it is the `next` of another list; ask with the same filters and order as for the page before"
-            )
-        return place
+        match named:
+            case [bytes(digest), [*place]] if all(isinstance(part, str | int | bytes) for part in place):
+                if digest == self._digest() and len(place) == len(self.index.order):
+                    return tuple(place)
+                raise UsageError(f"after={cursor!r}: it is the `next` of another list; ask as for the page before")
+            case _:
+                raise UsageError(f"after={cursor!r}: expected the `next` of the page before")
 
     def _digest(self) -> bytes:
         return hashlib.blake2b(repr(msgspec.structs.astuple(self)).encode(), digest_size=8).digest()
