@@ -61,11 +61,11 @@ def make_app(effects: Effects | None = None) -> App:
             await p.step(note, f"{message.name} half")
         for name in message.take:
             del p.attributes[name]
-        if message.how == "wait":
+        if message.how.startswith("wait"):
             await p.receive(Go, timeout=timedelta(days=1))
         elif message.how:
             await p.step(note, f"{message.name} {message.how}")
-        if message.how == "raise":
+        if message.how.endswith("raise"):
             raise ValueError(message.name)
         return p.finish("ended") if message.how == "end" else "done"
 

@@ -161,6 +161,20 @@ async def test_turns_that_follow_ahead_of_the_disk_know_the_names_of_those_befor
         assert (len(left), left["y"], left["z"], "x" in left) == (32, 1, 2, False)
 
 
+async def test_a_turn_that_is_replayed_and_fails_leaves_the_names_that_it_found_to_the_next(running: Running) -> None:
+    async with running(make_app()) as engine:
+        await label(engine, "a", {f"n{number:02}": number for number in range(31)})
+        await engine.deliver(Relabel("a", {"x": 1}, how="wait, raise"), id="r1")
+        await eventually(lambda: is_status(engine, "a", "waiting"))
+    async with running(make_app()) as engine:
+        await engine.deliver(Relabel("a", {"y": 1}, step_between=False), id="r2")
+        await engine.deliver(Go("a"), id="g", to=Address.key(key(Go("a"))))
+
+        assert await engine.deliver(Relabel("a", {"y": 1}, step_between=False), id="r2", wait=True) == "done"
+        left = await attributes(engine, "a")
+        assert (len(left), left["y"], "x" in left) == (32, 1, False)
+
+
 # --- crashes ------------------------------------------------------------------------------------------------
 
 

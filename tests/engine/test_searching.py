@@ -89,13 +89,16 @@ async def test_attributes_are_found_by_value_range_and_beginning(running: Runnin
     async with running(make_app()) as engine:
         await _some(engine, clock)
         await label(engine, "f", {"size": 1.5, "owner": "c-1x", "due": "noon"})
+        await label(engine, "g", {"owner": "c-2", "rank": 1})
+        await label(engine, "h", {"owner": "c-1", "rank": 2})
 
         assert await found(engine, attributes={"owner": "c-0"}) == ["b", "c"]
         assert await found(engine, attributes={"owner": "c-0", "size": 2}) == ["b"]
         assert await found(engine, attributes={"owner": "c-0"}, status="ended") == ["b"]
         assert await found(engine, attributes={"owner": "c-"}) == []
-        assert await found(engine, attributes={"owner": StartsWith("c-")}) == ["b", "c", "a", "f"]
-        assert await found(engine, attributes={"owner": StartsWith("c-1")}) == ["a", "f"]
+        assert await found(engine, attributes={"owner": StartsWith("c-")}) == ["b", "c", "a", "h", "f", "g"]
+        assert await found(engine, attributes={"owner": StartsWith("c-1")}) == ["a", "h", "f"]
+        assert await found(engine, attributes={"rank": Between(0, 9), "owner": StartsWith("c-1")}) == ["h"]
         assert await found(engine, attributes={"size": Between(1, 2)}) == ["a", "f", "b"]
         assert await found(engine, attributes={"size": Between(low=1.5)}) == ["f", "b", "e"]
         assert await found(engine, attributes={"size": Between(high=1)}) == ["c", "a"]

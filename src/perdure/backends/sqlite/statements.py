@@ -42,10 +42,11 @@ class TableSql:
         self.insert = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join(marks)})"
         # Numbered: what is fixed is bound like the rest of the row, and not used.
         sets = {field: f"{field} = ?{n}" for n, field in enumerate(fields, 1)}
-        there = " AND ".join(f"{column} = ?{n}" for n, column in enumerate([*keys, "rev"], len(fields) + 1))
-        self.renew = f"UPDATE {table.name} SET {', '.join([*sets.values(), 'rev = rev + 1'])} WHERE {there}"
-        moving = [text for field, text in sets.items() if field not in table.fixed]
-        self.update = f"UPDATE {table.name} SET {', '.join([*moving, 'rev = rev + 1'])} WHERE {there}"
+        sets["rev"] = "rev = rev + 1"
+        found = " AND ".join(f"{column} = ?{n}" for n, column in enumerate(keys, len(fields) + 1))
+        there = f"{found} AND rev = ?{len(fields) + len(keys) + 1}"
+        self.renew = f"UPDATE {table.name} SET {', '.join(sets.values())} WHERE {there}"
+        self.update = f"UPDATE {table.name} SET {', '.join(sets[field] for field in sets if field not in table.fixed)} WHERE {there}"
         self.delete = f"DELETE FROM {table.name} WHERE {here} AND rev = ?"
         self.count = f"SELECT count(*) FROM {table.name}"
 
@@ -86,9 +87,8 @@ class TableSql:
         where = f" WHERE {' AND '.join(terms)}" if terms else ""
         # The planner has no statistics and could prefer another path, with a sort: it is told which one.
         path = "" if index.name == self.table.name else f" INDEXED BY {index.name}"
-        return (
-            f"SELECT {self._all} FROM {self.table.name}{path}{where} ORDER BY {', '.join(column + way for column in index.order)} LIMIT ?"
-        )
+        order = ", ".join(column + way for column in index.order)
+        return f"SELECT {self._all} FROM {self.table.name}{path}{where} ORDER BY {order} LIMIT ?"
 
 
 class Statements(dict[Table[Any], TableSql]):
