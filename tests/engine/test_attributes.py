@@ -6,12 +6,16 @@ import asyncio
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure import Address, Engine, VirtualClock, open_store
 from perdure.conversations.attributes import checked_name, decoded, encoded
+from perdure.conversations.tables import ATTRIBUTE, PROCESS, AttributeRow
+from perdure.core.view import View
+from perdure.engine.verification import verify
 from perdure.errors import UsageError
 from tests.engine.attributed import NOON, Effects, Go, Label, Relabel, attributes, crashed, found, is_status, key, label, make_app, rows
 from tests.engine.conftest import Running
@@ -126,6 +130,36 @@ async def test_a_function_process_and_one_without_fields_have_attributes(running
         assert await found(engine, attributes={"name": "me"}) == ["o"]
 
 
+async def test_verify_finds_attributes_that_do_not_fit(running: Running) -> None:
+    class Spoil(msgspec.Struct, frozen=True):
+        def reads(self) -> list[Any]:
+            return []
+
+        def decide(self, view: View) -> None:
+            for name in ("a", "b"):
+                process = PROCESS.key("default", name)
+                row = view.get(process)
+                assert row is not None
+                view.update(process, msgspec.structs.replace(row, attributes="~x"))
+            assert view.get(ATTRIBUTE.key("default", "a", "y")) is not None
+            view.delete(ATTRIBUTE.key("default", "a", "y"))
+            assert view.get(ATTRIBUTE.key("default", "nobody", "z")) is None
+            view.insert(ATTRIBUTE.key("default", "nobody", "z"), AttributeRow("bool", b"b1"))
+
+    async with running(make_app()) as engine:
+        await label(engine, "a", {"y": 1})
+        await label(engine, "b", {"x": 1})
+        assert await verify(engine.store) == []
+        await engine.store.commit(Spoil())
+
+        assert [finding.detail for finding in await verify(engine.store)] == [
+            "process a: names ['x'], [] are stored",
+            "process a: '~x' are not settled, and no turn is open",
+            "process b: '~x' are not settled, and no turn is open",
+            "process nobody: is not there and has ['z']",
+        ]
+
+
 # --- limits ------------------------------------------------------------------------------------------------
 
 
@@ -205,6 +239,7 @@ async def _outcome(clock: VirtualClock, how: str, crash_after: int | None) -> tu
             await engine.__aenter__()
             task = asyncio.ensure_future(engine.deliver(change, id="r", wait=True))
         await asyncio.gather(task, return_exceptions=True)
+        assert await verify(store) == []
         outcome = await attributes(engine, "a"), await rows(engine), sorted(set(effects.done)), commits
         await engine.close()
         return outcome

@@ -117,21 +117,26 @@ class Looks:
             def plain(self) -> str:
                 return self.state
 
-        @app.process
-        class Other(Process):
-            @on(Open, start=True)
-            async def open(self, message: Open) -> None:
-                await self.step(_nothing)
+        self.app, self.case = app, Case
+        self.other, self.job = _others(app)
 
-            @query
-            def summary(self) -> str:
-                return "other"
 
-        @app.process
-        async def job(p: Process) -> None:
-            await p.step(_nothing)
+def _others(app: App) -> tuple[Any, Any]:
+    @app.process
+    class Other(Process):
+        @on(Open, start=True)
+        async def open(self, message: Open) -> None:
+            await self.step(_nothing)
 
-        self.app, self.case, self.other, self.job = app, Case, Other, job
+        @query
+        def summary(self) -> str:
+            return "other"
+
+    @app.process
+    async def job(p: Process) -> None:
+        await p.step(_nothing)
+
+    return Other, job
 
 
 async def _nothing() -> None:

@@ -47,9 +47,9 @@ FAULTS: Final = (
     ),
     Fault(
         "attribute-is-never-settled",
-        "src/perdure/engine/flush.py",
-        "        if is_marked(present(view.get(key)).attributes):\n",
-        "        if False:\n",
+        ATTRIBUTES,
+        "    if not is_marked(process.attributes):\n",
+        "    if process:\n",
         (f"{ATTRIBUTED}::test_an_attribute_is_changed_to_another_kind_and_taken_away",),
     ),
     Fault(

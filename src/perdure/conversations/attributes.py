@@ -109,6 +109,11 @@ def names_of(row: ProcessRow) -> list[str]:
     return [text.lstrip("+~") for text in row.attributes.split() if not text.startswith(REMOVED)]
 
 
+def names_stored(row: ProcessRow) -> set[str]:
+    """Return the names that have a row, those that the open turn has taken away included."""
+    return {text.lstrip("+~-") for text in row.attributes.split()}
+
+
 def names_found(attributes: str) -> frozenset[str]:
     """Return the names that the open turn has found, or that there are when none is open."""
     return frozenset(text.lstrip("~-") for text in attributes.split() if not text.startswith(ADDED))
@@ -142,6 +147,8 @@ def settle_attributes(view: View, process_key: Key[ProcessRow], *, ok: bool) -> 
     """The open turn is over: what it has changed stands, or is as the turn found it."""
     process = view.get(process_key)
     assert process is not None, "an open turn has its process"
+    if not is_marked(process.attributes):
+        return
     settled: dict[str, str] = {}
     for text in process.attributes.split():
         name = text.lstrip("+~-")
@@ -161,6 +168,21 @@ def _settle(view: View, key: Key[AttributeRow], *, ok: bool) -> bool:
         return False
     view.update(key, AttributeRow(kind, value))
     return True
+
+
+def copy_attributes(view: View, process_key: Key[ProcessRow], copy_key: Key[ProcessRow]) -> str:
+    """Give a new process the attributes that the open or last turn of another has found; return their names, for its row."""
+    process = view.get(process_key)
+    assert process is not None, "what is copied exists"
+    names = sorted(names_found(process.attributes))
+    for name in names:
+        row = view.get(ATTRIBUTE.key(*process_key.parts, name))
+        assert row is not None, "a name of the process's row has a row"
+        kind, value = (row.kind, row.value) if row.found is None else (row.found_kind, row.found)
+        copy = ATTRIBUTE.key(*copy_key.parts, name)
+        assert view.get(copy) is None, "its process is new"
+        view.insert(copy, AttributeRow(kind, value))
+    return " ".join(names)
 
 
 def remove_attributes(view: View, process_key: Key[ProcessRow]) -> None:

@@ -136,6 +136,7 @@ BY_STATUS = Index(
     where_sql="status in ('paused', 'stuck', 'stranded', 'failed')",
 )
 CREATED = Index(PROCESS, "process_created", prefix=("tenant_id",), order=("created_at", "process_id"))
+ATTRIBUTES = Index(ATTRIBUTE, "process_attribute", prefix=("tenant_id",), order=("process_id", "name"))
 BY_ATTRIBUTE = Index(
     ATTRIBUTE,
     "process_attribute_value",
@@ -145,4 +146,4 @@ BY_ATTRIBUTE = Index(
     where_sql="value is not null",
 )
 TABLES = (PROCESS, PROCESS_STATE, TURN, EVENT, SNAPSHOT, ATTRIBUTE)
-INDEXES = (EVENTS, PROCESSES, RUNNABLE, BY_STATUS, CREATED, BY_ATTRIBUTE)
+INDEXES = (EVENTS, PROCESSES, RUNNABLE, BY_STATUS, CREATED, ATTRIBUTES, BY_ATTRIBUTE)

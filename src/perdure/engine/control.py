@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from perdure import limits
+from perdure.conversations.attributes import settle_attributes
 from perdure.conversations.events import ProcessingFinished, encode_event
 from perdure.conversations.tables import EVENT, PROCESS, TURN, EventRow, ProcessRow, ProcessStatus, TurnState
 from perdure.core.table import Key, Read
@@ -103,6 +104,7 @@ class CancelProcess(_Control, frozen=True, gc=False):
         note = cancelled_note(self.reason)
         view.update(message, replace(present(view.get(message)), status=MessageStatus.DONE, note=note))
         view.update(self.key, replace(process, head=process.head + 1))
+        settle_attributes(view, self.key, ok=False)
         handling.end_process(self.key, status=ProcessStatus.ENDED, note=note)
         handling.seal_error(self.tenant_id, ref, ProcessCancelled(f"process {self.process_id!r} was {note}"))
         handling.notes.append(Dropped(self.tenant_id, self.process_id))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from perdure.clock import Micros
-from perdure.conversations.attributes import is_marked, set_attribute, settle_attributes
+from perdure.conversations.attributes import set_attribute, settle_attributes
 from perdure.conversations.events import Bound, encode_event
 from perdure.conversations.tables import (
     ATTRIBUTE,
@@ -275,8 +275,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             row = dead(view, message, row, reason=finish.reason, detail=finish.text)
         view.update(message, row)
         self._settle_fields(view, ok=ok)
-        if is_marked(present(view.get(key)).attributes):
-            settle_attributes(view, key, ok=ok)
+        settle_attributes(view, key, ok=ok)
         if finish.status in (ProcessStatus.ENDED, ProcessStatus.FAILED):
             handling.end_process(key, status=finish.status, note=finish.text)
         else:

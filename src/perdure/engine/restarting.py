@@ -14,6 +14,7 @@ import msgspec
 
 from perdure import limits
 from perdure.clock import Micros
+from perdure.conversations.attributes import copy_attributes, settle_attributes
 from perdure.conversations.events import (
     Bound,
     ErrorOccurred,
@@ -173,8 +174,9 @@ class RestartFrom(_FromStep, frozen=True, gc=False):
             KeyTaken: a key that the turn had bound names another process by now.
         """
         handling = Handling(view, self.rules)
+        ref, record = self.turn(view, self.process(view))
+        settle_attributes(view, self.key, ok=False)
         process = self.process(view)
-        ref, record = self.turn(view, process)
         message = message_key(self.tenant_id, ref)
         row, source = present(view.get(message)), str(message.parts[1])
         new_id = next_id(str(message.parts[2]))
@@ -261,6 +263,7 @@ class Fork(_FromStep, frozen=True, gc=False):
             status=ProcessStatus.RUNNABLE,
             package_hash=process.package_hash,
         )
+        copy = replace(copy, attributes=copy_attributes(view, self.key, key))
         record.append((view.now, Restarted(self.new_id, self.process_id, ref)))
         self.begin(view, key, copy, message=("", self.new_id, replace(row, address=f"process {self.new_id}")), record=record)
         handling.tell_engine()

@@ -31,7 +31,7 @@ from perdure.conversations.events import (
     encode_event,
 )
 from perdure.engine.addressing import Mail, Request, TurnId
-from perdure.engine.effects import SendEffect
+from perdure.engine.effects import AttributeEffect, SendEffect
 from perdure.engine.loop import TurnLeft, TurnLoop
 from perdure.engine.operation import DurableTimer, Input, Kind, Operation, Produced
 from perdure.engine.outcomes import decode_error
@@ -469,12 +469,16 @@ class Turn:
     def effect(self, effect: Any) -> None:
         """Commit this with the next commit; on replay, what was committed is not committed again."""
         self.effects += 1
+        if self.effects <= self.replay.effects_done:
+            return
         copied = self.replay.copied
-        if copied is not None:
-            # A message was sent by the turn that this one is a copy of. Tags may be gone with its end, and are joined again by the same process.
-            if copied.origin == self.id.process and not isinstance(effect, SendEffect):
-                self.produced.effects.append(effect)
-        elif self.effects > self.replay.effects_done:
+        # A message was sent by the turn that this one is a copy of. Tags may be gone with its end, and are joined again by the same
+        # process; attributes went back to what that turn had found, and a copy has none of its own.
+        if (
+            copied is None
+            or isinstance(effect, AttributeEffect)
+            or (copied.origin == self.id.process and not isinstance(effect, SendEffect))
+        ):
             self.produced.effects.append(effect)
 
 

@@ -6,7 +6,8 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from perdure import limits
-from perdure.conversations.tables import EVENTS, PROCESS, PROCESSES, TURN, ProcessRow, ProcessStatus
+from perdure.conversations.attributes import is_marked, names_stored
+from perdure.conversations.tables import ATTRIBUTES, EVENTS, PROCESS, PROCESSES, TURN, ProcessRow, ProcessStatus
 from perdure.core.table import Index, Scan
 from perdure.identity import TenantId
 from perdure.messages.tables import MAILBOX, MESSAGE, MESSAGES, MessageRow, MessageStatus
@@ -32,6 +33,7 @@ async def verify(store: Store) -> list[Finding]:
         found += [Finding(tenant, "registry", str(difference)) for difference in await store.processes.verify(TenantId(tenant))]
         found += await _mailboxes(store, tenant)
         found += await _processes(store, tenant)
+        found += await _attributes(store, tenant)
     return found
 
 
@@ -113,4 +115,22 @@ async def _process(store: Store, tenant: str, process_id: str, row: ProcessRow) 
         findings.append(Finding(tenant, "turn", f"process {process_id}: message {row.open_message!r} is open without a turn"))
     if row.open_message is None and row.status == ProcessStatus.WAITING:
         findings.append(Finding(tenant, "turn", f"process {process_id}: waits without an open turn"))
+    return findings
+
+
+async def _attributes(store: Store, tenant: str) -> list[Finding]:
+    stored: dict[str, set[str]] = {}
+    for key, _ in await _rows(store, ATTRIBUTES, tenant):
+        stored.setdefault(str(key.parts[1]), set()).add(str(key.parts[2]))
+    findings: list[Finding] = []
+    for key, row in await _rows(store, PROCESSES, tenant):
+        process_id = str(key.parts[1])
+        names, rows = names_stored(row), stored.pop(process_id, set())
+        if names != rows:
+            findings.append(Finding(tenant, "attributes", f"process {process_id}: names {sorted(names)}, {sorted(rows)} are stored"))
+        if row.open_message is None and is_marked(row.attributes):
+            findings.append(Finding(tenant, "attributes", f"process {process_id}: {row.attributes!r} are not settled, and no turn is open"))
+    findings += [
+        Finding(tenant, "attributes", f"process {process_id}: is not there and has {sorted(rows)}") for process_id, rows in stored.items()
+    ]
     return findings
