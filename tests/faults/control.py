@@ -72,8 +72,8 @@ FAULTS: Final = (
     Fault(
         "restart-joins-no-tags",
         TURN,
-        "            if copied.origin == self.id.process and not isinstance(effect, SendEffect):\n",
-        "            if False:\n",
+        "            again = copied.origin == self.id.process and not isinstance(effect, SendEffect)\n",
+        "            again = False\n",
         (f"{RESTART}::test_a_failed_process_goes_on_from_the_step_that_failed",),
     ),
     Fault(

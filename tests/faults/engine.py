@@ -244,8 +244,8 @@ FAULTS: Final = (
     Fault(
         "replay-repeats-effects",
         TURN,
-        "        elif self.effects > self.replay.effects_done:\n            self.produced",
-        "        else:\n            self.produced",
+        "        if self.effects <= self.replay.effects_done:\n",
+        "        if False:\n",
         CRASHES,
     ),
     Fault(

@@ -10,6 +10,7 @@ ATTRIBUTES: Final = "src/perdure/conversations/attributes.py"
 SEARCHING: Final = "src/perdure/engine/searching.py"
 QUERIES: Final = "tests/engine/test_queries.py"
 ATTRIBUTED: Final = "tests/engine/test_attributes.py"
+AGAIN: Final = "tests/engine/test_attributes_again.py"
 SEARCHED: Final = "tests/engine/test_searching.py"
 TOLD: Final = "tests/engine/test_timeline.py"
 LISTS: Final = "tests/sqlite/test_lists.py"
@@ -72,6 +73,27 @@ FAULTS: Final = (
         "bits ^ (2 * _SIGN - 1) if bits & _SIGN else bits | _SIGN\n",
         "bits ^ _SIGN\n",
         (f"{ATTRIBUTED}::test_numbers_are_in_order_whatever_their_kind",),
+    ),
+    Fault(
+        "attribute-of-a-copied-record-is-not-set-again",
+        "src/perdure/engine/turn.py",
+        "            if not (again or isinstance(effect, AttributeEffect)):\n",
+        "            if not again:\n",
+        (f"{AGAIN}::test_a_copy_of_a_process_has_the_attributes_that_the_turn_found_and_those_it_sets",),
+    ),
+    Fault(
+        "attribute-and-tag-of-a-copied-record-are-set-twice",
+        "src/perdure/engine/turn.py",
+        "        if self.effects <= self.replay.effects_done:\n",
+        "        if self.replay.copied is None and self.effects <= self.replay.effects_done:\n",
+        (f"{AGAIN}::test_a_failed_turn_that_is_run_again_sets_its_attributes_again_and_once",),
+    ),
+    Fault(
+        "attribute-of-a-turn-ended-by-force-stands",
+        "src/perdure/engine/control.py",
+        "        settle_attributes(view, self.key, ok=False)\n",
+        "",
+        (f"{AGAIN}::test_a_process_that_is_ended_by_force_goes_back_to_what_its_turn_found",),
     ),
     # --- lists ---------------------------------------------------------------------------------------
     Fault(

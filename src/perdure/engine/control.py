@@ -12,7 +12,17 @@ import msgspec
 from perdure import limits
 from perdure.conversations.attributes import settle_attributes
 from perdure.conversations.events import ProcessingFinished, encode_event
-from perdure.conversations.tables import EVENT, PROCESS, TURN, EventRow, ProcessRow, ProcessStatus, TurnState
+from perdure.conversations.tables import (
+    EVENT,
+    PROCESS,
+    PROCESS_STATE,
+    TURN,
+    EventRow,
+    ProcessRow,
+    ProcessStateRow,
+    ProcessStatus,
+    TurnState,
+)
 from perdure.core.table import Key, Read
 from perdure.core.view import View
 from perdure.engine.flush import cancelled_note, present
@@ -104,10 +114,18 @@ class CancelProcess(_Control, frozen=True, gc=False):
         note = cancelled_note(self.reason)
         view.update(message, replace(present(view.get(message)), status=MessageStatus.DONE, note=note))
         view.update(self.key, replace(process, head=process.head + 1))
-        settle_attributes(view, self.key, ok=False)
+        self._go_back(view)
         handling.end_process(self.key, status=ProcessStatus.ENDED, note=note)
         handling.seal_error(self.tenant_id, ref, ProcessCancelled(f"process {self.process_id!r} was {note}"))
         handling.notes.append(Dropped(self.tenant_id, self.process_id))
+
+    def _go_back(self, view: View) -> None:
+        """The turn has failed: the process ends with the fields and attributes that the turn found."""
+        state_key = PROCESS_STATE.key(self.tenant_id, self.process_id)
+        state = view.get(state_key)
+        if state is not None and state.saved != state.found:
+            view.update(state_key, ProcessStateRow(state.found, state.found))
+        settle_attributes(view, self.key, ok=False)
 
 
 class PauseProcess(_Control, frozen=True, gc=False):

@@ -14,12 +14,14 @@ from perdure import limits
 from perdure.clock import Micros, text_of
 from perdure.conversations.events import (
     Bound,
+    CancelRequested,
     ErrorOccurred,
     Event,
     MessageReceived,
     MessageTaken,
     ProcessingFinished,
     ProcessingStarted,
+    Restarted,
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
@@ -161,6 +163,8 @@ _TEXTS: Final[dict[type, Callable[[Any], str]]] = {
     MessageTaken: lambda event: f"{event.name} took the {event.kind} {event.taken!r}: {_shown(event.payload)}",
     Bound: _bound,
     ProcessingFinished: lambda event: "its handler is done" if event.outcome == "ok" else "its handler failed",
+    CancelRequested: lambda event: "it was asked to stop" + (f": {event.reason}" if event.reason else ""),
+    Restarted: lambda event: f"all this was copied from message {event.origin_message!r} of process {event.origin}",
     ErrorOccurred: lambda event: f"it could not go on: {event.error}",
 }
 

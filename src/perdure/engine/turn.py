@@ -472,14 +472,13 @@ class Turn:
         if self.effects <= self.replay.effects_done:
             return
         copied = self.replay.copied
-        # A message was sent by the turn that this one is a copy of. Tags may be gone with its end, and are joined again by the same
-        # process; attributes went back to what that turn had found, and a copy has none of its own.
-        if (
-            copied is None
-            or isinstance(effect, AttributeEffect)
-            or (copied.origin == self.id.process and not isinstance(effect, SendEffect))
-        ):
-            self.produced.effects.append(effect)
+        if copied is not None:
+            # A message was sent by the turn that this one is a copy of. Tags may be gone with its end, and are joined again by the same
+            # process. Attributes went back to what that turn had found, and a copy begins there, too.
+            again = copied.origin == self.id.process and not isinstance(effect, SendEffect)
+            if not (again or isinstance(effect, AttributeEffect)):
+                return
+        self.produced.effects.append(effect)
 
 
 def _nobody(_operation: Operation) -> None:
