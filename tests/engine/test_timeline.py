@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
-from perdure import Address, Engine, VirtualClock, limits
+from perdure import Address, App, Engine, Flow, Process, VirtualClock, limits, on
 from perdure.engine import inspection
 from perdure.errors import MessageNotFound, ProcessNotFound, UsageError
 from tests.engine.conftest import Running
@@ -148,8 +149,6 @@ async def test_a_queued_message_says_what_it_is_behind(running: Running, monkeyp
 
 
 async def test_a_message_behind_a_paused_process_says_why_that_is_paused(running: Running) -> None:
-    from perdure import App, Process, on
-
     app = App("parks")
 
     @app.process(on_error="park")
@@ -168,6 +167,32 @@ async def test_a_message_behind_a_paused_process_says_why_that_is_paused(running
 
 async def _is_dead(engine: Engine, message_id: str) -> bool:
     return (await engine.explain(message_id)).status == "dead"
+
+
+async def test_a_message_whose_process_waits_for_a_place_says_so(running: Running) -> None:
+    app, gate = App("flows"), asyncio.Event()
+
+    @app.process(flow=Flow(concurrency=1, key=lambda name: f"k-{name[0]}", key_concurrency=1))
+    async def job(p: Process, name: str) -> str:
+        await p.step(gate.wait)
+        return name
+
+    async with running(app) as engine:
+        tasks = [asyncio.ensure_future(engine.call(job, name, id=name)) for name in ("a1", "a2", "b1")]
+        await eventually(lambda: _is_placed(engine, "b1"))
+
+        assert (
+            await _text(engine, "a2") == "it waits in the mailbox of process a2; the process is idle and waits for a place of its key 'k-a'"
+        )
+        assert await _text(engine, "b1") == "it waits in the mailbox of process b1; the process is idle and waits for a place of type 'job'"
+        assert (await engine.timeline("a2")).waits_for == [inspection.Wait(what="place", name="job k-a")]
+        gate.set()
+        assert await asyncio.gather(*tasks) == ["a1", "a2", "b1"]
+        assert (await engine.timeline("a2")).waits_for == []
+
+
+async def _is_placed(engine: Engine, process_id: str) -> bool:
+    return any(one.process_id == process_id for one in await engine.processes())
 
 
 async def test_a_message_that_is_done_says_that_its_reply_stands(running: Running) -> None:

@@ -15,6 +15,8 @@ from perdure.engine.addressing import reference
 from perdure.engine.handling import operation_key
 from perdure.engine.outcomes import error_text
 from perdure.errors import MessageNotFound
+from perdure.flows.tables import PLACE
+from perdure.flows.writes import HELD, KEY
 from perdure.identity import DEFAULT_TENANT, MessageId, TenantId
 from perdure.messages.tables import DEAD_LETTER, FAN_OUT, MAIL, MESSAGE, MessageRow, MessageStatus
 from perdure.store import Store
@@ -118,6 +120,10 @@ async def _queued(store: Store, tenant_id: str, row: MessageRow, ahead: int) -> 
     text += f"; the process is {process.status}"
     if process.note and process.status not in (ProcessStatus.RUNNABLE, ProcessStatus.WAITING, ProcessStatus.IDLE):
         text += f" ({process.note})"
+    place = await store.access.reader.get(PLACE.key(tenant_id, row.process_id)) if process.placed else None
+    if place is not None and place.stage != HELD:
+        of = f"its key {place.flow_key!r}" if place.stage == KEY else f"type {place.process_type!r}"
+        text += f" and waits for a place of {of}"
     if process.open_message is not None:
         text += f" with message {process.open_message!r}"
         turn = await store.access.reader.get(TURN.key(tenant_id, row.process_id, process.open_message))

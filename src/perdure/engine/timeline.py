@@ -34,6 +34,8 @@ from perdure.core.table import Scan
 from perdure.engine.addressing import split_reference
 from perdure.engine.outcomes import error_text
 from perdure.errors import ProcessNotFound, UsageError
+from perdure.flows.tables import PLACE
+from perdure.flows.writes import HELD
 from perdure.identity import DEFAULT_TENANT, ProcessId, TenantId
 from perdure.messages.tables import MESSAGE
 from perdure.store import Store
@@ -58,7 +60,7 @@ class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wait(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that an open turn waits for: a message of a kind, or a timer that is due."""
+    """One thing that a process waits for: a message of a kind, a timer that is due, or a place that flow control gives to its type or key."""
 
     what: str
     name: str
@@ -68,7 +70,7 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
 class Timeline(list[TimelineEntry]):
     """A page of a process's events, in order.
 
-    `waits_for` is what its open turn waits for now; nothing while it runs. `next` is the last sequence of the page when
+    `waits_for` is what the process waits for now; nothing while it runs. `next` is the last sequence of the page when
     there are more: pass it as `after`.
     """
 
@@ -119,6 +121,9 @@ async def _kind(reader: Reader, tenant_id: str, ref: str) -> str:
 
 
 async def _waits(reader: Reader, tenant_id: str, process_id: str, process: ProcessRow) -> list[Wait]:
+    if process.placed and process.open_message is None:
+        place = await reader.get(PLACE.key(tenant_id, process_id))
+        return [] if place is None or place.stage == HELD else [Wait(what="place", name=f"{place.process_type} {place.flow_key}".rstrip())]
     if process.status != ProcessStatus.WAITING or process.open_message is None:
         return []
     turn = await reader.get(TURN.key(tenant_id, process_id, process.open_message))
