@@ -133,7 +133,7 @@ BY_STATUS = Index(
     prefix=("tenant_id", "status"),
     order=("process_id",),
     where=lambda row: row.status in HALTED,
-    where_sql="status in ('paused', 'stuck', 'stranded', 'failed')",
+    where_sql="status = 'paused' or status = 'stuck' or status = 'stranded' or status = 'failed'",
 )
 CREATED = Index(PROCESS, "process_created", prefix=("tenant_id",), order=("created_at", "process_id"))
 ATTRIBUTES = Index(ATTRIBUTE, "process_attribute", prefix=("tenant_id",), order=("process_id", "name"))

@@ -15,6 +15,8 @@ CREATE TABLE process_attribute (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX process_attribute_value ON process_attribute (tenant_id, name, value, process_id) WHERE value IS NOT NULL;
 
-CREATE INDEX process_halted ON process (tenant_id, status, process_id) WHERE status IN ('paused', 'stuck', 'stranded', 'failed');
+-- Written with OR: it is looked at with each commit of any process, and IN costs some 2 µs there.
+CREATE INDEX process_halted ON process (tenant_id, status, process_id)
+    WHERE status = 'paused' OR status = 'stuck' OR status = 'stranded' OR status = 'failed';
 -- `created_at` is not written after the insert, so that this index costs nothing when a process moves on.
 CREATE INDEX process_created ON process (tenant_id, created_at, process_id);
