@@ -9,9 +9,9 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -117,6 +117,7 @@ class Owner:
         while self._open:
             await listener.wait(again)
             again = None
+            self._wheel.schedules.look_again()
             try:
                 await self._recovery.look()
                 self._wheel.look_at_flows()
@@ -176,9 +177,22 @@ class Owner:
         try:
             return await reply
         except asyncio.CancelledError:
-            if others := [one for one in self._waiters.pop(key, ()) if one is not reply]:
-                self._waiters[key] = others
+            self._wait_no_more(key, reply)
             raise
+
+    @contextmanager
+    def sealing(self, tenant_id: str, ref: str) -> Iterator[asyncio.Future[tuple[str, bytes]]]:
+        """Wait for a message's reply that is sealed from now on: outcome and bytes."""
+        sealed: asyncio.Future[tuple[str, bytes]] = self.loop.create_future()
+        self._waiters.setdefault((tenant_id, ref), []).append(sealed)
+        try:
+            yield sealed
+        finally:
+            self._wait_no_more((tenant_id, ref), sealed)
+
+    def _wait_no_more(self, key: _Key, reply: asyncio.Future[tuple[str, bytes]]) -> None:
+        if others := [one for one in self._waiters.pop(key, ()) if one is not reply]:
+            self._waiters[key] = others
 
     async def run(self, write: Write[R], notes_of: Callable[[R], list[Note]]) -> R:
         """Commit a write and do what it asks of the owner: outside of any task, and even if the caller leaves."""
