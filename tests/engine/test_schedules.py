@@ -141,6 +141,25 @@ async def test_allow_runs_firings_beside_one_another(store: Store, clock: Virtua
     assert log.slots("hourly") == [START + hour * HOUR for hour in (1, 2, 3)]
 
 
+async def test_cancel_previous_stops_the_process_before_in_the_commit_that_starts_the_next(store: Store, clock: VirtualClock) -> None:
+    log = Log()
+    log.open.clear()
+
+    async with Engine(store, timetable(log, hourly={"cron": "0 * * * *", "overlap": "cancel_previous"})) as engine:
+        await until(engine, clock, START + 2 * HOUR)
+        await eventually(lambda: _ran(log, 2))
+        first = await inspection.process(store, "hourly/2026-01-01T01:00:00Z")
+        second = await inspection.process(store, "hourly/2026-01-01T02:00:00Z")
+        log.open.set()
+        await quiet(engine)
+        ended = await engine.explain("hourly/2026-01-01T02:00:00Z", source="pd-schedule")
+
+    assert (first.status, first.note) == ("ended", "cancelled: schedule hourly fired again")
+    assert second.status == "runnable"
+    assert ended.status == "done"
+    assert log.slots("hourly") == [START + HOUR, START + 2 * HOUR]
+
+
 # --- downtime and the clock ------------------------------------------------------------------------------
 
 

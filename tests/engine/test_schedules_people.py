@@ -256,7 +256,6 @@ async def test_what_is_not_there_or_not_anybodys_to_change_is_refused(store: Sto
         ({"interval": 0.5}, "whole seconds"),
         ({"interval": timedelta(days=400)}, "whole seconds"),
         ({"interval": "1h"}, "duration"),
-        ({"cron": "0 2 * * *", "overlap": "cancel_previous"}, "cannot cancel"),
         ({"cron": "0 2 * * *", "overlap": "both"}, "overlap is one of"),
         ({"cron": "0 2 * * *", "catch_up": "some"}, "catch_up one of"),
         ({"cron": "0 2 * * *", "overlap": "queue", "queue_limit": limits.SCHEDULE_QUEUE_MAX + 1}, "queue_limit"),
@@ -294,6 +293,7 @@ async def test_a_wrong_target_is_refused_before_anything_is_written(store: Store
             ((order.place,), {}, "pass the message"),
             ((named,), {"to": Address.key("k")}, "pass the message"),
             ((Close("1"), 7), {}, "no arguments"),
+            ((Close("1"),), {"overlap": "cancel_previous"}, "a process of their own"),
             ((Place("1"),), {"to": Address.start("Order", id="x")}, "key="),
             ((Close("1"),), {"to": Address.start("named")}, "no handler"),
         ]

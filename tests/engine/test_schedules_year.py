@@ -13,7 +13,7 @@ import pytest
 from perdure import Engine, Store, VirtualClock, open_store
 from perdure.engine import inspection, verification
 from perdure.engine.schedules import Schedules
-from tests.engine.test_recovery import _crash
+from tests.engine.test_recovery import crash
 from tests.engine.timetable import DAY, HOUR, MINUTE, START, Log, quiet, timetable
 from tests.timers.calendar import micros, slots
 
@@ -69,7 +69,7 @@ class Year:
         while self.clock.now() < LAST:
             crashed = await self._rest(engine, until)
             if crashed:
-                await _crash(engine)
+                await crash(engine)
                 await writer.commit()  # what was on its way is durable
                 self.crashes += 1
                 begin = self.clock.now()

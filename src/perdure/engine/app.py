@@ -281,8 +281,8 @@ class App:
             id: its name, 1..200 bytes; the function's when not given.
             tenant: whose it is.
             **timing: `interval`, instead of `cron`: whole seconds, counted from the epoch in UTC. `tz`, the time zone of `cron`;
-                UTC. `overlap`, when the firing before has not ended: `skip` the slot, `queue` it (at most `queue_limit`), or
-                `allow` both. `catch_up`, after a time without an engine: `all` slots, the `last` one, or `none`; never those
+                UTC. `overlap`, when the firing before has not ended: `skip` the slot, `queue` it (at most `queue_limit`),
+                `cancel_previous` and start, or `allow` both. `catch_up`, after a time without an engine: `all` slots, the `last` one, or `none`; never those
                 older than `window`. `jitter`: each slot fires later by up to that much, always by the same.
 
         Raises:

@@ -16,6 +16,7 @@ from perdure.codec import JSON
 from perdure.core.table import Key, Read
 from perdure.core.view import View
 from perdure.engine.addressing import Address
+from perdure.engine.control import CancelProcess
 from perdure.engine.handling import Handling
 from perdure.engine.notes import Envelope, Note, Rules
 from perdure.errors import IllegalTransition
@@ -162,6 +163,9 @@ def _passed(handling: Handling, key: Key[ScheduleRow], row: ScheduleRow, slot: t
     """Return the row after the overlap policy has said what becomes of a slot."""
     if row.overlap == "allow" or not (row.queued or _runs(handling.view, str(key.parts[0]), row.last_message)):
         return _sent(handling, key, row, slot)
+    if row.overlap == "cancel_previous":
+        _cancel(handling, key, row)
+        return _sent(handling, key, row, slot)
     at = handling.view.now
     if row.overlap == "queue" and row.queued < row.queue_max:
         row = recorded(row, Firing(slot[0], at, "queued", slot[1]))
@@ -173,6 +177,17 @@ def _runs(view: View, tenant_id: str, message_id: str) -> bool:
     """Return whether a message is still to be handled, or being handled."""
     message = view.get(MESSAGE.key(tenant_id, SOURCE, message_id)) if message_id else None
     return message is not None and message.status not in _OVER
+
+
+def _cancel(handling: Handling, key: Key[ScheduleRow], row: ScheduleRow) -> None:
+    """Ask the process that the firing before has started to stop."""
+    tenant_id = str(key.parts[0])
+    message = handling.view.get(MESSAGE.key(tenant_id, SOURCE, row.last_message))
+    process_id = None if message is None else message.process_id
+    if process_id is not None:
+        cancel = CancelProcess(handling.rules, tenant_id, process_id, f"schedule {key.parts[1]!s} fired again")
+        _, notes = cancel.decide(handling.view)
+        handling.notes.extend(notes)
 
 
 def _sent(handling: Handling, key: Key[ScheduleRow], row: ScheduleRow, slot: tuple[Micros, str]) -> ScheduleRow:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 Overlap = Literal["skip", "queue", "cancel_previous", "allow"]
 CatchUp = Literal["all", "last", "none"]
-_OVERLAPS: Final = ("skip", "queue", "allow")
+_OVERLAPS: Final = ("skip", "queue", "cancel_previous", "allow")
 _CATCH_UPS: Final = ("all", "last", "none")
 WINDOW: Final = timedelta(microseconds=limits.SCHEDULE_WINDOW_MAX_US)
 
@@ -55,8 +55,6 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
         """Return its part of a Definition. Raises DefinitionError, UsageError."""
         if (self.cron is None) == (self.interval is None):
             raise DefinitionError("a schedule has a cron expression or interval=, and not both")
-        if self.overlap == "cancel_previous":
-            raise DefinitionError("overlap='cancel_previous': this version cannot cancel a process; choose 'skip', 'queue' or 'allow'")
         if self.overlap not in _OVERLAPS or self.catch_up not in _CATCH_UPS:
             raise DefinitionError(
                 f"overlap is one of {_OVERLAPS} and catch_up one of {_CATCH_UPS}, found {self.overlap!r} and {self.catch_up!r}"
@@ -118,6 +116,8 @@ def defined(app: App, declaration: Declaration, *, declared_by: str) -> Definiti
     TenantId(declaration.tenant)
     checked_text(declaration.id, what="schedule id", limit=limits.SCHEDULE_ID_MAX)
     address, request, takes_slot = _sends(app, declaration, what)
+    if declaration.timing.overlap == "cancel_previous" and (address.way != "start" or address.name):
+        raise DefinitionError(f"{what}: overlap='cancel_previous' is for slots that start a process of their own; choose another one")
     if len(request.payload) > limits.SCHEDULE_PAYLOAD_MAX:
         raise PayloadTooLarge(f"the message of {what}", size=len(request.payload), limit=limits.SCHEDULE_PAYLOAD_MAX)
     return Definition(
@@ -272,7 +272,7 @@ class Schedules:
             cron: five fields; or `interval`.
             interval: whole seconds, counted from the epoch in UTC.
             tz: the time zone of `cron`; UTC.
-            overlap: `skip`, `queue` or `allow` a slot while the firing before has not ended.
+            overlap: `skip`, `queue` or `allow` a slot while the firing before has not ended, or `cancel_previous`.
             queue_limit: how many slots wait, at most.
             catch_up: after a time without an engine, `all` slots, the `last` one, or `none`.
             window: slots that are older are never caught up.
