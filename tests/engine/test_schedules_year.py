@@ -13,7 +13,7 @@ import pytest
 from perdure import Engine, Store, VirtualClock, open_store
 from perdure.engine import inspection, verification
 from perdure.engine.schedules import Schedules
-from tests.engine.test_recovery import crash
+from tests.engine.orders import crash
 from tests.engine.timetable import DAY, HOUR, MINUTE, START, Log, quiet, timetable
 from tests.timers.calendar import micros, slots
 
