@@ -57,7 +57,7 @@ async def quiet(engine: Engine) -> None:
     for _ in range(1_000_000):
         due = wheel._next is not None and wheel._next <= engine.clock.now()
         idle = writer._wake is not None and not writer._wake.done()
-        busy = wheel._turning or due or owner._later or owner._running_later or not idle
+        busy = wheel._turning or wheel.schedules._turning or due or owner._later or owner._running_later or not idle
         still = 0 if busy else still + 1
         if still > STILL:
             return

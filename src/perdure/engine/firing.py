@@ -13,9 +13,10 @@ import msgspec
 
 from perdure.clock import Micros
 from perdure.codec import JSON
+from perdure.conversations.tables import PROCESS, TURN
 from perdure.core.table import Key, Read
 from perdure.core.view import View
-from perdure.engine.addressing import Address
+from perdure.engine.addressing import Address, reference
 from perdure.engine.control import CancelProcess
 from perdure.engine.handling import Handling
 from perdure.engine.notes import Envelope, Note, Rules
@@ -61,10 +62,14 @@ class Fire(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     following: Micros | None
 
     def reads(self) -> Iterable[Read]:
-        """Name the schedule, the message and the one before it."""
+        """Name the schedule, the message with the process that it starts, and the message before it."""
         yield SCHEDULE.key(self.tenant_id, self.schedule_id)
         if self.slot is not None:
-            yield MESSAGE.key(self.tenant_id, SOURCE, id_of(self.schedule_id, self.slot))
+            message_id = id_of(self.schedule_id, self.slot)
+            yield MESSAGE.key(self.tenant_id, SOURCE, message_id)
+            if self.seen.way == "start" and not self.seen.target:
+                yield PROCESS.key(self.tenant_id, message_id)
+                yield TURN.key(self.tenant_id, message_id, reference(SOURCE, message_id))
         if self.seen.last_message:
             yield MESSAGE.key(self.tenant_id, SOURCE, self.seen.last_message)
 

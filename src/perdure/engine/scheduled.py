@@ -5,11 +5,14 @@ Source: engine.md, "Schedules".
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from perdure import limits
 from perdure.clock import Micros
@@ -40,6 +43,7 @@ class Scheduled:
         self._owner = owner
         self._look = look
         self._next: Micros | None = 0
+        self._turning = False
         self._watched: set[_Key] = set()
 
     def look_again(self) -> None:
@@ -47,34 +51,43 @@ class Scheduled:
         self._next = 0
         self._look(self._owner.clock.now())
 
-    async def turn(self) -> None:
-        """Decide on all slots that are due, and set the alarm for the next one."""
-        now = self._owner.clock.now()
-        if self._next is None or self._next > now:  # the alarm was for something else; it is the only one
+    def ring(self) -> None:
+        """Decide on all slots that are due, beside everything else: catching up may be long, and timers do not wait for it."""
+        if self._next is None or self._next > self._owner.clock.now():  # the alarm was for something else; it is the only one
             self._look(self._next)
-            return
-        self._next = None
+        elif not self._turning:
+            self._turning, self._next = True, None
+            self._owner.background(self._turn())
+
+    async def _turn(self) -> None:
+        now = self._owner.clock.now()
         try:
             await self._fire_all(now)
             await self._release_all()
-        except BaseException:
-            self._next = 0  # the look that comes instead of this one has to find the same
-            raise
-        for _, row in await self._owner.store.access.reader.scan(Scan(SCHEDULES_DUE, (), 1, after=(now,))):
-            if self._next is None:
-                self._next = row.next_at
-            self._look(row.next_at)
+            for _, row in await self._owner.store.access.reader.scan(Scan(SCHEDULES_DUE, (), 1, after=(now,))):
+                self._due_at(row.next_at)
+        except PerdureError as error:
+            logger.exception("looking for slots that are due failed; the next alarm looks again")
+            self._due_at(self._owner.clock.now() + limits.STALL_US if error.retryable else None)
+        finally:
+            self._turning = False
+        self._look(self._next)
+
+    def _due_at(self, due: Micros | None) -> None:
+        if self._next is None or (due is not None and due < self._next):
+            self._next = due
 
     async def _fire_all(self, now: Micros) -> None:
         after: tuple[Any, ...] | None = None
-        while rows := await self._owner.store.access.reader.scan(Scan(SCHEDULES_DUE, (), limits.READ_PAGE, after=after, upto=(now,))):
-            for key, row in rows:
-                try:
-                    await self._fire(key, row, now)
-                except PerdureError as error:
-                    if error.retryable:
-                        raise
-                    logger.exception("schedule %s cannot fire; others are not affected", key.parts[1])
+        scan = Scan(SCHEDULES_DUE, (), limits.READ_PAGE, upto=(now,))
+        while rows := await self._owner.store.access.reader.scan(msgspec.structs.replace(scan, after=after)):
+            # Beside one another, so that one commit fires many; what one schedule catches up is fired in order.
+            outcomes = await asyncio.gather(*(self._fire(key, row, now) for key, row in rows), return_exceptions=True)
+            for (key, _), outcome in zip(rows, outcomes, strict=True):
+                if isinstance(outcome, PerdureError) and not outcome.retryable:
+                    logger.error("schedule %s cannot fire, others are not affected: %s", key.parts[1], outcome)
+                elif outcome is not None:
+                    raise outcome
             after = SCHEDULES_DUE.order_of(rows[-1][0].parts, rows[-1][1])
 
     def _is_ours(self, row: ScheduleRow) -> bool:

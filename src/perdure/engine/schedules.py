@@ -5,6 +5,7 @@ Source: engine.md, "Schedules".
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from itertools import islice
@@ -173,9 +174,15 @@ async def declare(store: Store, app: App) -> None:
     """
     access = store.access
     declared = {(each.tenant, each.id): defined(app, each, declared_by=app.name) for each in app.schedules}
-    for (tenant_id, schedule_id), definition in declared.items():
-        first = next_slot(definition.expression, definition.tz, access.clock.now())
-        await access.writer.run(Put(tenant_id, schedule_id, definition, first, over=True))
+    now = access.clock.now()
+    puts = [
+        access.writer.run(Put(tenant_id, schedule_id, definition, next_slot(definition.expression, definition.tz, now), over=True))
+        for (tenant_id, schedule_id), definition in declared.items()
+    ]
+    outcomes = await asyncio.gather(*puts, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
     after: tuple[Any, ...] | None = None
     while rows := await access.reader.scan(Scan(DECLARED, (app.name,), limits.READ_PAGE, after=after)):
         for key, _ in rows:

@@ -70,11 +70,11 @@ class Wheel:
             await self._timers()
             await self._flows()
             await self._expiries()
-            await self.schedules.turn()
         except PerdureError as error:
             logger.exception("looking for what is due failed; the next alarm looks again")
             if error.retryable:
                 self.look(self._owner.clock.now() + limits.STALL_US)
+        self.schedules.ring()
         self._turning = False
         if self._again:
             self._again = False
