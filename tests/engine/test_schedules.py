@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,6 +11,8 @@ from perdure import Address, App, Engine, Process, Store, VirtualClock
 from perdure.engine import inspection
 from tests.engine.orders import Comment, Ledger, Place, eventually, make_app
 from tests.engine.timetable import DAY, HOUR, MINUTE, START, Log, quiet, timetable, until
+
+HOURLY = {"cron": "0 * * * *"}
 
 
 @pytest.fixture
@@ -69,6 +72,17 @@ async def test_a_schedule_delivers_a_message_to_an_address(store: Store, clock: 
         shown = await inspection.process(store, order.process_id)
 
     assert shown.fields["comments"] == ["tick"] * 3
+
+
+async def test_a_message_that_waits_for_its_receiver_has_not_ended(store: Store, clock: VirtualClock) -> None:
+    app = make_app(Ledger())
+    app.schedule("0 * * * *", message=Comment("1", "tick"), to=Address.key("order:1"), id="tick")
+
+    async with Engine(store, app) as engine:
+        await until(engine, clock, START + 3 * HOUR)
+        info = await engine.schedules.describe("tick")
+
+    assert (info.fired, info.skipped) == (1, 2)
 
 
 # --- overlap ---------------------------------------------------------------------------------------------
@@ -230,6 +244,57 @@ async def test_after_a_clock_that_was_far_ahead_resume_takes_the_right_time(stor
         await until(engine, clock, START + 5 * HOUR)
 
     assert log.slots("hourly") == [START + hour * HOUR for hour in (1, 2, 300 * 24 + 2, 4, 5)]
+
+
+async def test_a_slot_that_was_fired_under_a_wrong_clock_is_not_fired_again(store: Store, clock: VirtualClock) -> None:
+    log = Log()
+
+    async with Engine(store, timetable(log, hourly={**HOURLY, "catch_up": "all", "overlap": "allow"})) as engine:
+        await until(engine, clock, START + HOUR)
+        clock.advance(3 * HOUR)
+        await quiet(engine)
+    clock.advance(-3 * HOUR)
+    async with Engine(store, timetable(log, hourly={**HOURLY, "catch_up": "all", "overlap": "allow"})) as engine:
+        await engine.schedules.resume("hourly")
+        await until(engine, clock, START + 5 * HOUR)
+        info = await engine.schedules.describe("hourly")
+
+    assert log.slots("hourly") == [START + hour * HOUR for hour in (1, 2, 3, 4, 5)]
+    assert info.fired == 5
+
+
+async def test_a_timer_that_rings_before_a_slot_does_not_silence_it(store: Store, clock: VirtualClock) -> None:
+    log = Log()
+    app = timetable(log, hourly=dict(HOURLY))
+
+    @app.process
+    async def naps(p: Process) -> None:
+        await p.sleep(60)
+
+    async with Engine(store, app) as engine:
+        await quiet(engine)
+        task = asyncio.ensure_future(engine.call(naps, id="n"))
+        await until(engine, clock, START + HOUR)
+        await task
+
+    assert log.slots("hourly") == [START + HOUR]
+
+
+async def test_a_slot_whose_process_cannot_be_started_is_a_dead_letter_and_the_next_one_comes(store: Store, clock: VirtualClock) -> None:
+    log = Log()
+    app = timetable(log, hourly=dict(HOURLY))
+
+    @app.process
+    async def squats(p: Process) -> None:
+        pass
+
+    async with Engine(store, app) as engine:
+        await engine.call(squats, id="hourly/2026-01-01T01:00:00Z")
+        await until(engine, clock, START + 2 * HOUR)
+        [dead] = await inspection.dead_letters(store)
+
+    assert (dead.source, dead.reason) == ("pd-schedule", "wrong-process-type")
+    assert log.slots("hourly") == [START + 2 * HOUR]
 
 
 async def test_jitter_fires_later_and_keeps_the_slots_time(store: Store, clock: VirtualClock) -> None:

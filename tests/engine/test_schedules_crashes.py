@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from perdure import Engine, Store, VirtualClock, open_store
 from perdure.core.table import Scan
+from perdure.core.view import View
 from perdure.engine import inspection, verification
 from perdure.engine.firing import SOURCE, Fire, Release, Trigger, id_of, payload_of
 from perdure.messages.tables import MESSAGES
-from perdure.timers.schedules import Pause
+from perdure.timers.schedules import Pause, waiting_of
 from perdure.timers.tables import SCHEDULE, ScheduleRow
 from tests.engine.orders import crash, eventually
 from tests.engine.timetable import HOUR, START, Log, quiet, timetable, until
@@ -159,6 +161,43 @@ async def test_two_engines_release_what_waits_once(store: Store, clock: VirtualC
 
 async def _ran(log: Log, count: int) -> bool:
     return len(log.ran) >= count
+
+
+async def test_a_slot_does_not_overtake_those_that_wait(store: Store, clock: VirtualClock) -> None:
+    """The one before is over, and what waits is about to be released, when the next slot comes."""
+    _, row, fire = await _due(store, clock)
+    waits = msgspec.structs.replace(row, overlap="queue", queue_max=9, queued=1, waiting=b'[[7,"job/7"]]')
+    fire = msgspec.structs.replace(fire, seen=waits)
+    await store.access.writer.run(Overwrite(waits))
+
+    fired = await store.access.writer.run(fire)
+
+    assert fired.row is not None
+    assert [slot for slot, _ in waiting_of(fired.row)] == [7, fire.slot]
+
+
+class Overwrite(msgspec.Struct, frozen=True):
+    """Put a row where a test wants it."""
+
+    row: ScheduleRow
+
+    def reads(self) -> list[Any]:
+        return [SCHEDULE.key("default", "job")]
+
+    def decide(self, view: View) -> None:
+        view.get(SCHEDULE.key("default", "job"))
+        view.update(SCHEDULE.key("default", "job"), self.row)
+
+
+async def test_nothing_is_released_during_a_pause(store: Store, clock: VirtualClock) -> None:
+    engine, row, _ = await _due(store, clock)
+    waits = msgspec.structs.replace(row, overlap="queue", queue_max=9, queued=1, waiting=b'[[7,"job/7"]]')
+    await store.access.writer.run(Overwrite(waits))
+    await store.access.writer.run(Pause("default", "job"))
+
+    released = await store.access.writer.run(Release(engine._owner.rules, "default", "job"))
+
+    assert (released.row, released.runs) == (None, "")
 
 
 async def test_a_slot_and_a_trigger_at_its_instant_are_two_firings(store: Store, clock: VirtualClock) -> None:

@@ -86,7 +86,9 @@ async def test_the_schedules_of_another_app_are_left_alone(store: Store, clock: 
     log = Log()
     async with Engine(store, timetable(log, job=dict(HOURLY))) as engine:
         await quiet(engine)
-    async with Engine(store, App("other")) as engine:
+    other = App("other")  # with a process type of the same name
+    other.process(timetable(log, job=dict(HOURLY)).types["job"].target)
+    async with Engine(store, other) as engine:
         await until(engine, clock, START + 2 * HOUR)
         assert (await engine.schedules.describe("job")).fired == 0
 
