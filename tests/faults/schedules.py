@@ -78,7 +78,7 @@ FAULTS: Final = (
     Fault(
         "overlap-sees-only-what-is-open",
         FIRING,
-        "message is not None and message.status not in _OVER\n",
+        "message is not None and message.status in _UNDER_WAY\n",
         "message is not None and message.status == MessageStatus.OPEN\n",
         (f"{RUNS}::test_a_message_that_waits_for_its_receiver_has_not_ended",),
     ),

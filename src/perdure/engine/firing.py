@@ -30,7 +30,7 @@ from perdure.timers.tables import SCHEDULE, ScheduleRow, ScheduleStatus
 replace = msgspec.structs.replace
 SOURCE: Final = f"{RESERVED_ID_PREFIX}schedule"
 """The source of messages that schedules send. Callers may not bring it, so a slot's message is a schedule's own."""
-_OVER: Final = (MessageStatus.DONE, MessageStatus.DEAD)
+_UNDER_WAY: Final = (MessageStatus.PARKED, MessageStatus.QUEUED, MessageStatus.OPEN)
 
 
 class Fired(msgspec.Struct, frozen=True, gc=False):
@@ -181,7 +181,7 @@ def _passed(handling: Handling, key: Key[ScheduleRow], row: ScheduleRow, slot: t
 def _runs(view: View, tenant_id: str, message_id: str) -> bool:
     """Return whether a message is still to be handled, or being handled."""
     message = view.get(MESSAGE.key(tenant_id, SOURCE, message_id)) if message_id else None
-    return message is not None and message.status not in _OVER
+    return message is not None and message.status in _UNDER_WAY
 
 
 def _cancel(handling: Handling, key: Key[ScheduleRow], row: ScheduleRow) -> None:
