@@ -409,8 +409,20 @@ class MailboxFull(RejectedError):
     retryable = True
 
 
+class ScheduleNotFound(NotFoundError):
+    """No schedule has this id."""
+
+    code = "schedule-not-found"
+
+
+class ScheduleConflict(RejectedError):
+    """The schedule's id belongs to another one; choose another id, or replace that one."""
+
+    code = "schedule-conflict"
+
+
 class DefinitionError(UsageError):
-    """A process type is defined wrongly; found when it is registered."""
+    """A process type or a schedule is defined wrongly; found when it is registered."""
 
     code = "definition"
 

@@ -103,6 +103,20 @@ RETRY_ATTEMPTS_MAX: Final = 1_000  # durable attempts of one step
 ATTRIBUTES_MAX: Final = 32  # of one process: their names are in its row, which each commit writes
 ATTRIBUTE_NAME_MAX: Final = 64  # ASCII characters; all names together are 2 KiB at most
 ATTRIBUTE_VALUE_MAX: Final = 256  # bytes of UTF-8: it is part of the index
+# --- schedules (durations in microseconds) --------------------------------------------------------------------
+SCHEDULE_ID_MAX: Final = 200  # bytes; with a slot and a number behind it, it is still a process id
+SCHEDULE_INTERVAL_MIN_US: Final = 1_000_000  # a second: what is more frequent is a loop in a process
+SCHEDULE_INTERVAL_MAX_US: Final = 366 * 86_400 * 1_000_000  # a year: what is rarer is a date, and a date is a cron expression
+SCHEDULE_JITTER_MAX_US: Final = 86_400 * 1_000_000  # a day
+SCHEDULE_WINDOW_MAX_US: Final = 366 * 86_400 * 1_000_000  # a year of downtime
+SCHEDULE_LATE_US: Final = 60 * 1_000_000  # a slot that fires within a minute is on time: a restart takes less
+SCHEDULE_CATCH_UP_MAX: Final = 1_000  # missed slots that one look fires or counts, some 15 us each
+SCHEDULE_QUEUE_MAX: Final = 100  # slots that wait for the firing before them
+SCHEDULE_RECENT: Final = 10  # firings that a schedule remembers
+SCHEDULE_NEXT: Final = 5  # firings to come that are shown
+SCHEDULE_PAYLOAD_MAX: Final = 64 * KIB  # it is written again with each firing
+SCHEDULES_DECLARED_MAX: Final = 1_000  # of one app; each is a transaction at its start
+SCHEDULE_PATTERNS: Final = 4_096  # expressions kept parsed
 
 # --- console output -------------------------------------------------------------------------------------------
 REPR_MAX: Final = 200  # characters of a value in an error text
@@ -113,4 +127,5 @@ assert max(STREAM_ENTRY_MAX, SNAPSHOT_MAX) <= TRANSACTION_BYTES_MAX, "an entry a
 assert EFFECTS_CHUNK <= TURN_EVENTS_MAX, "a chunk of effects has to fit into a turn"
 assert MAIL_WINDOW <= MAILBOX_MAX, "a window is part of a mailbox"
 assert PAGE_DEFAULT <= PAGE_MAX, "the default page has to be allowed"
+assert SCHEDULE_ID_MAX + 40 <= REGISTRY_KEY_MAX, "a process that a schedule starts is named by schedule, slot and number"
 assert TURN_EVENTS_WARN < TURN_EVENTS_MAX, "a warning comes before the refusal"

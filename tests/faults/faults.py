@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.faults import control, core, engine, flows, inspection, rooms, schemas, sqlite
+from tests.faults import control, core, engine, flows, inspection, rooms, schedules, schemas, sqlite
 from tests.faults.fault import Fault
 
 FAULTS: Final[tuple[Fault, ...]] = (
@@ -16,4 +16,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *control.FAULTS,
     *flows.FAULTS,
     *inspection.FAULTS,
+    *schedules.FAULTS,
 )

@@ -59,6 +59,14 @@ async def hello(p: perdure.Process, name: str) -> int:
     return await p.step(charge, name, 1)
 
 
+@app.schedule("30 2 * * *", overlap="both")  # error: no such policy
+@app.process
+async def nightly(p: perdure.Process) -> None: ...
+
+
+app.schedule("30 2 * * *", message=Approve("clock"), to="order:1", id="approve")  # error: an address, not text
+
+
 async def main() -> None:
     async with perdure.open_store("sqlite:///:memory:") as store, perdure.Engine(store, app) as engine:
         await engine.call(hello, 7, id="h-1")  # error: a name is text

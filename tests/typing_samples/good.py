@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import assert_type
 
 import msgspec
@@ -80,6 +80,15 @@ async def hello(p: perdure.Process, name: str, times: int) -> list[float]:
     return [await p.step(weigh, name) for _ in range(times)]
 
 
+@app.schedule("30 2 * * *", tz="Europe/Berlin", overlap="queue", catch_up="all", jitter=timedelta(minutes=5))
+@app.process
+async def nightly(p: perdure.Process, slot: datetime) -> float:
+    return slot.timestamp()
+
+
+assert_type(app.schedule(interval=60, message=Approve("clock"), to=perdure.Address.key("order:1"), id="approve"), None)
+
+
 async def main() -> None:
     async with perdure.open_store("sqlite:///:memory:") as store, perdure.Engine(store, app) as engine:
         assert_type(await engine.call(hello, "world", 2, id="h-1"), list[float])
@@ -88,6 +97,10 @@ async def main() -> None:
         assert_type(await engine.query(Order.line, "o-1", 7, "x", tenant="acme"), list[str])
         assert_type(await engine.query(Order.summary, key="order:7"), Receipt)
         assert_type(await engine.query(Order.line, 7, "x", key="order:7"), list[str])
+        assert_type(await engine.call(nightly, datetime(2026, 1, 1, tzinfo=UTC)), float)
+        info = await engine.schedules.create("report", hello, "world", 2, cron="0 7 * * *", tz="UTC")
+        assert_type(info.next, list[int])
+        assert_type(await engine.schedules.trigger("report"), perdure.MessageId)
 
 
 assert_type(perdure.run(app, hello, "world", 2, id="h-1"), list[float])

@@ -6,6 +6,7 @@ import inspect
 import logging
 import typing
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from perdure.engine.flow import Flow, FlowRule
 from perdure.engine.outcomes import Output, return_type
 from perdure.engine.process import HANDLES, Handles, OnError, Process, checked_message_type, encoded_message, kind_of
 from perdure.engine.queries import QueryOf, queries_of
+from perdure.engine.schedules import WINDOW, CatchUp, Declaration, Overlap, Timing
 from perdure.errors import (
     AmbiguousKind,
     DefinitionError,
@@ -27,7 +29,7 @@ from perdure.errors import (
     UnknownProcessType,
     UsageError,
 )
-from perdure.identity import RegistryKey, Tag, checked_text
+from perdure.identity import DEFAULT_TENANT, RegistryKey, Tag, checked_text
 from perdure.schemas import TypeRef, schema_of
 
 logger = logging.getLogger("perdure.engine")
@@ -179,6 +181,7 @@ class App:
     def __init__(self, name: str) -> None:
         self.name = checked_text(name, what="app name", limit=limits.REGISTRY_KEY_MAX)
         self.types: dict[str, ProcessType] = {}
+        self.schedules: list[Declaration] = []
         self._routes: dict[str, tuple[ProcessType, HandlerOf]] = {}
         self._handlers: dict[Callable[..., Any], tuple[ProcessType, HandlerOf]] = {}
 
@@ -223,6 +226,97 @@ class App:
         self.types[made.name] = made
         self._handlers.update({handler.function: (made, handler) for handler in made.handlers.values()})
         return target
+
+    @typing.overload
+    def schedule(
+        self,
+        cron: str | None = None,
+        /,
+        *,
+        interval: timedelta | float | None = None,
+        tz: str | None = None,
+        id: str | None = None,
+        overlap: Overlap = "skip",
+        queue_limit: int = limits.SCHEDULE_QUEUE_MAX,
+        catch_up: CatchUp = "last",
+        window: timedelta | float = WINDOW,
+        jitter: timedelta | float = 0,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Callable[[F], F]: ...
+    @typing.overload
+    def schedule(
+        self,
+        cron: str | None = None,
+        /,
+        *,
+        message: object,
+        to: Address | None = None,
+        id: str,
+        interval: timedelta | float | None = None,
+        tz: str | None = None,
+        overlap: Overlap = "skip",
+        queue_limit: int = limits.SCHEDULE_QUEUE_MAX,
+        catch_up: CatchUp = "last",
+        window: timedelta | float = WINDOW,
+        jitter: timedelta | float = 0,
+        tenant: str = DEFAULT_TENANT,
+    ) -> None: ...
+    def schedule(
+        self,
+        cron: str | None = None,
+        /,
+        *,
+        message: object = None,
+        to: Address | None = None,
+        id: str | None = None,
+        tenant: str = DEFAULT_TENANT,
+        **timing: Any,
+    ) -> Any:
+        """Declare a schedule: of a function process, as a decorator above or below `@app.process`; or of a message.
+
+        The engine keeps what is declared in the store: a changed expression counts from the next start on, and one that is
+        declared no more does not fire again.
+
+        Args:
+            cron: five fields, minute hour day month weekday, as in Debian's cron; also `L`, `LW` and `MON#2`.
+            message: what is delivered at each slot, when it is no process that starts.
+            to: where the message goes; what the handlers say when not given.
+            id: its name, 1..200 bytes; the function's when not given.
+            tenant: whose it is.
+            **timing: `interval`, instead of `cron`: whole seconds, counted from the epoch in UTC. `tz`, the time zone of `cron`;
+                UTC. `overlap`, when the firing before has not ended: `skip` the slot, `queue` it (at most `queue_limit`),
+                `cancel_previous` and start, or `allow` both. `catch_up`, after a time without an engine: `all` slots, the `last` one, or `none`; never those
+                older than `window`. `jitter`: each slot fires later by up to that much, always by the same.
+
+        Raises:
+            DefinitionError: it cannot work; the text says what to change. What needs the process types is found when an
+                engine starts.
+
+        Source: engine.md, "Schedules".
+        """
+        checked = Timing(cron=cron, **timing)
+        checked.checked()
+        if message is not None:
+            self._declare(Declaration(id=id or "", tenant=tenant, target=message, to=to, timing=checked))
+            return None
+        if to is not None:
+            raise DefinitionError("to= is for a message: app.schedule(…, message=…, to=…, id=…)")
+
+        def declared(target: F) -> F:
+            if not inspect.isfunction(target):
+                raise DefinitionError(f"@app.schedule is for a function process, found {target!r}; for a class, give message= and to=")
+            self._declare(Declaration(id=id or target.__name__, tenant=tenant, target=target, timing=checked))
+            return target
+
+        return declared
+
+    def _declare(self, made: Declaration) -> None:
+        checked_text(made.id, what="schedule id", limit=limits.SCHEDULE_ID_MAX)
+        if any((made.tenant, made.id) == (other.tenant, other.id) for other in self.schedules):
+            raise DefinitionError(f"schedule {made.id!r} is declared twice; give one of them another id=")
+        if len(self.schedules) >= limits.SCHEDULES_DECLARED_MAX:
+            raise DefinitionError(f"an app declares at most {limits.SCHEDULES_DECLARED_MAX:,} schedules; make others at run time")
+        self.schedules.append(made)
 
     def type_named(self, name: str) -> ProcessType:
         """Return the process type of this name. Raises UnknownProcessType."""

@@ -44,6 +44,8 @@ class Doors:
             raise UsageError(f"id {id!r}: ids that begin with {RESERVED_ID_PREFIX!r} are Perdure's own; choose another")
         if source:
             checked_text(source, what="source", limit=limits.SOURCE_MAX)
+            if source.startswith(RESERVED_ID_PREFIX):
+                raise UsageError(f"source {source!r}: sources that begin with {RESERVED_ID_PREFIX!r} are Perdure's own; choose another")
         tenant_id = TenantId(tenant)
         encoded = None if headers is None else _encoded_headers(headers)
         now = self._access.clock.now()

@@ -22,6 +22,7 @@ from perdure.engine.owner import Owner
 from perdure.engine.process import Process, checked_message_type, encoded_message, kind_of
 from perdure.engine.redriving import Redrive, Skip
 from perdure.engine.restarting import Fork, RestartFrom
+from perdure.engine.schedules import Schedules, declare
 from perdure.engine.searching import AttributeFilter, Order, Page
 from perdure.engine.upkeep import PutSchemas
 from perdure.errors import (
@@ -50,6 +51,10 @@ class Engine:
 
     Raises, on entry:
         EngineRunning: another engine runs the processes of this store.
+        DefinitionError, ScheduleConflict: a schedule that the app declares cannot be.
+
+    Attributes:
+        schedules: those that are kept in the store: make, list, pause, resume, trigger, delete.
 
     Source: engine.md.
     """
@@ -61,6 +66,7 @@ class Engine:
         self._randomness = store.access.randomness
         self._owner = Owner(store, app, max_threads=max_threads)
         self._doors = Doors(store.access)
+        self.schedules = Schedules(store, app=app, rules=self._owner.rules, run=self._owner.run)
         self._open = False
         self._gc_threshold = gc.get_threshold()
 
@@ -82,6 +88,7 @@ class Engine:
         schemas = {hash: document for made in self.app.types.values() for hash, document in made.schemas.items()}
         if schemas:
             await self.store.access.writer.run(PutSchemas(schemas))
+        await declare(self.store, self.app)
         await self._owner.start()
 
     async def __aexit__(self, *_error: object) -> None:

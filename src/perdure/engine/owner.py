@@ -9,9 +9,9 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -74,6 +74,7 @@ class Owner:
         self._writer = store.access.writer
         self._random = random.Random()  # noqa: S311  # for jitter only
         self._waiters: dict[tuple[str, str], list[asyncio.Future[tuple[str, bytes]]]] = {}
+        self._watchers: dict[tuple[str, str], asyncio.Future[tuple[str, bytes]]] = {}
         self._stuck: dict[_Key, Exception] = {}
         self._later: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._running_later = False
@@ -117,6 +118,7 @@ class Owner:
         while self._open:
             await listener.wait(again)
             again = None
+            self._wheel.schedules.look_again()
             try:
                 await self._recovery.look()
                 self._wheel.look_at_flows()
@@ -179,6 +181,18 @@ class Owner:
             if others := [one for one in self._waiters.pop(key, ()) if one is not reply]:
                 self._waiters[key] = others
             raise
+
+    @contextmanager
+    def sealing(self, tenant_id: str, ref: str) -> Iterator[asyncio.Future[tuple[str, bytes]]]:
+        """Watch for a message's reply that is sealed from now on: outcome and bytes. Unlike `reply`, nobody waits for it."""
+        key = (tenant_id, ref)
+        sealed: asyncio.Future[tuple[str, bytes]] = self.loop.create_future()
+        self._watchers[key] = sealed
+        try:
+            yield sealed
+        finally:
+            if self._watchers.get(key) is sealed:
+                del self._watchers[key]
 
     async def run(self, write: Write[R], notes_of: Callable[[R], list[Note]]) -> R:
         """Commit a write and do what it asks of the owner: outside of any task, and even if the caller leaves."""
@@ -317,6 +331,8 @@ class Owner:
         for future in self._waiters.pop((note.tenant_id, note.ref), ()):
             if not future.done():
                 future.set_result((note.outcome, note.response))
+        if self._watchers and (watcher := self._watchers.get((note.tenant_id, note.ref))) is not None and not watcher.done():
+            watcher.set_result((note.outcome, note.response))
 
     def fan_out(self, tenant_id: str, source: str, message_id: str) -> None:
         """Deliver a fan-out, chunk by chunk."""

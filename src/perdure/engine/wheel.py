@@ -1,4 +1,4 @@
-"""One alarm for all that is due: timers of turns, and parked messages whose time is over."""
+"""One alarm for all that is due: timers of turns, parked messages whose time is over, and schedules."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from perdure import limits
 from perdure.clock import Alarm, Micros
 from perdure.core.table import Scan
+from perdure.engine.scheduled import Scheduled
 from perdure.engine.upkeep import ExpireParked, Pull
 from perdure.errors import PerdureError
 from perdure.flows.tables import WANTED
@@ -34,6 +35,7 @@ class Wheel:
         self._again = False
         self._stopped = True
         self._flows_seen = -1
+        self.schedules = Scheduled(owner, self.look)
 
     def start(self) -> None:
         """Begin to look."""
@@ -72,6 +74,7 @@ class Wheel:
             logger.exception("looking for what is due failed; the next alarm looks again")
             if error.retryable:
                 self.look(self._owner.clock.now() + limits.STALL_US)
+        self.schedules.ring()
         self._turning = False
         if self._again:
             self._again = False

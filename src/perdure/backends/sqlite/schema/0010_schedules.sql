@@ -1,0 +1,40 @@
+-- Schedules, found by the time when they are due, and by the app that declares them.
+CREATE TABLE schedule (
+    tenant_id TEXT NOT NULL CHECK (length(tenant_id) BETWEEN 1 AND 128),
+    schedule_id TEXT NOT NULL CHECK (schedule_id <> ''),
+    declared_by TEXT NOT NULL,
+    expression TEXT NOT NULL CHECK (expression <> ''),
+    tz TEXT NOT NULL,
+    overlap TEXT NOT NULL CHECK (overlap = 'skip' OR overlap = 'queue' OR overlap = 'cancel_previous' OR overlap = 'allow'),
+    queue_max INTEGER NOT NULL CHECK (queue_max >= 0),
+    catch_up TEXT NOT NULL CHECK (catch_up = 'all' OR catch_up = 'last' OR catch_up = 'none'),
+    catch_up_window INTEGER NOT NULL CHECK (catch_up_window >= 0),
+    jitter INTEGER NOT NULL CHECK (jitter >= 0),
+    way TEXT NOT NULL,
+    target TEXT NOT NULL,
+    process_type TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    takes_slot INTEGER NOT NULL CHECK (takes_slot = 0 OR takes_slot = 1),
+    status TEXT NOT NULL CHECK (status = 'active' OR status = 'paused' OR status = 'removed'),
+    next_slot INTEGER,
+    next_at INTEGER,
+    last_slot INTEGER,
+    last_message TEXT NOT NULL,
+    queued INTEGER NOT NULL CHECK (queued >= 0),
+    waiting BLOB NOT NULL,
+    recent BLOB NOT NULL,
+    fired INTEGER NOT NULL,
+    skipped INTEGER NOT NULL,
+    missed INTEGER NOT NULL,
+    triggers INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    rev INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, schedule_id),
+    CHECK ((next_slot IS NULL) = (next_at IS NULL)),
+    CHECK (status = 'active' OR next_at IS NULL)
+) STRICT;
+CREATE INDEX schedule_due ON schedule (next_at, tenant_id, schedule_id) WHERE next_at IS NOT NULL;
+CREATE INDEX schedule_declared ON schedule (declared_by, tenant_id, schedule_id) WHERE declared_by <> '' AND status <> 'removed';
+CREATE INDEX schedule_waiting ON schedule (tenant_id, schedule_id) WHERE queued > 0;

@@ -1,0 +1,295 @@
+"""`perdure processes`: looking at processes, and what people do with them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from perdure.cli.shared import PAGE, on_store, plain, print_json, print_pairs, print_table, run, visible, when
+
+if TYPE_CHECKING:
+    from perdure.store import Store
+
+_ATTRIBUTE: Final = re.compile(r"(?P<name>[^=<>^]+)(?P<sign>>=|<=|\^=|=)(?P<value>.*)", re.DOTALL)
+_ISO: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:")
+
+
+@click.group()
+def processes() -> None:
+    """Processes, and what happened in them."""
+
+
+@processes.command("list")
+@on_store
+@click.option("--type", "process_type", help="Only those of this type.")
+@click.option("--status", help="Only those: idle, runnable, waiting, paused, stuck, failed, ended.")
+@click.option(
+    "--attribute",
+    "attributes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Only those with it; also NAME>=VALUE, NAME<=VALUE, NAME^=BEGINNING. Numbers, true and false, ISO times with a zone; quote text like those.",
+)
+@click.option("--created-after", help="Only those made later, an ISO time with a zone.")
+@click.option("--updated-before", help="Only those that nothing has happened to since, an ISO time with a zone.")
+@click.option("--order", help="id, created, or -created for the newest first.")
+@click.option("--after", help="Where the page before ended, as it says.")
+@click.option("--limit", default=PAGE, show_default=True, help="Rows of a page.")
+def list_processes(
+    url: str,
+    tenant: str,
+    *,
+    as_json: bool,
+    process_type: str | None,
+    attributes: tuple[str, ...],
+    created_after: str | None,
+    updated_before: str | None,
+    after: str | None,
+    limit: int,
+    **filters: Any,
+) -> None:
+    """List processes."""
+    filters |= {
+        "type": process_type,
+        "attributes": _attributes(attributes),
+        "created_after": _time("--created-after", created_after),
+        "updated_before": _time("--updated-before", updated_before),
+    }
+    found, more = run(url, lambda opened: _listed(opened, limit, after, {"tenant": tenant, **filters}))
+    if as_json:
+        print_json({"processes": found, "next": more})
+        return
+    rows = [(one.process_id, one.process_type, one.status, one.events, when(one.updated_at), one.open_message, one.note) for one in found]
+    print_table(("process", "type", "status", "events", "updated", "open message", "note"), rows, empty="no processes")
+    if more is not None:
+        click.echo(f"more: --after {more}", err=True)
+
+
+async def _listed(opened: Store, limit: int, after: str | None, filters: dict[str, Any]) -> tuple[list[Any], str | None]:
+    """Return as many as were asked for: a page has fewer when it has looked at enough rows."""
+    from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
+
+    found: list[Any] = []
+    while True:
+        page = await inspection.processes(opened, limit=limit - len(found), after=after, **filters)
+        found += page
+        after = page.next
+        if after is None or len(found) == limit:
+            return found, after
+
+
+def _attributes(texts: Sequence[str]) -> dict[str, Any]:
+    """Return the filters that are written as NAME=VALUE and the like. Raises UsageError."""
+    from perdure.engine.searching import Between, StartsWith  # noqa: PLC0415  # see `cli/__init__.py`
+    from perdure.errors import UsageError  # noqa: PLC0415
+
+    found: dict[str, Any] = {}
+    for text in texts:
+        parts = _ATTRIBUTE.fullmatch(text)
+        if parts is None:
+            raise UsageError(f"--attribute {text!r}: expected NAME=VALUE, NAME>=VALUE, NAME<=VALUE or NAME^=BEGINNING")
+        name, sign, value = parts["name"], parts["sign"], parts["value"]
+        before = found.get(name)
+        if before is not None and not (isinstance(before, Between) and sign in (">=", "<=")):
+            raise UsageError(f"--attribute {text!r}: {name} is asked for twice")
+        low, high = (before.low, before.high) if isinstance(before, Between) else (None, None)
+        match sign:
+            case "^=":
+                found[name] = StartsWith(value)
+            case ">=":
+                found[name] = Between(_value(value), high)
+            case "<=":
+                found[name] = Between(low, _value(value))
+            case _:
+                found[name] = _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    """Return what a value on the command line means: a JSON scalar, a time, or else text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    if isinstance(value, str) and value == text and _ISO.match(text):
+        return _time("--attribute", text)
+    return value if isinstance(value, str | int | float) else text
+
+
+def _time(option: str, text: str | None) -> datetime | None:
+    from perdure.errors import UsageError  # noqa: PLC0415  # see `cli/__init__.py`
+
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r}: expected a time such as 2026-03-01T12:00:00Z") from error
+
+
+@processes.command("show")
+@on_store
+@click.argument("process_id")
+def show_process(url: str, tenant: str, process_id: str, *, as_json: bool) -> None:
+    """Show one process with its durable fields, attributes, keys and tags."""
+    from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
+
+    found = run(url, lambda opened: inspection.process(opened, process_id, tenant=tenant))
+    if as_json:
+        print_json(found)
+        return
+    pairs: list[tuple[str, object]] = [
+        ("process", found.process_id),
+        ("type", found.process_type),
+        ("status", found.status),
+        ("note", found.note),
+        ("open message", found.open_message),
+        ("events", found.events),
+        ("created", when(found.created_at)),
+        ("updated", when(found.updated_at)),
+        ("keys", ", ".join(found.keys)),
+        ("tags", ", ".join(found.tags)),
+        ("attributes", ", ".join(f"{name}={value}" for name, value in found.attributes.items())),
+        ("fields", json.dumps(found.fields, ensure_ascii=False)),
+    ]
+    print_pairs(pairs)
+
+
+@processes.command()
+@on_store
+@click.argument("process_id")
+@click.option("--after", default=-1, help="The last sequence of the page before.")
+@click.option("--limit", default=PAGE, show_default=True, help="Events of a page.")
+def timeline(url: str, tenant: str, process_id: str, *, as_json: bool, after: int, limit: int) -> None:
+    """Show what happened in a process, and what it waits for now."""
+    from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
+
+    found = run(url, lambda opened: inspection.timeline(opened, process_id, tenant=tenant, after=after, limit=limit))
+    if as_json:
+        print_json({"events": found, "status": found.status, "waits_for": found.waits_for, "next": found.next})
+        return
+    rows = [(one.seq, when(one.at), _duration(one.took), one.message_id, one.text) for one in found]
+    print_table(("seq", "at", "took", "message", "what"), rows, empty="no events")
+    waits = [f"{wait.what} {wait.name}" + (f", due {when(wait.due)}" if wait.due is not None else "") for wait in found.waits_for]
+    click.echo(visible(f"{found.status}" + (f"; waits for {'; '.join(waits)}" if waits else "")))
+    if found.next is not None:
+        click.echo(f"more: --after {found.next}", err=True)
+
+
+def _duration(micros: int | None) -> str:
+    return "" if micros is None else f"{micros / 1_000_000:.3f} s"
+
+
+@processes.command()
+@on_store
+@click.argument("process_id")
+@click.argument("name")
+@click.argument("arguments", nargs=-1)
+@click.option("--app", "app_name", required=True, metavar="MODULE:NAME", help="Where the app is, such as shop.main:app.")
+def query(url: str, tenant: str, process_id: str, name: str, *, as_json: bool, arguments: tuple[str, ...], app_name: str) -> None:
+    """Ask a process: run its query NAME on what is committed. ARGUMENTS are JSON; nothing is changed."""
+    from perdure.engine import queries  # noqa: PLC0415  # see `cli/__init__.py`
+    from perdure.errors import PerdureError  # noqa: PLC0415
+
+    app, texts = _app(app_name), [argument.encode() for argument in arguments]
+    try:
+        found = plain(run(url, lambda opened: queries.ask_by_name(opened, app, name, texts, process_id=process_id, tenant=tenant)))
+    except PerdureError:
+        raise
+    except Exception as error:  # the query is the user's: what it raises is an answer, and no fault of this program
+        raise click.ClickException(f"query {name} raised {type(error).__name__}: {error}") from error
+    if as_json:
+        print_json(found)
+    elif isinstance(found, dict) and found:
+        print_pairs(
+            [(str(key), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) for key, value in found.items()]
+        )
+    else:
+        click.echo(visible(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)))
+
+
+def _app(name: str) -> Any:
+    """Return the app that MODULE:NAME names, importing the module from here. Raises UsageError."""
+    import importlib  # noqa: PLC0415  # see `cli/__init__.py`
+
+    from perdure.engine.app import App  # noqa: PLC0415
+    from perdure.errors import UsageError  # noqa: PLC0415
+
+    module, mark, attribute = name.partition(":")
+    if not (module and mark and attribute):
+        raise UsageError(f"--app {name!r}: expected MODULE:NAME, such as shop.main:app")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        raise UsageError(f"--app {name!r}: {error}; run this where `import {module}` works") from error
+    if not isinstance(found, App):
+        raise UsageError(f"--app {name!r}: expected a perdure.App, found {found!r}")
+    return found
+
+
+@processes.command()
+@on_store
+@click.argument("process_id")
+@click.option("--reason", default="", help="For people; it stays with the process.")
+@click.option("--force", is_flag=True, help="End it now, without running its code again.")
+def cancel(url: str, tenant: str, process_id: str, *, as_json: bool, reason: str, force: bool) -> None:
+    """Ask a process to stop for good; a running engine tells it at once, or the next one does."""
+    from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
+
+    first = run(url, lambda opened: inspection.cancel(opened, process_id, reason=reason, force=force, tenant=tenant))
+    if as_json:
+        print_json({"process_id": process_id, "first": first})
+    else:
+        click.echo("asked to stop" if first else "nothing to do: it is over, or was asked before")
+
+
+@processes.command()
+@on_store
+@click.argument("process_id")
+@click.option("--reason", default="", help="For people; it stands in the process's note.")
+def pause(url: str, tenant: str, process_id: str, *, as_json: bool, reason: str) -> None:
+    """Hold a process still until it is resumed."""
+    from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
+
+    first = run(url, lambda opened: inspection.pause(opened, process_id, reason=reason, tenant=tenant))
+    if as_json:
+        print_json({"process_id": process_id, "first": first})
+    else:
+        click.echo("paused" if first else "it was paused already")
+
+
+@processes.command()
+@on_store
+@click.argument("process_id")
+def resume(url: str, tenant: str, process_id: str, *, as_json: bool) -> None:
+    """Let a paused process go on, or try a stuck one again."""
+    from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
+
+    run(url, lambda opened: inspection.resume(opened, process_id, tenant=tenant))
+    if as_json:
+        print_json({"process_id": process_id})
+    else:
+        click.echo("resumed")
+
+
+@processes.command()
+@on_store
+@click.argument("process_id")
+@click.argument("step")
+def restart(url: str, tenant: str, process_id: str, step: str, *, as_json: bool) -> None:
+    """Run the last turn of a process again from STEP on, as a new message; reopens one that has failed."""
+    from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
+
+    new_id = run(url, lambda opened: inspection.restart_from(opened, step, process_id, tenant=tenant))
+    if as_json:
+        print_json({"message_id": new_id})
+    else:
+        click.echo(f"restarted from {step} as {new_id}")

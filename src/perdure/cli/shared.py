@@ -1,0 +1,91 @@
+"""What the commands share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from perdure.store import Store
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+PAGE: Final = 100
+FOUND_SOMETHING: Final = 4
+
+
+def on_store(command: F) -> F:
+    """Give a command the options of every look into a store."""
+    options = [
+        click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs."),
+        click.option("--tenant", default="default", show_default=True, help="Whose."),
+        click.option("--store", "url", default="sqlite:///perdure.db", envvar="PERDURE_STORE", show_default=True, help="URL of the store."),
+    ]
+    for option in options:
+        command = option(command)
+    return command
+
+
+def run(url: str, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Open a store, do the work, close it; return what it returned."""
+    from perdure.store import open_store  # noqa: PLC0415  # see `cli/__init__.py`
+
+    async def opened() -> T:
+        async with open_store(url, create=False) as store:
+            return await work(store)
+
+    return asyncio.run(opened())
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON data."""
+    import msgspec  # noqa: PLC0415  # see `cli/__init__.py`
+
+    return msgspec.to_builtins(value, enc_hook=str)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
+    """Print a table for people; `empty` when it has no rows."""
+    if not rows:
+        click.echo(empty)
+        return
+    from rich.console import Console  # noqa: PLC0415  # see `cli/__init__.py`
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
+    # Piped output is for other programs: it is not cut to the width of some terminal.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def visible(text: str) -> str:
+    """Return text that a terminal only shows."""
+    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in text)
+
+
+def print_pairs(pairs: Sequence[tuple[str, object]]) -> None:
+    """Print names and values, one a line."""
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        click.echo(f"{name:<{width}}  {visible('' if value is None else str(value))}")
+
+
+def when(micros: int | None) -> str:
+    """Return a time as text; nothing for none."""
+    from perdure.clock import text_of  # noqa: PLC0415  # see `cli/__init__.py`
+
+    return "" if micros is None else text_of(micros)
