@@ -97,6 +97,11 @@ STALL_US: Final = 1_000_000  # microseconds between tries to commit a turn while
 SECONDS_MAX: Final = 10**12  # seconds, 31,700 years; twice as much in microseconds fits into 64 bits
 RETRY_ATTEMPTS_MAX: Final = 1_000  # durable attempts of one step
 
+# --- testing -----------------------------------------------------------------------------------------------
+TESTING_SPAN_US: Final = 100 * 365 * 86_400 * 1_000_000  # virtual microseconds that a test's clock goes on by itself for one reply
+CRASHES_MAX: Final = 1_000  # commits of one scenario that are crashed one by one: some 20 ms each
+REPORT_LINES_MAX: Final = 200  # lines of a report for people
+
 # --- console output -------------------------------------------------------------------------------------------
 REPR_MAX: Final = 200  # characters of a value in an error text
 

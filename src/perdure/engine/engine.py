@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
-from typing import Any, Literal, Self, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, ClassVar, Literal, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from perdure import limits
 from perdure.codec import JSON
@@ -52,12 +51,14 @@ class Engine:
     Source: engine.md.
     """
 
+    owner_type: ClassVar[type[Owner]] = Owner
+
     def __init__(self, store: Store, app: App, *, max_threads: int = limits.MAX_THREADS) -> None:
         self.store = store
         self.app = app
         self.clock = store.access.clock
         self._randomness = store.access.randomness
-        self._owner = Owner(store, app, max_threads=max_threads)
+        self._owner = self.owner_type(store, app, max_threads=max_threads)
         self._doors = Doors(store.access)
         self._open = False
         self._gc_threshold = gc.get_threshold()
@@ -181,9 +182,7 @@ class Engine:
             routed=to is None,
         )
         if not wait:
-            receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-            self._owner.accept(envelope, receipt, lambda accepted, _sealed: receipt.set_result(accepted))
-            return await receipt
+            return await self._owner.receipt(envelope)
         outcome, response = await self._owner.reply(envelope)
         if outcome == "ok":
             return JSON.decoder(Any)(response)
