@@ -15,6 +15,7 @@ from perdure.engine.addressing import Address, Request
 from perdure.engine.app import App
 from perdure.engine.control import CancelProcess, PauseProcess, ResumeProcess, checked_reason
 from perdure.engine.doors import Doors, address_of_call
+from perdure.engine.export import ProcessExport, export_process
 from perdure.engine.notes import Receipt
 from perdure.engine.outcomes import decode_error
 from perdure.engine.owner import Owner
@@ -329,6 +330,10 @@ class Engine:
         write = Fork(self._owner.rules, TenantId(tenant), ProcessId(process_id), step, new_id)
         await self._owner.run(write, lambda notes: notes)
         return new_id
+
+    async def export_process(self, process_id: str, *, tenant: str = DEFAULT_TENANT) -> ProcessExport:
+        """Return a process with its record, for `perdure.testing.replay`. Raises ProcessNotFound, StoreBusy."""
+        return await export_process(self.store, process_id, tenant=tenant)
 
     async def explain(self, message_id: str, *, source: str = "", tenant: str = DEFAULT_TENANT) -> inspection.Explanation:
         """Return where a message is, and why. Raises MessageNotFound."""
