@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.faults import control, core, engine, flows, rooms, schemas, sqlite
+from tests.faults import control, core, engine, flows, rooms, schemas, sqlite, testing
 from tests.faults.fault import Fault
 
 FAULTS: Final[tuple[Fault, ...]] = (
@@ -15,4 +15,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *engine.FAULTS,
     *control.FAULTS,
     *flows.FAULTS,
+    *testing.FAULTS,
 )

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from perdure import Address, App, Engine, Process, VirtualClock, on, open_store
+from perdure import Address, App, Engine, Process, VirtualClock, limits, on, open_store
 from perdure.engine import inspection
 from perdure.errors import ProcessNotFound, UsageError
 from perdure.testing import ProcessExport, engine, replay
@@ -237,6 +237,18 @@ async def test_what_is_left_of_a_shortened_record_is_replayed_if_its_fields_are_
 
     assert replay(exported, app_with(renamed)).turns == []
     assert [turn.verdict for turn in replay([exported, open_one], app_with(renamed)).turns] == ["diverges"]
+
+
+async def test_a_record_whose_beginning_is_gone_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = await counted(app_with(as_it_was))
+    monkeypatch.setattr(limits, "EXPORT_EVENTS_MAX", 8)
+
+    rest = await counted(app_with(as_it_was))
+
+    assert (whole.complete, rest.complete) == (True, False)
+    assert [turn.message for turn in whole.turns] == ["s", "c0", "c1", "c2"]
+    assert rest.turns == whole.turns[-len(rest.turns) :]
+    assert 0 < len(rest.turns) < len(whole.turns)
 
 
 async def test_failed_turns_and_whole_scenarios_replay() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
@@ -22,7 +23,7 @@ LOGS: Final = (logging.getLogger("perdure.core"), logging.getLogger("perdure.eng
 
 
 class Crash(NamedTuple):
-    """When to crash: at the `commit`-th one from now on, counted from 1; `lost`, if its batch is not durable."""
+    """When to crash: at the `commit`-th one from now on (or from the crash before), counted from 1; `lost`, if its batch is not durable."""
 
     commit: int
     lost: bool = False
@@ -41,14 +42,14 @@ class CrashingBackend:
     def __init__(self, inner: Backend, on_crash: Callable[[], None]) -> None:
         self._inner = inner
         self._on_crash = on_crash
-        self._crash: Crash | None = None
+        self._planned: Crash | None = None
         self._death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.commits = 0
 
     def plan(self, crash: Crash | None) -> None:
         """Crash then, or not at all; commits are counted from here on."""
         self.commits = 0
-        self._crash = crash
+        self._planned = crash
 
     def die(self) -> None:
         """Answer nothing any more."""
@@ -77,10 +78,11 @@ class CrashingBackend:
         """Write and commit; or crash: nobody hears of this batch, whether it is durable or lost."""
         self._check()
         self.commits += 1
-        crash = self._crash
+        crash = self._planned
         if crash is None or self.commits != crash.commit:
             await self._inner.apply(batch)
             return
+        self._planned = None
         if crash.lost:
             await self._inner.abandon()
         else:
@@ -105,6 +107,7 @@ class Incarnations:
         self._clock = clock
         self.on_crash: Callable[[], None] = _nobody
         self._before = 0
+        self._to_come: deque[Crash] = deque()
         # One stream for each length: a restart, which draws 16 bytes for its jitter, does not change the ids that follow.
         self._streams: dict[int, random.Random] = {}
         self._database: SqliteDatabase | None = None
@@ -120,6 +123,7 @@ class Incarnations:
             self._database = await SqliteDatabase.open(":memory:", clock=self._clock, randomness=self.randomness)
         database = self._database
         self._backend = CrashingBackend(database.backend, self._crash)
+        self._backend.plan(self._to_come.popleft() if self._to_come else None)
         signals = Signals(self._clock)
         writer = Writer(self._backend, on_signals=signals.publish)
         await writer.start()
@@ -135,10 +139,11 @@ class Incarnations:
         """How many commits there were since the last plan, crashes in between or not."""
         return self._before + self._current.commits
 
-    def plan(self, crash: Crash | None) -> None:
-        """Crash then, or not at all; commits are counted from here on."""
+    def plan(self, *crashes: Crash) -> None:
+        """Crash then, each counted from the one before it; commits are counted from here on."""
         self._before = 0
-        self._current.plan(crash)
+        self._to_come = deque(crashes)
+        self._current.plan(self._to_come.popleft() if self._to_come else None)
 
     def _crash(self) -> None:
         self.on_crash()  # of the engine, which is made after the first of its stores

@@ -110,11 +110,11 @@ async def crashes(
         if ledger is not None:
             ledger.clear()
         async with engine(app, start=start) as made:
-            made.crash_at(crash)
+            made.crash_at(*([] if crash is None else [crash]))
             outcome = await _outcome(scenario, made, undisturbed=crash is None)
             await made.settled()
             commits = made.commits
-            made.crash_at(None)
+            made.crash_at()
             picture: Picture = {"the scenario's outcome": outcome}
             for tenant in tenants:
                 picture.update(await _picture(made.store, tenant))

@@ -165,9 +165,9 @@ class VirtualEngine(Engine):
         asyncio.get_running_loop().call_soon(self.on_crash)
         await asyncio.shield(owner.successor)
 
-    def crash_at(self, crash: Crash | None) -> None:
-        """Crash at a commit to come, counted from here."""
-        self._incarnations.plan(crash)
+    def crash_at(self, *crashes: Crash) -> None:
+        """Crash at commits to come: the first one is counted from here, each other from the crash before. Without any: no more."""
+        self._incarnations.plan(*crashes)
 
     def on_crash(self) -> None:
         """Drop everything; a task opens the next engine in its place."""
@@ -187,7 +187,7 @@ class VirtualEngine(Engine):
 
     async def close(self) -> None:
         """Stop, as an engine does."""
-        self._incarnations.plan(None)
+        self._incarnations.plan()
         if self._reopening is not None:
             await asyncio.gather(self._reopening, return_exceptions=True)  # who waited has heard of its error
         await super().close()
@@ -218,7 +218,7 @@ async def engine(
     try:
         with when_idle(made.on_idle):
             async with made:
-                incarnations.plan(None)
+                incarnations.plan()
                 yield made
     finally:
         await made.store.close()
