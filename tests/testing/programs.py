@@ -111,106 +111,114 @@ class Failed(Exception):
 # --- the engine's side -----------------------------------------------------------------------------------
 
 
-class Machine:
-    """The app that runs programs, and what its steps did."""
+app = App("programs")
+LEDGER = EffectLedger()
 
-    def __init__(self) -> None:
-        self.ledger = ledger = EffectLedger()
-        self.now: Callable[[], Micros] = int
-        self.ended = 0
-        machine = self
-        self.app = app = App("programs")
 
-        async def work(path: str, works_at: int) -> str:
-            ledger.note(path)
-            await asyncio.sleep(0)
-            if step_info().attempt < works_at:
-                raise Broken(path)
-            return f"{path}:{step_info().attempt}"
+class Stage:
+    """What a test knows of the run beside its outcome: the clock, and when the program ended."""
 
-        def work_plainly(path: str, works_at: int) -> str:
-            ledger.note(path)
-            if step_info().attempt < works_at:
-                raise Broken(path)
-            return f"{path}:{step_info().attempt}"
+    now: Callable[[], Micros] = int
+    ended: Micros = 0
 
-        @app.process
-        async def child(p: Process, text: str) -> str:
-            await p.step(work, f"child {text}", 1)
-            p.send(Told(f"child {text}"), to=COLLECTOR)
-            return text
 
-        @app.process
-        class Collector(Process):
-            heard: list[str] = []
+STAGE = Stage()
 
-            @on(Told, start=True, key=lambda message: "collector")
-            async def told(self, message: Told) -> int:
-                self.heard.append(message.text)
-                return len(self.heard)
 
-        @app.process
-        class Runner(Process):
-            log: list[Any] = []
+async def work(path: str, works_at: int) -> str:
+    LEDGER.note(path)
+    await asyncio.sleep(0)
+    if step_info().attempt < works_at:
+        raise Broken(path)
+    return f"{path}:{step_info().attempt}"
 
-            @on(Begin, start=True, key=lambda message: message.name, on_error="fail_turn")
-            async def begin(self, message: Begin) -> Any:
-                value = await self.do(message.program.part, "r")
-                self.log.append(value)
-                machine.ended = machine.now()  # for the test alone: a handler does not look at clocks
-                if message.program.fails:
-                    raise Failed(message.name)
-                return value
 
-            async def attempt(self, part: Step, path: str) -> str:
-                retry = Retry(max_attempts=part.attempts, initial=RETRY_SECONDS, factor=1.0, jitter=0.0)
-                try:
-                    return await self.step(work_plainly if part.plain else work, path, part.works_at, retry=retry)
-                except Broken:
-                    return "broken"
+def work_plainly(path: str, works_at: int) -> str:
+    LEDGER.note(path)
+    if step_info().attempt < works_at:
+        raise Broken(path)
+    return f"{path}:{step_info().attempt}"
 
-            async def do(self, part: Part, path: str) -> Any:
-                match part:
-                    case Step():
-                        return await self.attempt(part, path)
-                    case Sleep():
-                        await (asyncio.sleep(part.seconds) if part.plainly else self.sleep(part.seconds))
-                        return "slept"
-                    case Hear():
-                        word = await self.receive(Word, timeout=timedelta(seconds=part.seconds), where=lambda word: word.slot == part.slot)
-                        return None if word is None else word.text
-                    case Send():
-                        self.send(Told(part.text), to=COLLECTOR)
-                        return "sent"
-                    case Spawn():
-                        self.spawn(child, part.text)
-                        return "spawned"
-                    case Race():
-                        return await self.race(part)
-                    case Branch():
-                        found = await self.attempt(part.step, f"{path}?")
-                        return [found, await self.do(part.fails if found == "broken" else part.works, f"{path}!")]
-                    case Sequence():
-                        return [await self.do(one, f"{path}{number}") for number, one in enumerate(part.parts)]
-                    case Together():
-                        return await self.together(part, path)
 
-            async def race(self, part: Race) -> Any:
-                try:
-                    async with asyncio.timeout(part.within):
-                        hear = self.receive(Word, where=lambda word: word.slot == part.slot)
-                        index, value = await self.first(hear, self.sleep(part.sleep))
-                        return [index, None if value is None else value.text]
-                except TimeoutError:
-                    return "late"
+@app.process
+async def child(p: Process, text: str) -> str:
+    await p.step(work, f"child {text}", 1)
+    p.send(Told(f"child {text}"), to=COLLECTOR)
+    return text
 
-            async def together(self, part: Together, path: str) -> list[Any]:
-                calls = [self.do(one, f"{path}{number}") for number, one in enumerate(part.parts)]
-                if not part.group:
-                    return await asyncio.gather(*calls)
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(call) for call in calls]
-                return [task.result() for task in tasks]
+
+@app.process
+class Collector(Process):
+    heard: list[str] = []
+
+    @on(Told, start=True, key=lambda message: "collector")
+    async def told(self, message: Told) -> int:
+        self.heard.append(message.text)
+        return len(self.heard)
+
+
+@app.process
+class Runner(Process):
+    log: list[Any] = []
+
+    @on(Begin, start=True, key=lambda message: message.name, on_error="fail_turn")
+    async def begin(self, message: Begin) -> Any:
+        value = await self.do(message.program.part, "r")
+        self.log.append(value)
+        STAGE.ended = STAGE.now()  # for the test alone: a handler does not look at clocks
+        if message.program.fails:
+            raise Failed(message.name)
+        return value
+
+    async def attempt(self, part: Step, path: str) -> str:
+        retry = Retry(max_attempts=part.attempts, initial=RETRY_SECONDS, factor=1.0, jitter=0.0)
+        try:
+            return await self.step(work_plainly if part.plain else work, path, part.works_at, retry=retry)
+        except Broken:
+            return "broken"
+
+    async def do(self, part: Part, path: str) -> Any:
+        match part:
+            case Step():
+                return await self.attempt(part, path)
+            case Sleep():
+                await (asyncio.sleep(part.seconds) if part.plainly else self.sleep(part.seconds))
+                return "slept"
+            case Hear():
+                word = await self.receive(Word, timeout=timedelta(seconds=part.seconds), where=lambda word: word.slot == part.slot)
+                return None if word is None else word.text
+            case Send():
+                self.send(Told(part.text), to=COLLECTOR)
+                return "sent"
+            case Spawn():
+                self.spawn(child, part.text)
+                return "spawned"
+            case Race():
+                return await self.race(part)
+            case Branch():
+                found = await self.attempt(part.step, f"{path}?")
+                return [found, await self.do(part.fails if found == "broken" else part.works, f"{path}!")]
+            case Sequence():
+                return [await self.do(one, f"{path}{number}") for number, one in enumerate(part.parts)]
+            case Together():
+                return await self.together(part, path)
+
+    async def race(self, part: Race) -> Any:
+        try:
+            async with asyncio.timeout(part.within):
+                hear = self.receive(Word, where=lambda word: word.slot == part.slot)
+                index, value = await self.first(hear, self.sleep(part.sleep))
+                return [index, None if value is None else value.text]
+        except TimeoutError:
+            return "late"
+
+    async def together(self, part: Together, path: str) -> list[Any]:
+        calls = [self.do(one, f"{path}{number}") for number, one in enumerate(part.parts)]
+        if not part.group:
+            return await asyncio.gather(*calls)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+        return [task.result() for task in tasks]
 
 
 # --- the model -------------------------------------------------------------------------------------------------

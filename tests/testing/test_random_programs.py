@@ -20,10 +20,11 @@ from perdure.engine import inspection
 from perdure.engine.verification import verify
 from perdure.testing import Crash, VirtualEngine, engine
 from tests.testing.programs import (
+    LEDGER,
+    STAGE,
     Begin,
     Branch,
     Hear,
-    Machine,
     Model,
     Part,
     Program,
@@ -35,12 +36,12 @@ from tests.testing.programs import (
     Step,
     Together,
     Word,
+    app,
 )
 
 GATE = 200
 SOAK = int(os.environ.get("PERDURE_SOAK_PROGRAMS", "10000"))
 SLOTS = 4
-MACHINE = Machine()  # its classes take longer to make than a program to run
 
 durations = st.integers(1, 10).map(lambda half: 2 * half)
 slots = st.integers(0, SLOTS - 1)
@@ -143,18 +144,18 @@ class Run:
 
 
 async def compare(case: Case) -> None:
-    machine, model = MACHINE, Model(case.arrivals)
-    machine.ledger.clear()
+    model = Model(case.arrivals)
+    LEDGER.clear()
     expected, end = model.run(case.program)
-    async with engine(machine.app, auto_advance=False, max_threads=2) as made:
-        began, machine.now = made.clock.now(), made.clock.now
+    async with engine(app, auto_advance=False, max_threads=2) as made:
+        began, STAGE.now = made.clock.now(), made.clock.now
         outcome = await Run(case, made).go()
         made.crash_at()
         found = {one.process_type: one for one in await inspection.processes(made.store)}
         runner = await inspection.process(made.store, found["Runner"].process_id)
         told = (await inspection.process(made.store, found["Collector"].process_id)).fields["heard"] if "Collector" in found else []
         assert await verify(made.store) == []
-    assert machine.ended == began + end * SECOND
+    assert STAGE.ended == began + end * SECOND
     if case.program.fails:
         assert type(outcome).__name__ == "Failed"
         assert runner.fields == {"log": []}
@@ -164,7 +165,7 @@ async def compare(case: Case) -> None:
     assert runner.fields == {"log": [expected]}
     assert (runner.status, runner.note) == ("idle", "")
     assert Counter(told) == model.told
-    attempts = Counter(one.what for one in set(machine.ledger.effects))
+    attempts = Counter(one.what for one in set(LEDGER.effects))
     assert attempts == model.effects
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 import msgspec
 
 import perdure
+import perdure.testing
 
 app = perdure.App("wrong")
 
@@ -61,3 +62,5 @@ async def main() -> None:
         await engine.call(Order.place, Approve("me"), id="o-1")  # error: the message of another handler
         answer: str = await engine.call(hello, "world", id="h-1")  # error: the process returns a number
         print(answer)  # noqa: T201
+    await perdure.testing.crashes(app, perdure.testing.engine(app))  # error: a scenario is a function of the engine
+    perdure.testing.replay(b"{}", app)  # error: an export, not its bytes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import assert_type
 
 import msgspec
 
 import perdure
+import perdure.testing
 
 app = perdure.App("typed")
 
@@ -73,6 +74,21 @@ async def main() -> None:
     async with perdure.open_store("sqlite:///:memory:") as store, perdure.Engine(store, app) as engine:
         assert_type(await engine.call(hello, "world", 2, id="h-1"), list[float])
         assert_type(await engine.call(Order.place, Place("7", 100), id="o-1", tenant="acme"), Receipt)
+
+
+async def tested() -> None:
+    async with perdure.testing.engine(app, start=datetime(2030, 1, 1, tzinfo=UTC)) as engine:
+        assert_type(await engine.call(hello, "world", 2, id="h-1"), list[float])
+        assert_type(engine.clock, perdure.VirtualClock)
+        await engine.advance(timedelta(days=3))
+        exported = await engine.export_process("h-1")
+        assert_type(perdure.testing.replay(exported, app).ok, bool)
+    report = await perdure.testing.crashes(app, scenario, ledger=perdure.testing.EffectLedger())
+    assert_type(report, perdure.testing.CrashReport)
+
+
+async def scenario(engine: perdure.testing.VirtualEngine) -> list[float]:
+    return await engine.call(hello, "world", 2, id="h-1")
 
 
 assert_type(perdure.run(app, hello, "world", 2, id="h-1"), list[float])

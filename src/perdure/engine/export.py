@@ -14,6 +14,7 @@ from perdure.clock import Micros
 from perdure.conversations.events import MessageReceived, decode_event
 from perdure.conversations.tables import EVENTS, PROCESS, PROCESS_STATE, TURN, ProcessRow
 from perdure.core.table import Scan
+from perdure.engine.addressing import TurnId
 from perdure.engine.handling import message_key, operation_key
 from perdure.errors import ProcessNotFound, StoreBusy, UsageError
 from perdure.identity import DEFAULT_TENANT, ProcessId, TenantId, encode_identifier
@@ -111,7 +112,7 @@ async def _read(store: Store, row: ProcessRow, tenant: str, process_id: str) -> 
     events = await _events(store, row, tenant, process_id)
     turns: list[ExportedTurn] = []
     for message, recorded in _by_turn(events):
-        turn = await _turn(store, tenant, process_id, message, recorded)
+        turn = await _turn(store, TurnId(tenant, process_id, message), recorded)
         if turn is None:  # its message is gone: what came before it leads nowhere
             turns.clear()
         else:
@@ -157,15 +158,15 @@ def _by_turn(events: list[ExportedEvent]) -> list[tuple[str, list[ExportedEvent]
     return turns
 
 
-async def _turn(store: Store, tenant: str, process_id: str, ref: str, events: list[ExportedEvent]) -> ExportedTurn | None:
+async def _turn(store: Store, id: TurnId, events: list[ExportedEvent]) -> ExportedTurn | None:
     reader = store.access.reader
-    message = await reader.get(message_key(tenant, ref))
-    turn = await reader.get(TURN.key(tenant, process_id, ref))
+    message = await reader.get(message_key(id.tenant, id.message))
+    turn = await reader.get(TURN.key(*id))
     if message is None or turn is None:
         return None
-    sealed = await reader.get(operation_key(tenant, ref))
+    sealed = await reader.get(operation_key(id.tenant, id.message))
     return ExportedTurn(
-        message=ref,
+        message=id.message,
         kind=message.kind,
         payload=message.payload,
         effects=turn.effects,
