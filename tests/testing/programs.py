@@ -1,8 +1,8 @@
 """Handlers as data, which a real engine runs and a simple model predicts.
 
 The model is a clock and the meaning of each part, nothing else: no commits, records, queues or loops. All durations of
-programs are even numbers of seconds and messages come at odd ones, so that no two things that could decide a race are due
-at one instant.
+programs are whole seconds, and the message of each slot comes at a fraction of its own, so that no two things that could
+decide a race are due at one instant.
 """
 
 from __future__ import annotations
@@ -227,16 +227,16 @@ class Runner(Process):
 class Model:
     """What a program comes to, given when the message of each slot arrives, in seconds."""
 
-    def __init__(self, arrivals: dict[int, int]) -> None:
+    def __init__(self, arrivals: dict[int, float]) -> None:
         self.arrivals = arrivals
         self.effects: Counter[str] = Counter()
         self.told: Counter[str] = Counter()
 
-    def run(self, program: Program) -> tuple[Any, int]:
+    def run(self, program: Program) -> tuple[Any, float]:
         """Return the value and the end, in seconds."""
         return self.do(program.part, "r", 0)
 
-    def do(self, part: Part, path: str, now: int) -> tuple[Any, int]:
+    def do(self, part: Part, path: str, now: float) -> tuple[Any, float]:
         match part:
             case Step():
                 return self.step(part, path, now)
@@ -270,13 +270,13 @@ class Model:
                 ends = [self.do(one, f"{path}{number}", now) for number, one in enumerate(part.parts)]
                 return [value for value, _ in ends], max(end for _, end in ends)
 
-    def step(self, part: Step, path: str, now: int) -> tuple[str, int]:
+    def step(self, part: Step, path: str, now: float) -> tuple[str, float]:
         attempts = min(part.works_at, part.attempts)
         self.effects[path] += attempts
         value = f"{path}:{attempts}" if part.works_at <= part.attempts else "broken"
         return value, now + RETRY_SECONDS * (attempts - 1)
 
-    def race(self, part: Race, now: int) -> tuple[Any, int]:
+    def race(self, part: Race, now: float) -> tuple[Any, float]:
         comes = self.arrivals.get(part.slot)
         heard = now + part.within + 1 if comes is None else max(now, comes)
         slept = now + part.sleep

@@ -43,7 +43,7 @@ GATE = 200
 SOAK = int(os.environ.get("PERDURE_SOAK_PROGRAMS", "10000"))
 SLOTS = 4
 
-durations = st.integers(1, 10).map(lambda half: 2 * half)
+durations = st.integers(1, 10)
 slots = st.integers(0, SLOTS - 1)
 steps = st.builds(Step, plain=st.booleans(), works_at=st.integers(1, 3), attempts=st.integers(1, 3))
 leaves = st.one_of(
@@ -52,7 +52,7 @@ leaves = st.one_of(
     st.builds(Hear, slots, durations),
     st.builds(Send, st.just("")),
     st.builds(Spawn, st.just("")),
-    st.builds(Race, slots, durations.map(lambda even: 2 * even), durations.map(lambda even: 2 * even + 2)),
+    st.builds(Race, slots, durations.map(lambda half: 2 * half), durations.map(lambda half: 2 * half + 1)),
 )
 
 
@@ -68,7 +68,7 @@ class Case(msgspec.Struct, frozen=True):
     """
 
     program: Program
-    arrivals: dict[int, int]
+    arrivals: dict[int, float]
     repeats: dict[int, int]
     crashes: list[Crash]
     luck: list[int]
@@ -77,7 +77,7 @@ class Case(msgspec.Struct, frozen=True):
 cases = st.builds(
     Case,
     program=st.builds(Program, st.recursive(leaves, _larger, max_leaves=10), st.integers(0, 9).map(lambda n: n == 0)),
-    arrivals=st.dictionaries(slots, st.integers(0, 15).map(lambda half: 2 * half + 1)),
+    arrivals=st.dictionaries(slots, st.integers(0, 30).map(float)),
     repeats=st.dictionaries(slots, st.integers(1, 3)),
     crashes=st.lists(st.builds(Crash, st.integers(1, 9), st.booleans()), max_size=5),
     luck=st.lists(st.integers(0, 3), min_size=1, max_size=5),
@@ -100,10 +100,11 @@ def _each_its_own(part: Any, number: Callable[[], int], free: list[int]) -> Any:
 
 
 def own_slots(case: Case) -> Case:
-    """Two that wait for one slot at a time would make the model a scheduler."""
+    """Return the case without ties: two that wait for one slot, or for one instant, would make the model a scheduler."""
     numbers = itertools.count()
     part = _each_its_own(case.program.part, numbers.__next__, list(range(SLOTS)))
-    return msgspec.structs.replace(case, program=Program(part, case.program.fails))
+    arrivals = {slot: seconds + (slot + 1) / 100 for slot, seconds in case.arrivals.items()}
+    return msgspec.structs.replace(case, program=Program(part, case.program.fails), arrivals=arrivals)
 
 
 class Run:
@@ -117,11 +118,11 @@ class Run:
     async def go(self) -> Any:
         self.engine.crash_at(*self.case.crashes)
         begin = Begin("runner", self.case.program)
-        events: list[tuple[int, int, Any]] = [(0, 0, begin)] * 2
+        events: list[tuple[float, int, Any]] = [(0, 0, begin)] * 2
         for slot, seconds in self.case.arrivals.items():
             events += [(seconds, slot, Word(slot, f"word {slot}"))] * self.case.repeats.get(slot, 1)
         keyed = sorted(((seconds, next(self.luck), number) for number, (seconds, _, _) in enumerate(events)))
-        now = 0
+        now = 0.0
         for seconds, _, number in keyed:
             await self.pass_time(seconds - now)
             now = seconds
@@ -138,7 +139,7 @@ class Run:
             return await self.engine.deliver(message, id="begin", wait=True)
         return await self.engine.deliver(message, id=f"word {message.slot}", to=Address.key("runner"))
 
-    async def pass_time(self, seconds: int) -> None:
+    async def pass_time(self, seconds: float) -> None:
         if seconds:
             await self.engine.advance(seconds)
 
@@ -155,7 +156,7 @@ async def compare(case: Case) -> None:
         runner = await inspection.process(made.store, found["Runner"].process_id)
         told = (await inspection.process(made.store, found["Collector"].process_id)).fields["heard"] if "Collector" in found else []
         assert await verify(made.store) == []
-    assert STAGE.ended == began + end * SECOND
+    assert STAGE.ended == began + round(end * SECOND)
     if case.program.fails:
         assert type(outcome).__name__ == "Failed"
         assert runner.fields == {"log": []}

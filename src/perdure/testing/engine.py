@@ -186,11 +186,13 @@ class VirtualEngine(Engine):
         before.successor.set_result(self._owner)
 
     async def close(self) -> None:
-        """Stop, as an engine does."""
+        """Stop, as an engine does. Raises what kept the engine after a crash from its start."""
         self._incarnations.plan()
-        if self._reopening is not None:
-            await asyncio.gather(self._reopening, return_exceptions=True)  # who waited has heard of its error
-        await super().close()
+        try:
+            if self._reopening is not None:
+                await self._reopening
+        finally:
+            await super().close()
 
 
 @asynccontextmanager
