@@ -53,7 +53,7 @@ def paths() -> tuple[str, ...]:
     for folder, folders, names in os.walk(ROOT):
         here = Path(folder).relative_to(ROOT)
         folders[:] = sorted(name for name in folders if name != ".git" and not _ignored(here / name, folder=True))
-        found += [(here / name).as_posix() for name in sorted(names) if not _ignored(here / name, folder=False)]
+        found += [(here / name).as_posix() for name in sorted(names) if name != ".git" and not _ignored(here / name, folder=False)]
     return tuple(found)
 
 
