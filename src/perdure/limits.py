@@ -99,6 +99,7 @@ RETRY_ATTEMPTS_MAX: Final = 1_000  # durable attempts of one step
 
 # --- testing -----------------------------------------------------------------------------------------------
 TESTING_SPAN_US: Final = 100 * 365 * 86_400 * 1_000_000  # virtual microseconds that a test's clock goes on by itself for one reply
+TESTING_ADVANCES_MAX: Final = 100_000  # things that come due meanwhile: a schedule would go on for ever; a month of minutes fits
 CRASHES_MAX: Final = 1_000  # commits of one scenario that are crashed one by one: some 20 ms each
 EXPORT_EVENTS_MAX: Final = 100_000  # events of one exported process, beside those of its open turn: some 30 MB of JSON
 REPORT_LINES_MAX: Final = 200  # lines of a report for people

@@ -35,6 +35,13 @@ FAULTS: Final[tuple[Fault, ...]] = (
         (f"{TIME}::test_by_hand_the_time_passes_only_as_told_and_what_is_due_on_the_way_happens_on_its_way",),
     ),
     Fault(
+        "clock-goes-on-for-ever",
+        f"{HERE}/engine.py",
+        "            self._advances += 1\n",
+        "",
+        (f"{TIME}::test_a_reply_is_not_waited_for_over_more_than_so_many_steps_of_the_clock",),
+    ),
+    Fault(
         "loop-left-with-the-selector-of-a-test",
         f"{HERE}/idle.py",
         "            loop._selector = selector.inner\n",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from perdure import Address, App, Process, testing
+from perdure import Address, App, Process, limits, testing
 from perdure.clock import SECOND
 from perdure.errors import UsageError
 from perdure.testing.idle import when_idle
@@ -193,6 +193,23 @@ async def test_a_reply_is_not_waited_for_longer_than_a_hundred_years() -> None:
     async with testing.engine(app) as engine:
         with pytest.raises(UsageError, match="in a hundred years"):
             await engine.call(ever, id="e")
+
+
+async def test_a_reply_is_not_waited_for_over_more_than_so_many_steps_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App("schedule")
+    monkeypatch.setattr(limits, "TESTING_ADVANCES_MAX", 20)
+
+    @app.process
+    async def every_minute(p: Process, minutes: int) -> int:
+        for _ in range(minutes):
+            await p.sleep(60)
+        return minutes
+
+    async with testing.engine(app) as engine:
+        assert await engine.call(every_minute, 15, id="few") == 15
+        assert await engine.call(every_minute, 15, id="few more") == 15
+        with pytest.raises(UsageError, match="in 20 steps of the clock"):
+            await engine.call(every_minute, 1000, id="many")
 
 
 async def test_a_loop_that_does_not_say_when_it_is_idle_is_refused() -> None:

@@ -36,6 +36,7 @@ class LastingOwner(Owner):
     def __init__(self, store: Store, app: App, *, max_threads: int) -> None:
         super().__init__(store, app, max_threads=max_threads)
         self.successor: asyncio.Future[LastingOwner] = asyncio.get_running_loop().create_future()
+        self.replies = 0  # how many were asked for
         self._started = asyncio.Event()
         self._crashed = False
 
@@ -55,6 +56,7 @@ class LastingOwner(Owner):
 
     async def reply(self, envelope: Envelope) -> tuple[str, bytes]:
         """Return a message's reply, from here or from after a crash."""
+        self.replies += 1
         return await self._lasting(partial(super().reply, envelope), lambda owner: owner.reply(envelope))
 
     async def run(self, write: Write[R], notes_of: Callable[[R], list[Note]]) -> R:
@@ -93,7 +95,9 @@ class VirtualEngine(Engine):
         self._auto_advance = auto_advance
         self._max_threads = max_threads
         self._settling: list[asyncio.Future[None]] = []
-        self._patience: Micros | None = None
+        self._patience: Micros = 0
+        self._patient_for = -1
+        self._advances = 0
         self._reopening: asyncio.Task[None] | None = None
 
     # --- time ----------------------------------------------------------------------------------------
@@ -132,20 +136,26 @@ class VirtualEngine(Engine):
                     future.set_result(None)
             return True
         if not (self._auto_advance and self._owner.is_awaited):
-            self._patience = None
             return False
         return self._go_on(alone=alone)
 
     def _go_on(self, *, alone: bool) -> bool:
         now, due = self.clock.now(), self.clock.next_alarm()
-        if self._patience is None:
-            self._patience = now + limits.TESTING_SPAN_US
-        if due is not None and due <= self._patience:
+        if self._patient_for != self._owner.replies:  # it begins anew with everybody who comes to wait
+            self._patient_for, self._patience, self._advances = self._owner.replies, now + limits.TESTING_SPAN_US, 0
+        if due is not None and due <= self._patience and self._advances < limits.TESTING_ADVANCES_MAX:
+            self._advances += 1
             self._go_to(due)
             return True
         if due is None and not alone:  # something outside may bring what is waited for
             return False
-        self._owner.fail_all(UsageError(_NOBODY_ANSWERS.format("" if due is None else " that brings it in a hundred years")))
+        self._owner.fail_all(
+            UsageError(
+                _NOBODY_ANSWERS.format(
+                    "" if due is None else f" that brings it in {limits.TESTING_ADVANCES_MAX:,} steps of the clock, or in a hundred years"
+                )
+            )
+        )
         return True
 
     # --- crashes ---------------------------------------------------------------------------------------
