@@ -103,9 +103,9 @@ class VirtualClock:
             heapq.heappush(self._alarms, (when, next(self._order), alarm))
         return alarm
 
-    def advance(self, duration: Micros) -> None:
-        """Move by `duration` microseconds, backwards too, and ring every alarm on the way, in order."""
-        target = self._now + duration
+    def advance(self, duration: Micros | timedelta) -> None:
+        """Move by `duration`, microseconds or a timedelta, backwards too, and ring every alarm on the way, in order."""
+        target = self._now + (duration // timedelta(microseconds=1) if isinstance(duration, timedelta) else duration)
         while self._alarms and self._alarms[0][0] <= target:
             when, _, alarm = heapq.heappop(self._alarms)
             self._now = max(self._now, when)

@@ -117,6 +117,12 @@ SCHEDULE_NEXT: Final = 5  # firings to come that are shown
 SCHEDULE_PAYLOAD_MAX: Final = 64 * KIB  # it is written again with each firing
 SCHEDULES_DECLARED_MAX: Final = 1_000  # of one app; each is a transaction at its start
 SCHEDULE_PATTERNS: Final = 4_096  # expressions kept parsed
+# --- testing -----------------------------------------------------------------------------------------------
+TESTING_SPAN_US: Final = 100 * 365 * 86_400 * 1_000_000  # virtual microseconds that a test's clock goes on by itself for one reply
+TESTING_ADVANCES_MAX: Final = 100_000  # things that come due meanwhile: a schedule would go on for ever; a month of minutes fits
+CRASHES_MAX: Final = 1_000  # commits of one scenario that are crashed one by one: some 20 ms each
+EXPORT_EVENTS_MAX: Final = 100_000  # events of one exported process, beside those of its open turn: some 30 MB of JSON
+REPORT_LINES_MAX: Final = 200  # lines of a report for people
 
 # --- console output -------------------------------------------------------------------------------------------
 REPR_MAX: Final = 200  # characters of a value in an error text

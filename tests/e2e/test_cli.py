@@ -14,6 +14,7 @@ import pytest
 
 from perdure import Address, Engine, VirtualClock, open_store
 from perdure.cli import main
+from perdure.testing import ProcessExport
 from tests.engine.orders import Comment, Ledger, Place, eventually, make_app
 
 Ran = tuple[int, str, str]
@@ -47,6 +48,21 @@ def url(tmp_path: Path) -> str:
 
     asyncio.run(fill())
     return url
+
+
+def test_a_process_is_exported_for_replay(call: Call, url: str, tmp_path: Path) -> None:
+    [one] = _json(call("processes", "list", "--store", url, "--json"))["processes"]
+    target = tmp_path / "order.json"
+
+    code, out, _ = call("processes", "export", one["process_id"], str(target), "--store", url)
+    assert (code, out) == (0, f"exported to {target}\n")
+    [turn] = ProcessExport.from_json(target.read_bytes()).turns
+    assert (turn.message, turn.outcome) == ("placed", "ok")
+
+    code, _, error = call("processes", "export", one["process_id"], str(target), "--store", url)
+    assert code == 2
+    assert "never overwrites" in error
+    assert _json(call("processes", "export", one["process_id"], "--store", url))["format"] == 1
 
 
 async def _is(engine: Engine, message_id: str, status: str) -> bool:

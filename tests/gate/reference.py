@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import perdure
-from perdure import errors
+from perdure import errors, testing
 from perdure.errors import PerdureError
 from tests.gate.tree import ROOT
 
@@ -23,11 +23,11 @@ This page is made from `src/perdure/errors.py` by `make reference`.
 API = """\
 # Public names
 
-What `import perdure` offers. Beside it, these modules are public: `perdure.errors`, `perdure.schemas`, and what the rooms promise,
-`perdure.routing.contract`, `perdure.operations.contract`, `perdure.conversations.contract` and `perdure.streams.contract`. Everything
+What `import perdure` offers, and `import perdure.testing`. Beside them, these modules are public: `perdure.errors`, `perdure.schemas`, and what
+the rooms promise, `perdure.routing.contract`, `perdure.operations.contract`, `perdure.conversations.contract` and `perdure.streams.contract`. Everything
 else is private and may change in any version.
 
-This page is made from `perdure.__all__` by `make reference`.
+This page is made from `perdure.__all__` and `perdure.testing.__all__` by `make reference`.
 """
 
 
@@ -63,6 +63,8 @@ def api_page() -> str:
     """Return the page about every public name, in alphabetical order."""
     lines = ["| name | what it is |", "|---|---|"]
     lines += [f"| `{name}` | {_first_line(getattr(perdure, name))} |" for name in sorted(perdure.__all__)]
+    lines += ["", "## perdure.testing", "", "| name | what it is |", "|---|---|"]
+    lines += [f"| `{name}` | {_first_line(getattr(testing, name))} |" for name in sorted(testing.__all__)]
     return "\n".join([API, *lines, ""])
 
 

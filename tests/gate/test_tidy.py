@@ -31,6 +31,7 @@ SEAMS = {
     ("identity.py", "time.time_ns"): "`ProcessId.new()` works without a store",
     ("identity.py", "os.urandom"): "the default of the seam",
     ("engine/owner.py", "random.Random"): "jitter; it is seeded from the store's randomness before it is used",
+    ("testing/backend.py", "random.Random"): "the ids of a test: seeded with a constant, so that every run has the same",
 }
 
 

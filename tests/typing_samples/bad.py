@@ -7,6 +7,7 @@ from datetime import timedelta
 import msgspec
 
 import perdure
+import perdure.testing
 
 app = perdure.App("wrong")
 
@@ -78,3 +79,5 @@ async def main() -> None:
         await engine.query(Order.line, "o-1", "seven")  # error: a number is asked for
         await engine.query(Order.line, key="order:7")  # error: no number
         print(number)  # noqa: T201
+    await perdure.testing.crashes(app, perdure.testing.engine(app))  # error: a scenario is a function of the engine
+    perdure.testing.replay(b"{}", app)  # error: an export, not its bytes

@@ -8,6 +8,7 @@ from typing import assert_type
 import msgspec
 
 import perdure
+import perdure.testing
 
 app = perdure.App("typed")
 
@@ -101,6 +102,21 @@ async def main() -> None:
         info = await engine.schedules.create("report", hello, "world", 2, cron="0 7 * * *", tz="UTC")
         assert_type(info.next, list[int])
         assert_type(await engine.schedules.trigger("report"), perdure.MessageId)
+
+
+async def tested() -> None:
+    async with perdure.testing.engine(app, start=datetime(2030, 1, 1, tzinfo=UTC)) as engine:
+        assert_type(await engine.call(hello, "world", 2, id="h-1"), list[float])
+        assert_type(engine.clock, perdure.VirtualClock)
+        await engine.advance(timedelta(days=3))
+        exported = await engine.export_process("h-1")
+        assert_type(perdure.testing.replay(exported, app).ok, bool)
+    report = await perdure.testing.crashes(app, scenario, ledger=perdure.testing.EffectLedger())
+    assert_type(report, perdure.testing.CrashReport)
+
+
+async def scenario(engine: perdure.testing.VirtualEngine) -> list[float]:
+    return await engine.call(hello, "world", 2, id="h-1")
 
 
 assert_type(perdure.run(app, hello, "world", 2, id="h-1"), list[float])

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -293,3 +294,30 @@ def restart(url: str, tenant: str, process_id: str, step: str, *, as_json: bool)
         print_json({"message_id": new_id})
     else:
         click.echo(f"restarted from {step} as {new_id}")
+
+
+@processes.command("export")
+@on_store
+@click.argument("process_id")
+@click.argument("target", type=click.Path(dir_okay=False), default="-")
+def export_process(url: str, tenant: str, process_id: str, target: str, *, as_json: bool) -> None:
+    """Write a process with its record, as JSON, to the new file TARGET; to the terminal when not given.
+
+    Tests replay it against new code: perdure.testing.replay.
+    """
+    from perdure.engine.export import export_process  # noqa: PLC0415  # see `cli/__init__.py`
+    from perdure.errors import UsageError  # noqa: PLC0415
+
+    exported = run(url, lambda opened: export_process(opened, process_id, tenant=tenant)).to_json()
+    if target == "-":
+        click.echo(exported)
+        return
+    try:
+        with Path(target).open("xb") as file:
+            file.write(exported)
+    except FileExistsError:
+        raise UsageError(f"{target}: exists already; an export never overwrites, choose another name") from None
+    if as_json:
+        print_json({"target": target})
+    else:
+        click.echo(f"exported to {target}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Literal, Self, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, ClassVar, Literal, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from perdure import limits
 from perdure.codec import JSON
@@ -16,6 +15,7 @@ from perdure.engine.addressing import Address, Request
 from perdure.engine.app import App
 from perdure.engine.control import CancelProcess, PauseProcess, ResumeProcess, checked_reason
 from perdure.engine.doors import Doors, address_of_call
+from perdure.engine.export import ProcessExport, export_process
 from perdure.engine.notes import Receipt
 from perdure.engine.outcomes import decode_error
 from perdure.engine.owner import Owner
@@ -59,12 +59,14 @@ class Engine:
     Source: engine.md.
     """
 
+    owner_type: ClassVar[type[Owner]] = Owner
+
     def __init__(self, store: Store, app: App, *, max_threads: int = limits.MAX_THREADS) -> None:
         self.store = store
         self.app = app
         self.clock = store.access.clock
         self._randomness = store.access.randomness
-        self._owner = Owner(store, app, max_threads=max_threads)
+        self._owner = self.owner_type(store, app, max_threads=max_threads)
         self._doors = Doors(store.access)
         self.schedules = Schedules(store, app=app, rules=self._owner.rules, run=self._owner.run)
         self._open = False
@@ -190,9 +192,7 @@ class Engine:
             routed=to is None,
         )
         if not wait:
-            receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-            self._owner.accept(envelope, receipt, lambda accepted, _sealed: receipt.set_result(accepted))
-            return await receipt
+            return await self._owner.receipt(envelope)
         outcome, response = await self._owner.reply(envelope)
         if outcome == "ok":
             return JSON.decoder(Any)(response)
@@ -436,6 +436,10 @@ class Engine:
             tenant: whose.
         """
         return await inspection.timeline(self.store, process_id, tenant=tenant, after=after, limit=limit)
+
+    async def export_process(self, process_id: str, *, tenant: str = DEFAULT_TENANT) -> ProcessExport:
+        """Return a process with its record, for `perdure.testing.replay`. Raises ProcessNotFound, StoreBusy."""
+        return await export_process(self.store, process_id, tenant=tenant)
 
     async def explain(self, message_id: str, *, source: str = "", tenant: str = DEFAULT_TENANT) -> inspection.Explanation:
         """Return where a message is, and why. Raises MessageNotFound."""

@@ -110,7 +110,19 @@ class Owner:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._leave_all()
         self.threads.shutdown(wait=False, cancel_futures=True)
-        self._fail_all(StoreUnavailable(_STOPPED))
+        self.fail_all(StoreUnavailable(_STOPPED))
+
+    def drop(self) -> None:
+        """Forget everything at once, as a kill does: nothing more is committed, and nobody is told. Not from inside a task."""
+        self._open = False
+        self._listening.close()
+        self._wheel.stop()
+        for task in self._tasks:
+            task.cancel()
+        for resident in self.residents.values():
+            resident.leave()
+        self.residents.clear()
+        self.threads.shutdown(wait=False, cancel_futures=True)
 
     async def _look_out(self, listener: Listener) -> None:
         """Look for what other processes on the same store leave for this engine."""
@@ -157,6 +169,12 @@ class Owner:
             self.route(notes)
 
         self._writer.submit(Transaction((Deliver(self.rules, envelope),), len(envelope.payload)), partial(self.later, resolved))
+
+    async def receipt(self, envelope: Envelope) -> Receipt:
+        """Accept a message and return what became of it."""
+        receipt: asyncio.Future[Receipt] = self.loop.create_future()
+        self.accept(envelope, receipt, lambda accepted, _sealed: receipt.set_result(accepted))
+        return await receipt
 
     async def reply(self, envelope: Envelope) -> tuple[str, bytes]:
         """Accept a message and return its sealed reply, once there is one: outcome and bytes."""
@@ -215,6 +233,16 @@ class Owner:
     def is_open(self) -> bool:
         """Whether it runs turns. An alarm may ring after the engine has closed: the processes are another's by then."""
         return self._open
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for a reply."""
+        return bool(self._waiters)
+
+    @property
+    def runs_steps(self) -> bool:
+        """Whether a step is under way."""
+        return any(resident.runs_steps for resident in self.residents.values())
 
     def random(self) -> float:
         """Return a random number from 0 to 1, for jitter only."""
@@ -407,9 +435,10 @@ class Owner:
             _fail(self._waiters.pop((resident.tenant_id, ref), ()), error)
             return
         # The store has stopped: nobody here will be answered. What was accepted is kept.
-        self._fail_all(error)
+        self.fail_all(error)
 
-    def _fail_all(self, error: Exception) -> None:
+    def fail_all(self, error: Exception) -> None:
+        """Tell everybody who waits for a reply that none will come from here."""
         waiters, self._waiters = self._waiters, {}
         for futures in waiters.values():
             _fail(futures, error)

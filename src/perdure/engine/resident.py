@@ -396,6 +396,11 @@ class Resident:
         """Whether it is paused and all that it had begun is recorded."""
         return self.held and not self._unsaved and not self._tasks
 
+    @property
+    def runs_steps(self) -> bool:
+        """Whether a step of it is under way."""
+        return bool(self._tasks)
+
     # --- steps ---------------------------------------------------------------------------------------
 
     def _start_after_commits(self, starts: list[Operation]) -> None:

@@ -128,6 +128,11 @@ class Turn:
             operation.id for operation in self._operations.values() if operation.due is not None and operation.id not in self.produced.arm
         ]
 
+    @property
+    def waits_for(self) -> list[str]:
+        """The ids of what the code waits for, in order."""
+        return sorted(self._operations)
+
     def expects(self, timer_id: str, due: Micros) -> bool:
         """Return whether somebody waits for the timer that is due then."""
         operation = self._operations.get(timer_id)
