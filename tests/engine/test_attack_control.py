@@ -12,7 +12,7 @@ from perdure import Address, App, Engine, Process, Store, on
 from perdure.engine import inspection
 from perdure.engine.control import CancelProcess, PauseProcess
 from perdure.engine.leaving import MarkStuck, Resume
-from perdure.errors import IllegalTransition, ProcessCancelled, ProcessEnded, StepFailed, TurnFailed
+from perdure.errors import IllegalTransition, ProcessCancelled, ProcessEnded
 from tests.engine.conftest import Running
 from tests.engine.orders import crash, eventually, reaches
 
@@ -168,6 +168,22 @@ async def test_a_process_that_is_resumed_by_another_before_its_step_has_ended_go
     assert gate.effects == ["first", "second"]
 
 
+async def test_a_process_that_waits_is_stored_so_again_after_another_has_paused_and_resumed_it(store: Store) -> None:
+    app = App("waits")
+
+    @app.process
+    async def waits(p: Process) -> None:
+        await p.receive(Word)
+
+    async with Engine(store, app) as engine:
+        call = asyncio.create_task(engine.call(waits, id="t"))
+        await reaches(engine, "t", "waiting")
+        await inspection.pause(store, "t")
+        await inspection.resume(store, "t")
+        await reaches(engine, "t", "waiting")
+    await asyncio.gather(call, return_exceptions=True)
+
+
 async def test_a_paused_process_with_an_answer_about_a_key_under_way_records_what_its_steps_do(running: Running) -> None:
     gate, app = Gate(), App("keys")
 
@@ -226,13 +242,11 @@ async def test_what_came_for_a_process_that_was_resumed_before_its_turn_ended_is
         await settle(engine)
         process = await only(engine.store)
         await engine.pause(process.process_id)
-        calls.append(asyncio.create_task(engine.deliver(Go(2), id="2", wait=True)))
-        await settle(engine)
         await engine.resume(process.process_id)
         gate.open.set()
         await holds(lambda: all(call.done() for call in calls))
-        assert [await call for call in calls] == [0, 1, 2]
-    assert gate.effects == ["0", "1", "2"]
+        assert [await call for call in calls] == [0, 1]
+    assert gate.effects == ["0", "1"]
 
 
 async def test_a_process_that_is_paused_as_it_is_recovered_stays_paused(store: Store) -> None:
@@ -327,70 +341,3 @@ async def test_who_asks_again_after_a_stuck_process_was_resumed_by_another_waits
         await settle(engine)
         await engine.deliver(Go(), id="g", to=Address.process("e"))
         assert await call == "done"
-
-
-# --- the code's own misuse -----------------------------------------------------------------------------------------
-
-
-class Abort(BaseException):
-    """No Exception: what some test tools and cancel scopes raise."""
-
-
-async def test_a_handler_that_raises_no_exception_fails_and_the_engine_goes_on(running: Running) -> None:
-    app = App("aborts")
-
-    @app.process
-    async def aborts(p: Process) -> None:
-        await p.step(asyncio.sleep, 0)
-        raise Abort("away")
-
-    @app.process
-    async def fine(p: Process) -> int:
-        return 1
-
-    async with running(app) as engine:
-        call = asyncio.create_task(engine.call(aborts, id="a"))
-        await holds(call.done)
-        with pytest.raises(TurnFailed, match="Abort: away"):
-            await call
-        assert await engine.call(fine) == 1
-
-
-@pytest.mark.parametrize("kind", [Abort, GeneratorExit])
-async def test_a_step_that_raises_no_exception_has_failed(running: Running, kind: type[BaseException]) -> None:
-    app = App("aborts")
-
-    async def aborts() -> None:
-        raise kind("away")
-
-    @app.process
-    async def asks(p: Process) -> str:
-        try:
-            await p.step(aborts)
-        except StepFailed as error:
-            return str(error)
-        return "no"
-
-    async with running(app) as engine:
-        call = asyncio.create_task(engine.call(asks, id="a"))
-        await holds(call.done)
-        assert await call == f"{kind.__name__}: away"
-
-
-async def test_a_predicate_that_raises_no_exception_fails_its_turn_and_the_engine_goes_on(running: Running) -> None:
-    app = App("aborts")
-
-    def picky(_word: Word) -> bool:
-        raise Abort("away")
-
-    @app.process
-    async def asks(p: Process) -> None:
-        await p.receive(Word, where=picky)
-
-    async with running(app) as engine:
-        call = asyncio.create_task(engine.call(asks, id="a"))
-        await reaches(engine, "a", "waiting")
-        await engine.deliver(Word(), id="w", to=Address.process("a"))
-        await holds(call.done)
-        with pytest.raises(TurnFailed, match="Abort: away"):
-            await call

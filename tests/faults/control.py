@@ -128,9 +128,9 @@ FAULTS: Final = (
     ),
     Fault(
         "resume-kills-what-runs",
-        f"{HERE}/owner.py",
-        "        elif isinstance(note, Resumed):\n            self._resume(key, resident)\n        else:\n",
-        "        else:\n",
+        f"{HERE}/control.py",
+        "Resumed(self.tenant_id, self.process_id)",
+        "Dropped(self.tenant_id, self.process_id, reload=True)",
         (f"{ATTACK}::test_a_step_that_runs_while_its_process_is_paused_and_resumed_runs_once",),
     ),
     Fault(
@@ -143,8 +143,8 @@ FAULTS: Final = (
     Fault(
         "pause-leaves-answers-about-keys-open",
         f"{HERE}/resident.py",
-        "            if owners:  # what its steps have done meanwhile can be recorded now\n",
-        "            if False:\n",
+        "        if owners:\n            turn.bound(owners)\n",
+        "        if owners and not self.held:\n            turn.bound(owners)\n",
         (f"{ATTACK}::test_a_paused_process_with_an_answer_about_a_key_under_way_records_what_its_steps_do",),
     ),
     Fault(
@@ -160,6 +160,13 @@ FAULTS: Final = (
         "        self.mail_seen = _NO_MAIL\n",
         "",
         (f"{ATTACK}::test_what_came_for_a_process_that_was_resumed_before_its_turn_ended_is_handled",),
+    ),
+    Fault(
+        "resume-by-another-leaves-who-waits-a-suspect",
+        f"{HERE}/resident.py",
+        'process runnable: that it waits has to be stored again."""\n        self._stored_waiting = False\n',
+        'process runnable: that it waits has to be stored again."""\n',
+        (f"{ATTACK}::test_a_process_that_waits_is_stored_so_again_after_another_has_paused_and_resumed_it",),
     ),
     Fault(
         "pause-undone-by-recovery",
@@ -194,6 +201,6 @@ FAULTS: Final = (
         f"{HERE}/resident.py",
         "        except BaseException as raised:",
         "        except Exception as raised:",
-        (f"{ATTACK}::test_a_handler_that_raises_no_exception_fails_and_the_engine_goes_on",),
+        (f"{TESTS}/test_attack_misuse.py::test_a_handler_that_raises_no_exception_fails_and_the_engine_goes_on",),
     ),
 )

@@ -341,7 +341,7 @@ class Owner:
         elif resident.loading:
             resident.missed = True
         elif not resident.held and self._open:  # it has not heard of the pause; one that has is read again when its steps are recorded
-            self.catch_up(resident)
+            resident.roused()
 
     def _answer(self, note: Sealed) -> None:
         for future in self._waiters.pop((note.tenant_id, note.ref), ()):

@@ -92,7 +92,7 @@ class Recovery:
             if resident is not None:
                 resident.missed = resident.missed or resident.loading
                 if resident.turn is not None:  # something may have come for it
-                    self._owner.catch_up(resident)
+                    resident.roused()
             elif process.open_message is None:
                 await self._recover(*key, process)
             elif process.process_type not in self._owner.app.types:

@@ -179,6 +179,11 @@ class Resident:
             self.turn.cancel(reason)
         self.pump()
 
+    def roused(self) -> None:
+        """Take in that another has made the process runnable: that it waits has to be stored again."""
+        self._stored_waiting = False
+        self.owner.catch_up(self)
+
     def hold(self) -> None:
         """Begin nothing more: the process is paused."""
         self._keep_still()
