@@ -42,6 +42,7 @@ class Run:
         self.effects = Effects()
         self.app = actors(self.effects)
         self.full = False
+        self.paused: set[str] = set()
         self.engine = Engine(store, self.app)
         backend: Any = store.access.writer._backend
         self._apply, backend.apply = backend.apply, self._applied
@@ -86,6 +87,7 @@ class Run:
             delivery = queue.pop(0)
             tasks.append(asyncio.ensure_future(self.stubborn(delivery)))
             await self.disturb()
+        await self.resume_all()
         for _ in range(60):
             self.full = False
             await self.settle()
@@ -96,6 +98,19 @@ class Run:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.settle()
+
+    async def resume_all(self) -> None:
+        """What was paused has done nothing since; let it go on."""
+        self.full = False
+        await self.settle()
+        for process in await inspection.processes(self.store):
+            assert (process.status == "paused") == (process.process_id in self.paused and process.status not in {"ended", "failed"})
+            if process.status == "paused":
+                resident = self.engine._owner.residents.get((TENANT, process.process_id))
+                assert resident is None or not resident.holds_still, "it was paused elsewhere and waits, or the disk was full"
+                asked: Any = (self.engine, ()) if self.luck.random() < 0.5 else (inspection, (self.store,))
+                await asked[0].resume(*asked[1], process.process_id)
         await self.settle()
 
     async def start(self) -> None:
@@ -128,7 +143,7 @@ class Run:
         if not self.disturbed:
             return
         self.full = self.luck.random() < 0.2
-        match self.luck.randrange(12):
+        match self.luck.randrange(16):
             case 0:
                 await crash(self.engine)
                 await self.store.access.writer.commit()  # a killed writer has no queue that a later engine could be overtaken by
@@ -147,8 +162,33 @@ class Run:
                             await self.engine.redrive(letter.message_id)
                         else:
                             await inspection.redrive(self.store, letter.message_id)
+            case 5 if not self.calm:
+                await self.ask(self.luck.choice(["cancel", "cancel", "force"]))
+            case 6 | 7 | 8:
+                await self.ask(self.luck.choice(["pause", "pause", "resume"]))
             case _:
                 pass
+
+    async def ask(self, what: str) -> None:
+        """Ask something of one of the processes, as a person does, at the engine or elsewhere."""
+        found = await inspection.processes(self.store)
+        if not found:
+            return
+        process_id, here = self.luck.choice(found).process_id, self.luck.random() < 0.5
+        asked: Any = self.engine if here else inspection
+        of = (process_id,) if here else (self.store, process_id)
+        with suppress(PerdureError):  # it is over, stuck, or the disk is full
+            match what:
+                case "cancel":
+                    await asked.cancel(*of)
+                case "force":
+                    await asked.cancel(*of, force=True)
+                case "pause":
+                    if await asked.pause(*of):
+                        self.paused.add(process_id)
+                case _:
+                    await asked.resume(*of)
+                    self.paused.discard(process_id)
 
     async def settle(self) -> None:
         quiet, commits = 0, -1

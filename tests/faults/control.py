@@ -12,6 +12,7 @@ TURN: Final = f"{HERE}/turn.py"
 TESTS: Final = "tests/engine"
 CANCEL: Final = f"{TESTS}/test_cancel.py"
 RESTART: Final = f"{TESTS}/test_restart.py"
+ATTACK: Final = f"{TESTS}/test_attack_control.py"
 PAUSE: Final = f"{TESTS}/test_pause.py"
 
 FAULTS: Final = (
@@ -110,5 +111,96 @@ FAULTS: Final = (
         "            if owner != self.process_id:\n",
         "            if False:\n",
         (f"{RESTART}::test_a_key_that_another_process_has_by_now_is_not_taken_from_it",),
+    ),
+    Fault(
+        "cancel-keeps-the-answer-of-the-next-message",
+        f"{HERE}/resident.py",
+        "isinstance(note, TurnStarted) and note.ref == next.ref",
+        'getattr(note, "ref", None) == next.ref',
+        (f"{ATTACK}::test_who_waits_for_the_message_after_a_turn_hears_that_the_process_was_cancelled_at_its_end",),
+    ),
+    Fault(
+        "force-decided-by-who-does-not-own-it",
+        f"{HERE}/control.py",
+        "        elif self.force and self.rules.foreign:\n",
+        "        elif False:\n",
+        (f"{ATTACK}::test_who_waits_hears_of_a_process_that_is_ended_by_force_from_where_no_app_is",),
+    ),
+    Fault(
+        "resume-kills-what-runs",
+        f"{HERE}/control.py",
+        "Resumed(self.tenant_id, self.process_id)",
+        "Dropped(self.tenant_id, self.process_id, reload=True)",
+        (f"{ATTACK}::test_a_step_that_runs_while_its_process_is_paused_and_resumed_runs_once",),
+    ),
+    Fault(
+        "pause-is-not-looked-at-again",
+        f"{HERE}/owner.py",
+        "            self._read_again(resident)  # it may have been resumed meanwhile\n",
+        "            self._drop(resident)\n",
+        (f"{ATTACK}::test_a_process_that_is_resumed_by_another_before_its_step_has_ended_goes_on",),
+    ),
+    Fault(
+        "pause-leaves-answers-about-keys-open",
+        f"{HERE}/resident.py",
+        "        if owners:\n            turn.bound(owners)\n",
+        "        if owners and not self.held:\n            turn.bound(owners)\n",
+        (f"{ATTACK}::test_a_paused_process_with_an_answer_about_a_key_under_way_records_what_its_steps_do",),
+    ),
+    Fault(
+        "pause-takes-mail-out-of-memory",
+        f"{HERE}/resident.py",
+        "        self.mail.clear()\n        self.mail_seen = _NO_MAIL\n",
+        "",
+        (f"{ATTACK}::test_mail_in_memory_is_not_taken_while_the_process_is_paused",),
+    ),
+    Fault(
+        "pause-claims-to-have-seen-the-mail",
+        f"{HERE}/resident.py",
+        "        self.mail_seen = _NO_MAIL\n",
+        "",
+        (f"{ATTACK}::test_what_came_for_a_process_that_was_resumed_before_its_turn_ended_is_handled",),
+    ),
+    Fault(
+        "resume-by-another-leaves-who-waits-a-suspect",
+        f"{HERE}/resident.py",
+        'process runnable: that it waits has to be stored again."""\n        self._stored_waiting = False\n',
+        'process runnable: that it waits has to be stored again."""\n',
+        (f"{ATTACK}::test_a_process_that_waits_is_stored_so_again_after_another_has_paused_and_resumed_it",),
+    ),
+    Fault(
+        "pause-undone-by-recovery",
+        f"{HERE}/leaving.py",
+        " or process.status not in RECOVERED:",
+        ":",
+        (f"{ATTACK}::test_a_process_that_is_paused_as_it_is_recovered_stays_paused",),
+    ),
+    Fault(
+        "pause-undone-by-a-misfit",
+        f"{HERE}/leaving.py",
+        " and process.status != ProcessStatus.PAUSED:",
+        ":",
+        (f"{ATTACK}::test_code_that_does_not_fit_does_not_end_a_pause",),
+    ),
+    Fault(
+        "pause-undone-by-a-redrive",
+        f"{HERE}/redriving.py",
+        '        if row.note != f"{HANDLER_FAILED}: {process.note}":',
+        "        if False:",
+        (f"{ATTACK}::test_a_redriven_message_does_not_end_a_pause",),
+    ),
+    Fault(
+        "stuck-for-ever",
+        f"{HERE}/recovery.py",
+        "            self._owner.goes_on(resident)\n",
+        "",
+        (f"{ATTACK}::test_who_asks_again_after_a_stuck_process_was_resumed_by_another_waits_for_its_answer",),
+    ),
+    Fault(
+        "handler-that-raises-no-exception-stops-the-engine",
+        f"{HERE}/resident.py",
+        "        except BaseException as raised:",
+        "        except Exception as raised:",
+        (f"{TESTS}/test_attack_misuse.py::test_a_handler_that_raises_no_exception_fails_and_the_engine_goes_on",),
     ),
 )

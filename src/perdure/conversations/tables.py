@@ -114,7 +114,7 @@ SNAPSHOT = Table("snapshot", ("tenant_id", "process_id"), SnapshotRow)
 ATTRIBUTE = Table("process_attribute", ("tenant_id", "process_id", "name"), AttributeRow, kind="owned")
 
 # What is stuck is tried again at each start: the code may have changed.
-_RECOVERED = (ProcessStatus.RUNNABLE, ProcessStatus.STUCK)
+RECOVERED = (ProcessStatus.RUNNABLE, ProcessStatus.STUCK)
 EVENTS = Index(EVENT, "event", prefix=("tenant_id", "stream_no"), order=("seq",))
 PROCESSES = Index(PROCESS, "process", prefix=("tenant_id",), order=("process_id",))
 RUNNABLE = Index(
@@ -122,7 +122,7 @@ RUNNABLE = Index(
     "process_runnable",
     prefix=("shard",),
     order=("tenant_id", "process_id"),
-    where=lambda row: row.status in _RECOVERED,
+    where=lambda row: row.status in RECOVERED,
     where_sql="status in ('runnable', 'stuck')",
 )
 # The others are most of all processes, or only for a moment: an index of them would cost each commit, and find nothing quickly.

@@ -27,7 +27,7 @@ from perdure.core.table import Key, Read
 from perdure.core.view import View
 from perdure.engine.flush import cancelled_note, present
 from perdure.engine.handling import Handling, message_key
-from perdure.engine.notes import CancelAsked, Dropped, Held, Note, Rules
+from perdure.engine.notes import CancelAsked, Dropped, Held, Note, Resumed, Rules
 from perdure.errors import IllegalTransition, ProcessCancelled, ProcessEnded, ProcessNotFound
 from perdure.identity import checked_text
 from perdure.messages.tables import MAILBOX, MessageStatus
@@ -87,6 +87,9 @@ class CancelProcess(_Control, frozen=True, gc=False):
             view.update(MAILBOX.key(self.tenant_id, self.process_id), mailbox)
         if process.open_message is None:
             self._end(handling, process)
+        elif self.force and self.rules.foreign:
+            view.update(MAILBOX.key(self.tenant_id, self.process_id), replace(mailbox, cancelled=self.reason, forced=1))
+            self._leave_to_owner(handling, process)
         elif self.force:
             self._end_turn(handling, process)
         elif first:
@@ -98,10 +101,14 @@ class CancelProcess(_Control, frozen=True, gc=False):
 
     def _end(self, handling: Handling, process: ProcessRow) -> None:
         if self.rules.foreign:  # only the engine knows which of its queued messages had a handler
-            handling.view.update(self.key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=handling.view.now))
-            handling.tell_engine()
+            self._leave_to_owner(handling, process)
         else:
             handling.end_process(self.key, status=ProcessStatus.ENDED, note=cancelled_note(self.reason))
+
+    def _leave_to_owner(self, handling: Handling, process: ProcessRow) -> None:
+        # It has the process in memory, knows its handlers, and answers those who wait for it.
+        handling.view.update(self.key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=handling.view.now))
+        handling.tell_engine()
 
     def _end_turn(self, handling: Handling, process: ProcessRow) -> None:
         view, ref = handling.view, process.open_message
@@ -149,6 +156,7 @@ class PauseProcess(_Control, frozen=True, gc=False):
                 f"process {self.process_id!r} is {process.status}: it does not go on until its code fits; cancel it, or wait"
             )
         if process.status == ProcessStatus.PAUSED:
+            handling.notes.append(Held(self.tenant_id, self.process_id))  # its owner may not have heard of it
             return False, handling.notes
         note = f"paused: {self.reason}" if self.reason else "paused"
         view.update(self.key, replace(process, status=ProcessStatus.PAUSED, note=note, updated_at=view.now))
@@ -175,7 +183,7 @@ class ResumeProcess(_Control, frozen=True, gc=False):
         view.update(self.key, replace(process, status=status, note="", updated_at=view.now))
         handling.tell_engine()
         if open_turn:
-            handling.notes.append(Dropped(self.tenant_id, self.process_id, reload=True))
+            handling.notes.append(Resumed(self.tenant_id, self.process_id))
         elif not self.rules.foreign:
             handling.start_next(self.key)
         return handling.notes

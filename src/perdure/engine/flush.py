@@ -6,7 +6,7 @@ Source: engine.md, "Quiescence"; "States, memory, recovery".
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -40,6 +40,7 @@ from perdure.routing.writes import add_tag, bind_key, remove_tag, unbind_key
 from perdure.timers.tables import TIMER, TimerRow
 
 replace = msgspec.structs.replace
+HANDLER_FAILED: Final = "handler-failed"
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -11,7 +11,7 @@ import msgspec
 
 from perdure import limits
 from perdure.conversations.events import ErrorOccurred, ProcessingStarted, encode_event
-from perdure.conversations.tables import EVENT, PROCESS, TURN, EventRow, ProcessStatus
+from perdure.conversations.tables import EVENT, PROCESS, RECOVERED, TURN, EventRow, ProcessStatus
 from perdure.core.table import Read
 from perdure.core.view import View
 from perdure.engine.flush import cancelled_note, present
@@ -33,10 +33,10 @@ class Resume(msgspec.Struct, frozen=True, gc=False):
         yield PROCESS.key(self.tenant_id, self.process_id)
 
     def decide(self, view: View) -> int | None:
-        """Return the number of the attempt, or None when no turn is open."""
+        """Return the number of the attempt, or None when no turn is to go on: it was paused meanwhile, say."""
         key = PROCESS.key(self.tenant_id, self.process_id)
         process = view.get(key)
-        if process is None or process.open_message is None:
+        if process is None or process.open_message is None or process.status not in RECOVERED:
             return None
         turn_key = TURN.key(self.tenant_id, self.process_id, process.open_message)
         turn = present(view.get(turn_key))
@@ -98,10 +98,10 @@ class MarkStuck(msgspec.Struct, frozen=True, gc=False):
         yield PROCESS.key(self.tenant_id, self.process_id)
 
     def decide(self, view: View) -> None:
-        """Mark it, if that turn is still open."""
+        """Mark it, if that turn is still open; a paused one is tried when it is resumed."""
         key = PROCESS.key(self.tenant_id, self.process_id)
         process = view.get(key)
-        if process is not None and process.open_message == self.ref:
+        if process is not None and process.open_message == self.ref and process.status != ProcessStatus.PAUSED:
             event = encode_event(ErrorOccurred(self.ref, self.text[: limits.ERROR_TEXT_MAX]))
             view.insert(EVENT.key(self.tenant_id, process.stream_no, process.head), EventRow(view.now, event))
             text = self.text[: limits.ERROR_TEXT_MAX]

@@ -116,6 +116,13 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     process_id: str
 
 
+class Resumed(msgspec.Struct, frozen=True, gc=False):
+    """A process with an open turn goes on: one that was paused, or is stuck."""
+
+    tenant_id: str
+    process_id: str
+
+
 class Dropped(msgspec.Struct, frozen=True, gc=False):
     """What is in memory of a process does not count any more; `reload` says that it goes on from the store."""
 
@@ -130,7 +137,7 @@ class Due(msgspec.Struct, frozen=True, gc=False):
     at: Micros
 
 
-Note = TurnStarted | MailArrived | FanOutBegun | Sealed | CancelAsked | Held | Dropped | Due
+Note = TurnStarted | MailArrived | FanOutBegun | Sealed | CancelAsked | Held | Resumed | Dropped | Due
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):

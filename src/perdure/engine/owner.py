@@ -33,6 +33,7 @@ from perdure.engine.notes import (
     MailArrived,
     Note,
     Receipt,
+    Resumed,
     Rules,
     Sealed,
     TurnStarted,
@@ -257,17 +258,19 @@ class Owner:
     def _run_later(self) -> None:
         """Run what is queued, and what that queues, up to a limit: each round of the loop itself costs a system call."""
         self._running_later = True
-        for _ in range(min(len(self._later) + limits.LATER_MORE, limits.LATER_MAX)):
-            if not self._later:
-                break
-            callback, args = self._later.popleft()
-            try:
-                callback(*args)
-            except Exception:  # the loop's edge: one process may not stop the others
-                logger.exception("the engine failed at one process; others go on, a restart goes on with it")
-        self._running_later = False
-        if self._later:
-            self.loop.call_soon(self._run_later)
+        try:
+            for _ in range(min(len(self._later) + limits.LATER_MORE, limits.LATER_MAX)):
+                if not self._later:
+                    break
+                callback, args = self._later.popleft()
+                try:
+                    callback(*args)
+                except Exception:  # the loop's edge: one process may not stop the others
+                    logger.exception("the engine failed at one process; others go on, a restart goes on with it")
+        finally:  # whatever ends the loop, what is queued is not forgotten
+            self._running_later = False
+            if self._later:
+                self.loop.call_soon(self._run_later)
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the turns until the engine closes."""
@@ -301,7 +304,7 @@ class Owner:
                     self.fan_out(note.tenant_id, note.source, note.message_id)
                 case Due():
                     self._wheel.look(note.at)
-                case CancelAsked() | Held() | Dropped():
+                case CancelAsked() | Held() | Resumed() | Dropped():
                     self._control(note)
 
     def _start(self, note: TurnStarted) -> None:
@@ -317,14 +320,16 @@ class Owner:
         elif resident.loading:
             resident.missed = True
             return
+        elif resident.held:  # it was paused, and goes on again
+            self._read_again(resident)
+            return
         resident.mail_seen = max(resident.mail_seen, note.mail_seen)
         for mail in resident.mail:
             if mail.ref == note.ref:
                 resident.mail.remove(mail)
                 break
         if len(resident.mail) != note.queued:  # a process without an app, a command line, say, has queued some
-            self._drop(resident)
-            self._recovery.load(*key)
+            self._read_again(resident)
             return
         process = note.process
         resident.open(note.ref, note.kind, note.payload, head=process.head, at=note.at, found=note.fields, attributes=process.attributes)
@@ -336,7 +341,7 @@ class Owner:
         elif note.wakes and self._open:
             self._recovery.load(note.tenant_id, note.process_id)
 
-    def _control(self, note: CancelAsked | Held | Dropped) -> None:
+    def _control(self, note: CancelAsked | Held | Resumed | Dropped) -> None:
         """Do what people ask of a process."""
         key = (note.tenant_id, note.process_id)
         resident = self.residents.get(key)
@@ -348,12 +353,23 @@ class Owner:
         elif isinstance(note, Held):
             if resident is not None:
                 resident.hold()
+        elif isinstance(note, Resumed):
+            self._resume(key, resident)
         else:
             if resident is not None:
                 self._drop(resident)
             self._stuck.pop(key, None)
             if note.reload and self._open:
                 self._recovery.load(*key)
+
+    def _resume(self, key: _Key, resident: Resident | None) -> None:
+        self._stuck.pop(key, None)
+        if resident is None:
+            self._recovery.load(*key)
+        elif resident.loading:
+            resident.missed = True
+        elif not resident.held and self._open:  # it has not heard of the pause; one that has is read again when its steps are recorded
+            resident.roused()
 
     def _answer(self, note: Sealed) -> None:
         for future in self._waiters.pop((note.tenant_id, note.ref), ()):
@@ -406,7 +422,7 @@ class Owner:
     def settled(self, resident: Resident) -> None:
         """Forget a process that has nothing under way; tell the poison lane when a suspect has come through."""
         if resident.holds_still:
-            self._drop(resident)
+            self._read_again(resident)  # it may have been resumed meanwhile
         elif resident.quiet:
             if resident.turn is None and not resident.loading:
                 self._forget(resident)
@@ -447,6 +463,14 @@ class Owner:
         key = (resident.tenant_id, resident.process_id)
         if self.residents.get(key) is resident:
             del self.residents[key]
+
+    def goes_on(self, resident: Resident) -> None:
+        """Take in that a process is in memory again: it is stuck no more."""
+        self._stuck.pop((resident.tenant_id, resident.process_id), None)
+
+    def _read_again(self, resident: Resident) -> None:
+        self._drop(resident)
+        self._recovery.load(resident.tenant_id, resident.process_id)
 
     def _drop(self, resident: Resident) -> None:
         self._forget(resident)

@@ -27,6 +27,7 @@ from perdure.conversations.events import (
 from perdure.conversations.tables import EVENTS, PROCESS, PROCESS_STATE, RUNNABLE, TURN, ProcessRow, ProcessStatus, TurnRow
 from perdure.core.table import Index, Scan
 from perdure.engine.addressing import Mail
+from perdure.engine.control import CancelProcess
 from perdure.engine.flush import Finish, Flush
 from perdure.engine.handling import message_key
 from perdure.engine.leaving import Resume, StartQueued, Wake
@@ -89,11 +90,14 @@ class Recovery:
         async for key, process in self._runnable():
             resident = self._owner.residents.get(key)
             if resident is not None:
+                resident.missed = resident.missed or resident.loading
                 if resident.turn is not None:  # something may have come for it
-                    self._owner.catch_up(resident)
+                    resident.roused()
             elif process.open_message is None:
                 await self._recover(*key, process)
-            elif process.status == ProcessStatus.RUNNABLE and process.process_type in self._owner.app.types:
+            elif process.process_type not in self._owner.app.types:
+                await self._end_forced(*key, await self._reader.get(MAILBOX.key(*key)))
+            elif process.status == ProcessStatus.RUNNABLE:
                 self.load(*key)
         await self._hand_over_owed()
 
@@ -108,7 +112,8 @@ class Recovery:
     async def _recover(self, tenant_id: str, process_id: str, process: ProcessRow) -> None:
         made = self._owner.app.types.get(process.process_type)
         if made is None:
-            logger.error("process %s: this app has no process type %r; it stays as it is", process_id, process.process_type)
+            if not await self._end_forced(tenant_id, process_id, await self._reader.get(MAILBOX.key(tenant_id, process_id))):
+                logger.error("process %s: this app has no process type %r; it stays as it is", process_id, process.process_type)
             return
         if process.open_message is None:
             notes = await self._owner.store.access.writer.run(StartQueued(self._owner.rules, tenant_id, process_id))
@@ -116,7 +121,7 @@ class Recovery:
             return
         message = await self._reader.get(message_key(tenant_id, process.open_message))
         if message is None or message.kind not in made.handlers:
-            logger.error("process %s: this app cannot handle its open message %r; it stays as it is", process_id, process.open_message)
+            self.load(tenant_id, process_id)  # it says what is wrong
             return
         turn = await self._reader.get(TURN.key(tenant_id, process_id, process.open_message))
         attempts = 0 if turn is None else turn.attempts
@@ -209,7 +214,8 @@ class Recovery:
             if crashed:
                 resident.resumed = True
                 await owner.store.access.writer.run(Resume(*key))
-            opening = await self._read(resident)
+            mailbox = await self._reader.get(MAILBOX.key(*key))
+            opening = None if await self._end_forced(*key, mailbox) else await self._read(resident, mailbox)
         except PerdureError as error:
             logger.exception("process %s cannot be loaded; others are not affected", resident.process_id)
             opening = None
@@ -224,12 +230,25 @@ class Recovery:
 
     async def catch_up(self, resident: Resident) -> None:
         """Read the mail of a process in memory again."""
-        mail, mailbox = await self._mail(resident)
+        key = (resident.tenant_id, resident.process_id)
+        stored = await self._reader.get(MAILBOX.key(*key))
+        if await self._end_forced(*key, stored):
+            return
+        mail, mailbox = await self._mail(resident, stored)
         self._owner.later(resident.take_in, mail)
         if mailbox.cancelled is not None:
             self._owner.later(resident.cancel, mailbox.cancelled, mailbox.last)
 
-    async def _read(self, resident: Resident) -> Any:
+    async def _end_forced(self, tenant_id: str, process_id: str, mailbox: MailboxRow | None) -> bool:
+        """End a process for which another has asked that by force, and return whether one has: only its owner knows who waits for it."""
+        if mailbox is None or mailbox.cancelled is None or not mailbox.forced:
+            return False
+        write = CancelProcess(self._owner.rules, tenant_id, process_id, mailbox.cancelled, force=True)
+        _, notes = await self._owner.store.access.writer.run(write)
+        self._owner.later(self._owner.route, notes)
+        return True
+
+    async def _read(self, resident: Resident, stored: MailboxRow | None) -> Any:
         """Return what opens the turn, or None when there is none to open."""
         tenant_id, process_id, reader = resident.tenant_id, resident.process_id, self._reader
         process = await reader.get(PROCESS.key(tenant_id, process_id))
@@ -244,7 +263,7 @@ class Recovery:
         state = await reader.get(PROCESS_STATE.key(tenant_id, process_id)) if made.durable else None
         events = await self._events(resident, process)
         timers = await self._timers(tenant_id, process_id, process)
-        mail, mailbox = await self._mail(resident)
+        mail, mailbox = await self._mail(resident, stored)
         seen = mailbox.last
         found = None if state is None else state.found
         saved = None if state is None else state.saved
@@ -260,6 +279,7 @@ class Recovery:
             resident.mail_seen = seen
             resident.type = made
             resident.loading = False
+            self._owner.goes_on(resident)
             for letter in early:
                 resident.post(letter)
             if mailbox.cancelled is not None:
@@ -278,6 +298,8 @@ class Recovery:
                 effects_done=_effects(turn),
             )
             self._owner.armed([self._owner.clock.now()])
+            if resident.missed:  # another has asked something of it since its mail was read
+                self._owner.catch_up(resident)
 
         return opening
 
@@ -311,11 +333,9 @@ class Recovery:
             after = rows[-1][0].parts[2:]
         return timers
 
-    async def _mail(self, resident: Resident) -> tuple[list[Mail], MailboxRow]:
+    async def _mail(self, resident: Resident, stored: MailboxRow | None) -> tuple[list[Mail], MailboxRow]:
         key = (resident.tenant_id, resident.process_id)
-        mailbox = await self._reader.get(MAILBOX.key(*key))
-        if mailbox is None:
-            return [], MailboxRow()
+        mailbox = MailboxRow() if stored is None else stored
         mail: list[Mail] = []
         after: tuple[Any, ...] | None = None
         while rows := await self._reader.scan(Scan(MAIL, key, limits.MAIL_WINDOW, after=after)):

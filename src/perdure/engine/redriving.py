@@ -14,7 +14,7 @@ from perdure.conversations.tables import EVENT, PROCESS, ProcessRow, ProcessStat
 from perdure.core.table import Read
 from perdure.core.view import View
 from perdure.engine.addressing import Address, reference
-from perdure.engine.flush import present
+from perdure.engine.flush import HANDLER_FAILED, present
 from perdure.engine.handling import Handling, message_key
 from perdure.engine.notes import Envelope, Note, Receipt, Rules
 from perdure.errors import DeadLetterNotFound, IllegalTransition, MessageNotFound, ProcessNotFound
@@ -83,7 +83,7 @@ class Redrive(msgspec.Struct, frozen=True, gc=False):
         view = handling.view
         process_key = PROCESS.key(self.tenant_id, row.process_id or "")
         process = view.get(process_key) if row.process_id else None
-        if process is None or not self._paused_on_it(view, process):
+        if process is None or not self._paused_on_it(view, process, row):
             return handling.accept(envelope)
         # The process waits for a person's word on this very message: it goes before everything queued.
         fresh = replace(row, status=MessageStatus.OPEN, note="", tick=view.tick(), accepted_at=view.now)
@@ -92,8 +92,10 @@ class Redrive(msgspec.Struct, frozen=True, gc=False):
         view.insert(envelope.key, begun)
         return Receipt(duplicate=False, status=begun.status, process_id=begun.process_id)
 
-    def _paused_on_it(self, view: View, process: ProcessRow) -> bool:
+    def _paused_on_it(self, view: View, process: ProcessRow, row: MessageRow) -> bool:
         if process.status != ProcessStatus.PAUSED or process.open_message is not None:
+            return False
+        if row.note != f"{HANDLER_FAILED}: {process.note}":  # somebody has paused it since, and may have another reason
             return False
         first = present(view.get(EVENT.key(self.tenant_id, process.stream_no, process.turn_seq)))
         event = decode_event(first.data, stream=f"process/{self.tenant_id}", seq=process.turn_seq)
@@ -132,7 +134,7 @@ class Skip(msgspec.Struct, frozen=True, gc=False):
         """Make it idle, and open its next turn.
 
         Raises:
-            ProcessNotFound, IllegalTransition: there is no such process, or it is not paused.
+            ProcessNotFound, IllegalTransition: there is no such process, or it is not paused on a message that failed.
         """
         handling = Handling(view, self.rules)
         key = PROCESS.key(self.tenant_id, self.process_id)
@@ -141,6 +143,8 @@ class Skip(msgspec.Struct, frozen=True, gc=False):
             raise ProcessNotFound(f"no process {self.process_id!r} in tenant {self.tenant_id}")
         if process.status != ProcessStatus.PAUSED:
             raise IllegalTransition(f"process {self.process_id!r} is {process.status}, not paused")
+        if process.open_message is not None:
+            raise IllegalTransition(f"process {self.process_id!r} is paused in the middle of {process.open_message!r}; resume it")
         view.update(key, replace(process, status=ProcessStatus.IDLE, note="", updated_at=view.now))
         handling.start_next(key)
         return handling.notes

@@ -10,7 +10,7 @@ import functools
 import logging
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -22,7 +22,8 @@ from perdure.conversations.tables import ProcessStatus
 from perdure.engine.addressing import Mail, TurnId
 from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.attributes import attributes_after
-from perdure.engine.flush import Finish, Flush, Flushed, cancelled_note
+from perdure.engine.flush import HANDLER_FAILED, Finish, Flush, Flushed, cancelled_note
+from perdure.engine.notes import Note, TurnStarted
 from perdure.engine.operation import Input, Operation
 from perdure.engine.outcomes import encode_error, error_text
 from perdure.engine.process import Process
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from perdure.engine.owner import Owner
 
 logger = logging.getLogger("perdure.engine")
+_NO_MAIL: Final = -1
 
 
 class Resident:
@@ -156,6 +158,8 @@ class Resident:
 
     def take_in(self, mail: Iterable[Mail]) -> None:
         """Take in messages as the store has them now."""
+        if self.held:
+            return
         for letter in mail:
             if letter.number > self.mail_seen:
                 self.mail.append(letter)
@@ -175,10 +179,21 @@ class Resident:
             self.turn.cancel(reason)
         self.pump()
 
+    def roused(self) -> None:
+        """Take in that another has made the process runnable: that it waits has to be stored again."""
+        self._stored_waiting = False
+        self.owner.catch_up(self)
+
     def hold(self) -> None:
         """Begin nothing more: the process is paused."""
-        self.held = True
+        self._keep_still()
         self.owner.settled(self)
+
+    def _keep_still(self) -> None:
+        # What has come stays in the store, too, and no commit may say that its owner has seen it: the process is read again.
+        self.held = True
+        self.mail.clear()
+        self.mail_seen = _NO_MAIL
 
     def due(self, timer_id: str, when: Micros) -> None:
         """Take in that a timer is due, unless that is known already."""
@@ -197,14 +212,16 @@ class Resident:
         except (NondeterministicTurn, DeadlockedTurn) as error:
             self.owner.stuck(self, error)
             return
-        except Exception as error:  # noqa: BLE001  # a limit or a predicate of the user's: this turn has failed, others go on
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  # a limit or a predicate of the user's: this turn has failed, others go on
             self._commit(turn, error)
             return
         self._commit(turn, None)
 
     # --- committing -----------------------------------------------------------------------------------
 
-    def _commit(self, turn: Turn, failure: Exception | None) -> None:
+    def _commit(self, turn: Turn, failure: BaseException | None) -> None:
         fields: bytes | None = None
         if self.type.durable and failure is None:
             try:
@@ -264,7 +281,7 @@ class Resident:
         )
         return flush, [] if finish is not None else produced.starts
 
-    def _finish(self, turn: Turn, failure: Exception | None) -> Finish:
+    def _finish(self, turn: Turn, failure: BaseException | None) -> Finish:
         handler = self._handler
         assert handler is not None, "a turn has a handler"
         data, error = b"null", failure
@@ -281,7 +298,7 @@ class Resident:
         logger.info("%s: the handler failed", turn.id, exc_info=error)
         return failed(handler, error, cancelled=turn.cancelled is not None)
 
-    def _outcome(self, turn: Turn, handler: HandlerOf) -> tuple[bytes, Exception | None]:
+    def _outcome(self, turn: Turn, handler: HandlerOf) -> tuple[bytes, BaseException | None]:
         try:
             value = turn.result()
             forgotten = turn.forgotten()
@@ -293,7 +310,7 @@ class Resident:
             if turn.cancelled is not None:
                 return b"", ProcessCancelled(f"{turn.id}: {cancelled_note(turn.cancelled)}")
             return b"", TurnFailed(f"{turn.id}: the handler was cancelled from within")
-        except Exception as raised:  # noqa: BLE001  # whatever the handler raised is its outcome
+        except BaseException as raised:  # noqa: BLE001  # whatever the handler raised is its outcome
             return b"", raised
 
     def _with_next(self, flush: Flush) -> Flush:
@@ -349,12 +366,13 @@ class Resident:
         _, starts = self._unsaved.popleft()
         # Also when the process has left memory meanwhile: other processes, and who waits for an answer, have no part in that.
         if flushed.notes:
-            self.owner.route([note for note in flushed.notes if flush.next is None or getattr(note, "ref", None) != flush.next.ref])
+            self.owner.route([note for note in flushed.notes if not _runs_already(flush.next, note)])
         if self.left:
             return
         if self._unsaved:
             self._submit()
-        self.held = self.held or flushed.held
+        if flushed.held:
+            self._keep_still()
         if self.turn is not None and self.turn.id.message == flush.ref:
             self._go_on(self.turn, flush, flushed, starts)
         else:
@@ -370,11 +388,13 @@ class Resident:
 
     def _go_on(self, turn: Turn, flush: Flush, flushed: Flushed, starts: list[Operation]) -> None:
         """The turn's own commit is durable, and the turn is still open."""
-        if self.held:
-            return
         owners = flushed.owners
         if owners:
             turn.bound(owners)
+        if self.held:
+            if owners:  # what its steps have done meanwhile can be recorded now
+                self.pump()
+            return
         if flush.arm:
             self.owner.armed(flush.arm.values())
         missed = flush.waiting and not flushed.waits
@@ -431,9 +451,11 @@ class Resident:
         assert function is not None, "a step has a function"
         try:
             value = await function(*operation.arguments)
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # noqa: BLE001  # whatever the step raised is its outcome, a cancellation of its own, too
+        except BaseException as error:  # whatever the step raised is its outcome, a cancellation of its own, too
+            if self.owner.loop.is_closed():  # the program is over, and what it has left is swept up
+                raise
             self.owner.later(self._stepped, turn, operation, None, error)
         else:
             self.owner.later(self._stepped, turn, operation, value, None)
@@ -479,12 +501,17 @@ class Resident:
         self._tasks.clear()
 
 
+def _runs_already(next: Mail | None, note: Note) -> bool:
+    """Return whether the owner runs that turn ahead of the commit which opens it."""
+    return next is not None and isinstance(note, TurnStarted) and note.ref == next.ref
+
+
 def failed(handler: HandlerOf, error: BaseException, *, cancelled: bool = False) -> Finish:
     """Return how a turn ends whose handler raised `error`; after a cancellation no process goes on."""
     status, reason = {
         "fail_turn": (ProcessStatus.IDLE, ""),
         "fail_process": (ProcessStatus.FAILED, ""),
-        "park": (ProcessStatus.PAUSED, "handler-failed"),
+        "park": (ProcessStatus.PAUSED, HANDLER_FAILED),
     }[handler.on_error]
     if cancelled and status == ProcessStatus.IDLE:
         status = ProcessStatus.ENDED

@@ -229,7 +229,7 @@ class RestartFrom(_FromStep, frozen=True, gc=False):
         if state is not None and state.saved != state.found:
             view.update(state_key, ProcessStateRow(state.found, state.found))
         if mailbox is not None and mailbox.cancelled is not None:
-            view.update(mailbox_key, replace(mailbox, cancelled=None))
+            view.update(mailbox_key, replace(mailbox, cancelled=None, forced=0))
 
 
 class Fork(_FromStep, frozen=True, gc=False):

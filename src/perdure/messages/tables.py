@@ -49,6 +49,7 @@ class MailboxRow(msgspec.Struct, frozen=True, gc=False):
     """What others have for one process: the number of the last mail, how many are queued, and whether it ever had an address.
 
     `cancelled` is why it was asked to stop; the request has a number among the mail, so that no turn waits without having seen it.
+    `forced`: its owner is to end it without running its code again.
     It is a row of its own because every node may write it; the process's row is its owner's.
     """
 
@@ -56,6 +57,7 @@ class MailboxRow(msgspec.Struct, frozen=True, gc=False):
     queued: int = 0
     addressed: int = 0
     cancelled: str | None = None
+    forced: int = 0
 
 
 class ParkingRow(msgspec.Struct, frozen=True, gc=False):

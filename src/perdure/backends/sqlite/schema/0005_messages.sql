@@ -36,6 +36,7 @@ CREATE TABLE mailbox (
     queued INTEGER NOT NULL CHECK (queued >= 0),
     addressed INTEGER NOT NULL CHECK (addressed IN (0, 1)),
     cancelled TEXT,
+    forced INTEGER NOT NULL CHECK (forced IN (0, 1)),
     rev INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, process_id)
 ) STRICT, WITHOUT ROWID;
