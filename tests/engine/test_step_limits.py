@@ -303,3 +303,25 @@ async def test_a_step_that_was_called_off_before_a_thread_was_free_never_runs(st
         thread.free[1].set()
         assert await call == 1
     assert ran == []
+
+
+@pytest.mark.parametrize("abandon", [True, False])
+async def test_a_cancellation_waits_for_a_thread_unless_it_is_abandoned(running: Running, *, abandon: bool) -> None:
+    thread = OnThread()
+
+    async def job(p: Process) -> str:
+        try:
+            return await p.step(thread.work, abandon=abandon)
+        except asyncio.CancelledError:
+            return "cancelled"
+
+    app, handler = app_of(job)
+    async with running(app) as engine:
+        call = asyncio.ensure_future(engine.call(handler, id="j"))
+        await holds(lambda: bool(thread.begun))
+        await engine.cancel("j")
+        if not abandon:
+            thread.free[1].set()
+        assert await call == ("cancelled" if abandon else "attempt 1")
+        thread.free[1].set()
+        await holds(lambda: bool(thread.ended))

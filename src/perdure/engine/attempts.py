@@ -148,9 +148,8 @@ class Attempt:
     def _lost(self, error: StepTimedOut) -> None:
         """It was stopped in the middle: it may have happened."""
         del self._tasks[self._operation.id]
-        if (
-            self._options.probe is None or self._operation.thread is not None
-        ):  # while its thread goes on, no probe can say that it has not happened
+        # While its thread goes on, no probe can say that it has not happened.
+        if self._options.probe is None or self._operation.thread is not None:
             self._tell(step_failed(self._operation, outcome_unknown(self._turn, self._operation, "it did not end in time"), error))
             return
         self._options.unknown = True
