@@ -69,10 +69,10 @@ FAULTS: Final = (
         hangs=True,
     ),
     Fault(
-        "thread-of-an-earlier-attempt-counts",
+        "thread-of-an-earlier-attempt-has-the-context",
         ATTEMPTS,
-        "        return self._tasks.get(self._operation.id) is self._call\n",
-        "        return True\n",
+        "operation.context.copy()",
+        "operation.context",
         (f"{LIMITS}::test_the_late_outcome_of_an_abandoned_attempt_is_not_that_of_the_next",),
     ),
     Fault(
