@@ -74,6 +74,7 @@ FAULTS: Final = (
         "operation.context.copy()",
         "operation.context",
         (f"{LIMITS}::test_the_late_outcome_of_an_abandoned_attempt_is_not_that_of_the_next",),
+        hangs=True,
     ),
     Fault(
         "thread-is-not-waited-for",
