@@ -12,7 +12,7 @@ from perdure.engine.queries import query
 from perdure.engine.retry import Retry
 from perdure.engine.run import run
 from perdure.engine.searching import Between, Page, StartsWith
-from perdure.engine.steps import StepInfo, step_info
+from perdure.engine.steps import NotDone, StepInfo, step_info
 from perdure.errors import PerdureError
 from perdure.identity import ContentHash, MessageId, ProcessId, ProcessIdentity, RegistryKey, Tag, TenantId
 from perdure.store import Store, open_store
@@ -27,6 +27,7 @@ __all__ = [
     "Engine",
     "Flow",
     "MessageId",
+    "NotDone",
     "Page",
     "PerdureError",
     "Process",

@@ -448,6 +448,24 @@ class StepFailed(PerdureError):
     code = "step-failed"
 
 
+class StepOutcomeUnknown(PerdureError):
+    """A step that runs at most once was begun, and nobody knows how it ended: find out by hand, or give it a `probe`."""
+
+    code = "step-outcome-unknown"
+
+
+class StepTimedOut(PerdureError, TimeoutError):
+    """An attempt of a step did not end within its `timeout`."""
+
+    code = "step-timed-out"
+
+
+class CannotTimeOut(UsageError, TypeError):
+    """A function on a thread cannot be stopped: make it async, or let it be left to itself with `abandon=True`."""
+
+    code = "cannot-time-out"
+
+
 class StepOutputInvalid(PerdureError):
     """A step returned what cannot be recorded; its effect has happened and is not repeated."""
 

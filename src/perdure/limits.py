@@ -17,6 +17,7 @@ PRIORITY_MAX: Final = 2**31 - 1
 RESTART_EVENTS_MAX: Final = 5_000  # events of a turn that is run again from a step: they are copied in one transaction
 REASON_MAX: Final = 512  # bytes of a reason that a person gives, on one line
 STEP_NAME_MAX: Final = 256
+PATCH_NAME_MAX: Final = 256  # what a change of code is called: as long as a step's name
 STREAM_NAME_MAX: Final = 512
 OPERATION_SCOPE_MAX: Final = 256  # who asks: a client, a stream, a process
 OPERATION_ID_MAX: Final = 512  # a UUID, or a stream's name and a number

@@ -334,6 +334,29 @@ async def generators(p: Diary) -> list[str]:
     return [*await asyncio.gather(read("a", 1), read("b", 2), read("c", 3))]
 
 
+async def chance(p: Diary) -> list[str]:
+    async def one(name: str) -> str:
+        await p.step(draw)
+        trace(p, name, p.now().isoformat(), p.random().randrange(1000), p.uuid())
+        await asyncio.sleep(p.random().random() / 100)
+        return await p.step(fetch, f"{name} {p.now()} {p.uuid()}")
+
+    return [str(p.random().random()), *await asyncio.gather(*(one(name) for name in "abc"))]
+
+
+async def patches(p: Diary) -> list[str]:
+    async def one(name: str, *changes: str) -> str:
+        got = []
+        for change in changes:
+            got.append(await p.step(draw) if p.patched(change) else "old")
+            trace(p, name, change, got[-1], p.patched(change))
+        return f"{name}={got}"
+
+    begun = p.patched("begun")
+    ends = await asyncio.gather(one("a", "x", "y"), one("b", "y", "x"), branch(p, "c"), one("d", "begun", "z"))
+    return [str(begun), *ends, str(p.patched("z")), str(p.patched("at the end"))]
+
+
 Program = Callable[[Diary], Coroutine[Any, Any, Any]]
 PROGRAMS: tuple[Program, ...] = (
     gather,
@@ -358,4 +381,6 @@ PROGRAMS: tuple[Program, ...] = (
     first_of_keys,
     ends_on_a_key,
     generators,
+    chance,
+    patches,
 )

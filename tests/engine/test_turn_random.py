@@ -60,7 +60,16 @@ async def claim(p: Diary, lock: asyncio.Lock, name: str) -> None:
         trace(p, name, "taken")
 
 
-PARTS: tuple[Part, ...] = (step, step, failing, nap, wait, hear, tell, claim)
+async def roll(p: Diary, lock: asyncio.Lock, name: str) -> None:
+    trace(p, name, p.random().random(), p.uuid(), p.now())
+
+
+async def change(p: Diary, lock: asyncio.Lock, name: str) -> None:
+    if p.patched(f"change {len(name) % 3}"):
+        trace(p, name, await p.step(fetch, name))
+
+
+PARTS: tuple[Part, ...] = (step, step, failing, nap, wait, hear, tell, claim, roll, change)
 
 
 def program(seed: int) -> Handler:

@@ -173,7 +173,7 @@ class Life:
             clock=lambda: self.now,
             request=_request,
         )
-        self.turn.cancel_step = lambda operation: self.cancelled.append(operation.id)
+        self.turn.cancel_step = self._cancel_step
         self.process._turn = self.turn
         for at, mail in world.mail:
             if at > self.now:
@@ -276,6 +276,10 @@ class Life:
                 at = self.world.completion(operation, self.now)
                 self._at(at, 1, operation.id, functools.partial(self._end, operation))
 
+    def _cancel_step(self, operation: Operation) -> bool:
+        self.cancelled.append(operation.id)
+        return False
+
     def _end(self, operation: Operation) -> None:
         if self.turn.runs(operation):
             self.turn.feed(outcome(self.world, operation, self.now))
@@ -323,13 +327,14 @@ def _request(handler: Callable[..., Any], args: tuple[Any, ...]) -> Request:
     return Request(handler.__name__, f"{handler.__name__}()", JSON.encode(args), None)
 
 
-def perform(world: World, operation: Operation) -> tuple[Any, BaseException | None]:
-    """Run a step's function as an engine would, outside of the turn's loop."""
+def perform(world: World, operation: Operation, function: Callable[..., Any] | None = None) -> tuple[Any, BaseException | None]:
+    """Run a step's function, or its probe, as an engine would, outside of the turn's loop."""
+    function = function or operation.function
     assert operation.context is not None
-    assert operation.function is not None
+    assert function is not None
     operation.context.run(STEP_INFO.set, StepInfo(operation.attempt, *world.id, operation.id))
     try:
-        value = operation.context.run(operation.function, *operation.arguments)
+        value = operation.context.run(function, *operation.arguments)
         if inspect.iscoroutine(value):
             value = operation.context.run(_driven, value)
     except BaseException as error:  # noqa: BLE001  # it is the step's outcome
@@ -347,7 +352,11 @@ def _driven(code: Coroutine[Any, Any, Any]) -> Any:
 
 def outcome(world: World, operation: Operation, now: Micros) -> Input:
     """Run a step and return what the turn has to be told."""
-    value, error = perform(world, operation)
+    return told(world, operation, *perform(world, operation), now)
+
+
+def told(world: World, operation: Operation, value: Any, error: BaseException | None, now: Micros) -> Input:
+    """Return what the turn has to be told of a run that has ended so."""
     function = operation.function
     assert function is not None
     if error is None:

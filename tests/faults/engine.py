@@ -251,8 +251,8 @@ FAULTS: Final = (
     Fault(
         "replay-does-not-compare-inputs",
         f"{HERE}/replay.py",
-        "        case StepCompleted() | StepFailed() if event.input != operation.input:\n",
-        "        case StepCompleted() | StepFailed() if False:\n",
+        "        case StepCompleted() | StepFailed() | StepBegun() if event.input != operation.input:\n",
+        "        case StepCompleted() | StepFailed() | StepBegun() if False:\n",
         EDITS,
     ),
     Fault(

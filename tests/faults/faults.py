@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.faults import control, core, engine, flows, inspection, rooms, schedules, schemas, sqlite, testing
+from tests.faults import control, core, engine, flows, inspection, rooms, schedules, schemas, sqlite, steps, testing
 from tests.faults.fault import Fault
 
 FAULTS: Final[tuple[Fault, ...]] = (
@@ -18,4 +18,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *inspection.FAULTS,
     *schedules.FAULTS,
     *testing.FAULTS,
+    *steps.FAULTS,
 )

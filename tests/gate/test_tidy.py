@@ -30,6 +30,7 @@ SEAMS = {
     ("clock.py", "time.time_ns"): "the system's clock",
     ("identity.py", "time.time_ns"): "`ProcessId.new()` works without a store",
     ("identity.py", "os.urandom"): "the default of the seam",
+    ("engine/process.py", "random.Random"): "the type of a handler's own random numbers, which are derived from its turn",
     ("engine/owner.py", "random.Random"): "jitter; it is seeded from the store's randomness before it is used",
     ("testing/backend.py", "random.Random"): "the ids of a test: seeded with a constant, so that every run has the same",
 }

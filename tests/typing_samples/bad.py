@@ -25,6 +25,10 @@ async def charge(order_id: str, total: int) -> int:
     return total + len(order_id)
 
 
+async def was_named(order_id: str, total: int) -> str:
+    return f"{order_id}{total}"
+
+
 @app.process
 class Order(perdure.Process):
     """One order."""
@@ -37,6 +41,10 @@ class Order(perdure.Process):
         await self.step(charge, message.total, message.order_id)  # error: the wrong way round
         await self.step(charge, message.order_id, total=message.total)  # error: arguments are positional
         self.step(charge, message.order_id, message.total)  # error: never awaited
+        await self.step(charge, message.order_id, message.total, at_most_once=True, probe=was_named)  # error: the probe answers with text
+        await self.step(charge, message.order_id, message.total, at_most_once=True, probe=len)  # error: the probe takes other arguments
+        await self.step(charge, message.order_id, message.total, timeout="5 s")  # error: a duration, not text
+        self.patched(message.total)  # error: a patch has a name
         text: str = await self.step(charge, message.order_id, message.total)  # error: the step returns a number
         answer: Approve = await self.receive(Approve, timeout=timedelta(1))  # error: None after the timeout
         self.status = self.state  # error: no such field

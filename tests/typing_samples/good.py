@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import assert_type
+from uuid import UUID
 
 import msgspec
 
@@ -38,6 +39,14 @@ def weigh(order_id: str) -> float:
     return float(len(order_id))
 
 
+async def was_charged(order_id: str, total: int) -> Receipt | perdure.NotDone:
+    return Receipt(order_id) if total else perdure.NotDone()
+
+
+def was_weighed(order_id: str) -> float | type[perdure.NotDone]:
+    return 1.5 if order_id else perdure.NotDone
+
+
 @app.process
 class Order(perdure.Process):
     """One order."""
@@ -49,6 +58,13 @@ class Order(perdure.Process):
         charged = await self.step(charge, message.order_id, message.total, retry=perdure.Retry(max_attempts=5))
         assert_type(charged, Receipt)
         assert_type(await self.step(weigh, message.order_id, name="weigh again"), float)
+        assert_type(await self.step(charge, "7", 1, at_most_once=True, probe=was_charged, timeout=timedelta(seconds=9)), Receipt)
+        assert_type(await self.step(weigh, "7", at_most_once=True, probe=was_weighed, abandon=True, timeout=2.5), float)
+        assert_type(await self.step(weigh, "7", at_most_once=True, probe=weigh), float)
+        assert_type(self.now(), datetime)
+        assert_type(self.random().random(), float)
+        assert_type(self.uuid(), UUID)
+        assert_type(self.patched("weigh twice"), bool)
         assert_type(await self.receive(Approve), Approve)
         assert_type(await self.receive(Approve, Reject), Approve | Reject)
         answer = await self.receive(Approve, Reject, timeout=timedelta(days=3), where=bool)

@@ -64,12 +64,13 @@ class StepFailed(_Event, frozen=True, tag=6):
 
 
 class StepAttemptFailed(_Event, frozen=True, tag=7):
-    """An attempt of a step failed; attempt `attempt + 1` is due at `due`."""
+    """An attempt of a step failed; attempt `attempt + 1` is due at `due`. Of a question to its probe, if `probe`."""
 
     name: str
     attempt: int
     error: bytes
     due: Micros
+    probe: bool = False
 
 
 class TimerFired(_Event, frozen=True, tag=8):
@@ -93,6 +94,20 @@ class Bound(_Event, frozen=True, tag=10):
     name: str
     key: str
     owner: str = ""
+
+
+class StepBegun(_Event, frozen=True, tag=11):
+    """Attempt `attempt` of a step that runs at most once may have begun: its end is unknown until it is recorded."""
+
+    name: str
+    input: str
+    attempt: int = 1
+
+
+class Patched(_Event, frozen=True, tag=12):
+    """The handler asked for the patch `name` where the turn had not been before: it has it, on every replay."""
+
+    name: str
 
 
 class CancelRequested(_Event, frozen=True, tag=20):
@@ -121,6 +136,8 @@ Event = (
     | TimerFired
     | MessageTaken
     | Bound
+    | StepBegun
+    | Patched
     | CancelRequested
     | Restarted
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from perdure.engine.outcomes import UNANNOTATED, Output, return_type
-from perdure.engine.steps import name_of, plain_function
+from perdure.engine.steps import name_of, plain_function, runs_async
 from perdure.errors import UsageError
 
 _REMEMBERED: Final = 4096
@@ -30,7 +30,7 @@ class StepFunction:
         self.name = name_of(function)
         self.label: str = getattr(function, "__qualname__", None) or self.name
         self.is_native = inspect.iscoroutinefunction(function)
-        self.is_async = self.is_native or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # an object's own call
+        self.is_async = runs_async(function)
         kind = return_type(function)
         try:
             self.output = Output(kind)

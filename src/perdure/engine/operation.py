@@ -5,20 +5,51 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from perdure.clock import SECOND, Micros
-from perdure.conversations.events import Event
+from perdure.conversations.events import Event, StepFailed
 from perdure.engine.addressing import Mail
 from perdure.engine.functions import StepFunction
+from perdure.engine.outcomes import encode_error
 from perdure.engine.retry import Retry
+from perdure.errors import StepOutcomeUnknown
 
 if TYPE_CHECKING:
     from perdure.engine.turn import Turn
 
 Kind = Literal["step", "timer", "receive", "bind"]
+
+
+class StepOptions:
+    """What a step is asked for beyond a plain one, and how far that has come.
+
+    `begun` is the number of the last attempt whose start is recorded; `unknown` says that how that one ended is not
+    known, so that what runs next is the probe; `probes` is how often that has failed.
+
+    Args: as those of `Process.step`; `timeout` in microseconds.
+    """
+
+    __slots__ = ("abandon", "at_most_once", "begun", "probe", "probes", "timeout", "unknown")
+
+    def __init__(
+        self,
+        *,
+        at_most_once: bool = False,
+        probe: Callable[..., Any] | None = None,
+        timeout: Micros | None = None,
+        abandon: bool = False,
+    ) -> None:
+        self.at_most_once = at_most_once
+        self.probe = probe
+        self.timeout = timeout
+        self.abandon = abandon
+        self.begun = 0
+        self.unknown = False
+        self.probes = 0
 
 
 class Operation:
@@ -38,7 +69,9 @@ class Operation:
         "kind",
         "kinds",
         "known",
+        "options",
         "retry",
+        "thread",
         "where",
     )
 
@@ -52,12 +85,26 @@ class Operation:
         self.input = ""
         self.known: StepFunction | None = None
         self.retry: Retry | None = None
+        self.options: StepOptions | None = None
+        self.thread: Future[Any] | None = None  # where a plain function runs
         self.attempt = 1
         self.context: contextvars.Context | None = None
         self.due: Micros | None = None
         self.kinds: dict[str, Callable[[bytes], Any]] = {}
         self.where: Callable[[Any], bool] | None = None
         self.key = ""
+
+    @property
+    def is_at_most_once(self) -> bool:
+        """Whether it is a step whose start is recorded before it runs."""
+        return self.options is not None and self.options.at_most_once
+
+    @property
+    def outlives_its_caller(self) -> bool:
+        """Whether it is a plain function whose outcome counts also when nobody waits for it any more."""
+        if self.options is not None and (self.options.abandon or self.options.unknown):
+            return False
+        return self.known is not None and not self.known.is_async
 
     @property
     def is_anonymous(self) -> bool:
@@ -72,6 +119,21 @@ class Input(msgspec.Struct, frozen=True):
     make: Callable[[Turn, Operation], Event]
     value: Any = None
     cause: BaseException | None = None
+
+
+def step_failed(operation: Operation, error: BaseException, cause: BaseException | None = None) -> Input:
+    """Return what a turn has to be told of a step that failed for good. Live, the code finds `cause` behind the error."""
+    data = encode_error(error)
+
+    def make(turn: Turn, asked: Operation) -> Event:
+        return StepFailed(turn.id.message, asked.id, asked.input, data)
+
+    return Input(operation.id, make, None, cause or error)
+
+
+def outcome_unknown(turn: Turn, operation: Operation, why: str) -> StepOutcomeUnknown:
+    """Return the error of a step that was begun, when nobody will find out how it ended."""
+    return StepOutcomeUnknown(f"{turn.id}: step {operation.id!r} was begun and may have happened: {why}; it is not run again")
 
 
 class Produced:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, TypeVarTuple, Unpack, overload
+from uuid import UUID
 
 import msgspec
 
@@ -17,9 +19,10 @@ from perdure.engine.addressing import Address, derived_id
 from perdure.engine.attributes import Attributes
 from perdure.engine.effects import SendEffect, TagEffect, UnbindEffect, UntagEffect
 from perdure.engine.functions import known
+from perdure.engine.operation import StepOptions
 from perdure.engine.retry import Retry
-from perdure.engine.steps import input_of
-from perdure.errors import DefinitionError, NotInTurn, PayloadTooLarge, UsageError
+from perdure.engine.steps import NotDone, input_of
+from perdure.errors import CannotTimeOut, DefinitionError, NotInTurn, PayloadTooLarge, UsageError
 from perdure.identity import ProcessId, RegistryKey, Tag, checked_text
 
 if TYPE_CHECKING:
@@ -37,7 +40,9 @@ Ts = TypeVarTuple("Ts")
 
 OnError = Literal["fail_turn", "fail_process", "park"]
 Handler = Callable[[S, M], Coroutine[Any, Any, R]]
+Probe = Callable[[Unpack[Ts]], Coroutine[Any, Any, T | NotDone | type[NotDone]]] | Callable[[Unpack[Ts]], T | NotDone | type[NotDone]]
 HANDLES: Final = "__perdure_on__"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Handles(msgspec.Struct, frozen=True):
@@ -141,30 +146,70 @@ class Process(_TurnSlot, msgspec.Struct, kw_only=True):
         *args: *Ts,
         name: str | None = None,
         retry: Retry | None = None,
+        timeout: timedelta | float | None = None,
+        at_most_once: bool = False,
+        probe: Probe[*Ts, T] | None = None,
+        abandon: bool = False,
     ) -> Coroutine[Any, Any, T]: ...
     @overload
     def step(
-        self, fn: Callable[[Unpack[Ts]], T], /, *args: *Ts, name: str | None = None, retry: Retry | None = None
+        self,
+        fn: Callable[[Unpack[Ts]], T],
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: timedelta | float | None = None,
+        at_most_once: bool = False,
+        probe: Probe[*Ts, T] | None = None,
+        abandon: bool = False,
     ) -> Coroutine[Any, Any, T]: ...
     def step(
-        self, fn: Callable[[Unpack[Ts]], Any], /, *args: *Ts, name: str | None = None, retry: Retry | None = None
+        self,
+        fn: Callable[[Unpack[Ts]], Any],
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: timedelta | float | None = None,
+        at_most_once: bool = False,
+        probe: Callable[[Unpack[Ts]], Any] | None = None,
+        abandon: bool = False,
     ) -> Coroutine[Any, Any, Any]:
         """Run `fn(*args)` once and record what it returns; on replay the record is returned.
 
         At least once: a crash between effect and record runs it again. `perdure.step_info()` inside gives a key that
         is the same each time. Async functions run on the engine's loop, plain ones on threads.
 
+        With `at_most_once` the start is committed before the function runs. An attempt whose end is then not known (the
+        engine stopped, or `timeout` stopped the function in the middle) is never run again: the code gets
+        StepOutcomeUnknown, or `probe` finds out how it ended. An exception that the function raises is a known end,
+        which `retry` may try again.
+
+        A plain function cannot be stopped. When nobody waits for it any more, its turn does not end before its thread
+        does, and the outcome is recorded; with `abandon` the thread is left to itself and its outcome dropped.
+
         Args:
             fn: the function; `functools.partial` for keyword arguments.
             *args: its positional arguments.
             name: of the step in the record; the function's own unless given.
             retry: how often to try again; once unless given.
+            timeout: of each attempt, a timedelta or seconds; then an async function is cancelled, and the attempt has
+                failed with StepTimedOut. Plain functions need `abandon` for it.
+            at_most_once: never run it a second time unless it is known that the first has failed.
+            probe: async or plain, called with the same arguments when an attempt's end is not known. What it returns
+                is the step's outcome, except NotDone: then the step is begun again. When it raises, `retry` says
+                whether it is asked again; at last the code gets StepOutcomeUnknown.
+            abandon: of a plain function, do not wait for its thread.
 
         Returns:
             What was recorded, decoded by the function's return annotation.
 
         Raises:
             StepOutputInvalid: what it returned cannot be recorded; the effect has happened and is not repeated.
+            StepOutcomeUnknown: it ran at most once, and nobody knows how it ended.
+            StepTimedOut: the last attempt took too long.
+            CannotTimeOut: `timeout` for a plain function without `abandon`.
             Exception: what the function raised, of the same class where it can be made again, else StepFailed.
 
         Source: engine.md, "Verbs of a turn".
@@ -173,6 +218,10 @@ class Process(_TurnSlot, msgspec.Struct, kw_only=True):
             raise UsageError(f"step takes a function and its arguments, found {fn!r}; write `self.step(function, argument)`")
         turn = self._open()
         function = known(fn)
+        options = None
+        if timeout is not None or at_most_once or probe is not None or abandon:
+            options = _step_options(function.is_async, timeout=timeout, at_most_once=at_most_once, probe=probe, abandon=abandon)
+            turn.once = turn.once or at_most_once
         step_name = function.name if name is None else checked_text(name, what="step name", limit=limits.STEP_NAME_MAX)
         operation = turn.operation(step_name, "step")
         operation.function = fn
@@ -180,6 +229,8 @@ class Process(_TurnSlot, msgspec.Struct, kw_only=True):
         operation.arguments = args
         operation.input = input_of(function.label, fn, args)
         operation.retry = retry
+        if options is not None:
+            operation.options = options
         return turn.wait(operation)
 
     # --- messages ----------------------------------------------------------------------------------------
@@ -301,6 +352,44 @@ class Process(_TurnSlot, msgspec.Struct, kw_only=True):
         position = next(position for position, task in enumerate(tasks) if task.done())
         return position, tasks[position].result()
 
+    def now(self) -> datetime:
+        """Return the time of the turn, in UTC: when the last thing happened that it waited for. On replay it is the same."""
+        turn = self._open()
+        turn.check_open("now")
+        return _EPOCH + timedelta(microseconds=turn.now)
+
+    # --- chance, and changed code -------------------------------------------------------------------------
+
+    def random(self) -> Random:
+        """Return the turn's own random numbers: derived from tenant, process and message, and the same on every replay.
+
+        Each call returns the same generator, which goes on where it was. Not for secrets.
+        """
+        turn = self._open()
+        turn.check_open("random")
+        return turn.chance().random
+
+    def uuid(self) -> UUID:
+        """Return a new id (version 5), derived from tenant, process, message and the number of the call: the same on every replay."""
+        turn = self._open()
+        turn.check_open("uuid")
+        return turn.chance().uuid()
+
+    def patched(self, name: str, /) -> bool:
+        """Return whether this turn takes a changed way: `if self.patched("ask twice"): … else: …` around the old code.
+
+        False in a turn that was here before and has left a record of it: it goes on the old way. True in every other,
+        and recorded, so that it stays true. One name has one answer in a turn, however often and wherever it is asked.
+
+        Args:
+            name: of the change, 1..256 bytes. A later change, or another round of a loop, takes another name.
+
+        Source: engine.md, "Verbs of a turn".
+        """
+        turn = self._open()
+        turn.check_open("patched")
+        return turn.replay.patched(turn, checked_text(name, what="patch name", limit=limits.PATCH_NAME_MAX))
+
     # --- addresses -----------------------------------------------------------------------------------------
 
     def bind(self, key: str, /) -> Coroutine[Any, Any, None]:
@@ -351,6 +440,25 @@ def micros(duration: timedelta | float) -> Micros:
     if not 0 <= seconds <= limits.SECONDS_MAX:  # NaN is refused, too
         raise UsageError(f"a duration is 0 to {limits.SECONDS_MAX:,} seconds, found {duration!r}")
     return duration // timedelta(microseconds=1) if isinstance(duration, timedelta) else round(duration * SECOND)
+
+
+def _step_options(
+    is_async: bool, *, timeout: timedelta | float | None, at_most_once: bool, probe: Callable[..., Any] | None, abandon: bool
+) -> StepOptions:
+    if timeout is not None and not (is_async or abandon):
+        raise CannotTimeOut(
+            "step: a plain function cannot be stopped after a `timeout`; make it async, or leave it to itself: `abandon=True`"
+        )
+    if abandon and is_async:
+        raise UsageError("step: `abandon` is for plain functions, whose thread cannot be stopped; an async one is cancelled")
+    if probe is not None and not at_most_once:
+        raise UsageError("step: a `probe` is asked only about a step that runs `at_most_once=True`; without, the step is run again")
+    if probe is not None and not callable(probe):
+        raise UsageError(f"step: a probe is a function that takes the step's arguments, found {probe!r}")
+    limit = None if timeout is None else micros(timeout)
+    if limit == 0:
+        raise UsageError("step: a timeout of 0 lets no attempt begin; give it more time, or none")
+    return StepOptions(at_most_once=at_most_once, probe=probe, timeout=limit, abandon=abandon)
 
 
 def encoded_message(message: object) -> bytes:

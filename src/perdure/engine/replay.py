@@ -11,19 +11,33 @@ from typing import TYPE_CHECKING, Final
 
 from perdure import limits
 from perdure.clock import Micros
-from perdure.conversations.events import Bound, Event, MessageTaken, Restarted, StepAttemptFailed, StepCompleted, StepFailed, TimerFired
+from perdure.conversations.events import (
+    Bound,
+    Event,
+    MessageTaken,
+    Patched,
+    Restarted,
+    StepAttemptFailed,
+    StepBegun,
+    StepCompleted,
+    StepFailed,
+    TimerFired,
+)
 from perdure.engine.operation import Kind, Operation
 from perdure.errors import NondeterministicTurn, PayloadInvalid
 
 if TYPE_CHECKING:
     from perdure.engine.turn import Turn
 
-ADVICE: Final = "put the code back as it was until no turn is open on it"
+ADVICE: Final = (
+    "put the code back as it was until no turn is open on it, or let turns that were here before go the old way: `if self.patched(...)`"
+)
 
 _KIND_OF: Final[dict[type, Kind]] = {
     StepCompleted: "step",
     StepFailed: "step",
     StepAttemptFailed: "step",
+    StepBegun: "step",
     MessageTaken: "receive",
     Bound: "bind",
 }
@@ -54,7 +68,9 @@ def mismatch(event: Event, at: Micros, operation: Operation | None, waiting: Ite
             text = f"{name!r} took a {event.kind!r}, the code asks for {sorted(operation.kinds)}"
         case Bound() if event.key != operation.key:
             text = f"{name!r} was recorded for the key {event.key!r}, the code asks for {operation.key!r}"
-        case StepCompleted() | StepFailed() if event.input != operation.input:
+        case StepBegun() if not operation.is_at_most_once:
+            text = f"step {name!r} was begun to run at most once and has no end, the code asks for it without at_most_once=True"
+        case StepCompleted() | StepFailed() | StepBegun() if event.input != operation.input:
             text = f"step {name!r} was recorded for {event.input}, the code calls {operation.input}"
         case _:
             return None
@@ -89,6 +105,8 @@ class Replay:
         self._answers: set[str] = set()
         self._restarts = deque(event for _, event in self.recorded if isinstance(event, Restarted))
         self._fresh = False
+        self._called_off: dict[str, Operation] | None = None
+        self._patches: dict[str, bool] = {}
 
     @property
     def copied(self) -> Restarted | None:
@@ -112,15 +130,70 @@ class Replay:
             NondeterministicTurn: the code does not wait for it.
         """
         name = getattr(event, "name", "")
+        if isinstance(event, Patched):
+            self._pass_patch(turn, event)
+            return None
         operation = operations.get(name)
+        if operation is None and self._called_off is not None and isinstance(event, StepCompleted | StepFailed):
+            operation = self._called_off.get(name)  # its thread went on, and its end is in the record, but nobody waited for it
+            if operation is not None and mismatch(event, turn.now, operation, operations) is None:
+                return None
         if name in self._answers:
             self._answers.remove(name)
             if operation is None:
                 return None  # the answer to another key came first, and then nobody waited for this one
+        if isinstance(event, StepBegun) and operation is not None and not operation.is_at_most_once and self._ends(event):
+            return None  # it does not matter any more that it was begun
         difference = mismatch(event, turn.now, operation, operations)
         if difference is not None or operation is None:
             raise NondeterministicTurn(f"{_place(turn)}: {difference}; {ADVICE}")
         return operation
+
+    def _ends(self, begun: StepBegun) -> bool:
+        for _, event in self.recorded:
+            if isinstance(event, StepCompleted | StepFailed) and event.name == begun.name:
+                return True
+            if isinstance(event, StepAttemptFailed) and event.name == begun.name and event.attempt == begun.attempt and not event.probe:
+                return True
+        return False
+
+    def call_off(self, operation: Operation) -> None:
+        """Nobody waits any more for an operation of the time that is recorded."""
+        self._called_off = self._called_off or {}
+        self._called_off[operation.id] = operation
+
+    def patched(self, turn: Turn, name: str) -> bool:
+        """Return whether the turn has a patch: not where it has been before without it, and one answer for its whole life."""
+        if name not in self._patches:
+            found = self._patch_here(turn, name)
+            if found is None:
+                turn.record(Patched(turn.id.message, name))
+            self._patches[name] = found is not False
+        return self._patches[name]
+
+    def _patch_here(self, turn: Turn, name: str) -> bool | None:
+        """Return whether the record holds the patch right here; None when nothing of this part of the turn is recorded.
+
+        Between two other events stand the patches that the code asked for in between, in whichever order.
+        """
+        if not self.active:
+            return None
+        for position, (_, event) in enumerate(self.recorded):
+            if not isinstance(event, Patched):
+                break
+            if event.name == name:
+                del self.recorded[position]
+                turn.events += 1
+                return True
+        return False
+
+    def _pass_patch(self, turn: Turn, event: Patched) -> None:
+        """The code does not ask for a recorded patch where it was: it has it for good, or asks later."""
+        if self._patches.setdefault(event.name, True) is False:
+            raise NondeterministicTurn(
+                f"{_place(turn)}: patched({event.name!r}) was recorded here, the code asks for it earlier; "
+                f"give the earlier place a patch with a name of its own"
+            )
 
     @staticmethod
     def unreadable(turn: Turn, operation: Operation, error: PayloadInvalid) -> NondeterministicTurn:
@@ -147,7 +220,7 @@ class Replay:
 
     def finish(self, turn: Turn) -> None:
         """The handler has ended. Raises NondeterministicTurn when the record goes on."""
-        names = [getattr(event, "name", "") for _, event in self.recorded]
+        names = [getattr(event, "name", "") for _, event in self.recorded if not isinstance(event, Patched)]
         if not self._answers.issuperset(names):
             raise NondeterministicTurn(f"{turn.id}: the handler ended, but the record goes on with {names[0]!r}; {ADVICE}")
         if turn.effects < self.effects_done:

@@ -17,17 +17,18 @@ import msgspec
 from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.attributes import names_found
-from perdure.conversations.events import Event, ProcessingFinished, StepAttemptFailed, StepCompleted, StepFailed, TimerFired, encode_event
+from perdure.conversations.events import Event, ProcessingFinished, StepAttemptFailed, StepCompleted, TimerFired, encode_event
 from perdure.conversations.tables import ProcessStatus
 from perdure.engine.addressing import Mail, TurnId
 from perdure.engine.app import HandlerOf, ProcessType
+from perdure.engine.attempts import Attempt
 from perdure.engine.attributes import attributes_after
 from perdure.engine.flush import HANDLER_FAILED, Finish, Flush, Flushed, cancelled_note
 from perdure.engine.notes import Note, TurnStarted
-from perdure.engine.operation import Input, Operation
+from perdure.engine.operation import Input, Operation, step_failed
 from perdure.engine.outcomes import encode_error, error_text
 from perdure.engine.process import Process
-from perdure.engine.steps import STEP_INFO, StepInfo
+from perdure.engine.steps import STEP_INFO, StepInfo, called
 from perdure.engine.turn import Turn
 from perdure.errors import (
     DeadlockedTurn,
@@ -209,6 +210,8 @@ class Resident:
             return
         try:
             turn.advance()
+            if turn.outlived:
+                return
         except (NondeterministicTurn, DeadlockedTurn) as error:
             self.owner.stuck(self, error)
             return
@@ -434,15 +437,19 @@ class Resident:
         for operation in starts:
             if turn is None or self.held or not turn.runs(operation):
                 continue
-            context, known = operation.context, operation.known
+            if operation.options is not None:
+                Attempt(owner, turn, operation, self._tasks, start=self._start, stepped=self._stepped, pump=self.pump).run()
+                continue
+            context, known, function = operation.context, operation.known, operation.function
             assert context is not None, "an asked-for step has a context"
             assert known is not None, "a step has a function"
+            assert function is not None, "a step has a function"
             context.run(STEP_INFO.set, StepInfo(operation.attempt, self.tenant_id, self.process_id, self.ref, operation.id))
             if known.is_async:
                 self._tasks[operation.id] = owner.loop.create_task(self._step(turn, operation), context=context)
             else:
-                call = owner.loop.run_in_executor(owner.threads, context.run, _called, operation)
-                self._tasks[operation.id] = call
+                operation.thread = owner.threads.submit(context.run, called, function, operation.arguments)
+                self._tasks[operation.id] = call = asyncio.wrap_future(operation.thread, loop=owner.loop)
                 call.add_done_callback(functools.partial(self._returned, turn, operation))
 
     async def _step(self, turn: Turn, operation: Operation) -> None:
@@ -465,7 +472,7 @@ class Resident:
         self._stepped(turn, operation, None if error is not None else call.result(), error)
 
     def _stepped(self, turn: Turn, operation: Operation, result: Any, error: BaseException | None) -> None:
-        if self.left or turn is not self.turn or not turn.runs(operation):
+        if self.left or turn is not self.turn or not (turn.runs(operation) or turn.lingers(operation)):
             return
         self._tasks.pop(operation.id, None)
         assert operation.known is not None, "a step has a function"
@@ -473,20 +480,28 @@ class Resident:
             try:
                 data, value = operation.known.output.record(result, what=f"step {operation.id!r}", limit=limits.STEP_OUTPUT_MAX)
             except PerdureError as invalid:
-                turn.feed(_step_failed(operation, invalid))
+                turn.feed(step_failed(operation, invalid))
             else:
                 turn.feed(Input(operation.id, functools.partial(_completed, data), value))
-        elif operation.retry is not None and operation.retry.allows(error, operation.attempt):
+        elif operation.retry is not None and operation.retry.allows(error, operation.attempt) and turn.runs(operation):
             due = self.owner.clock.now() + operation.retry.delay(operation.attempt, self.owner.random)
             turn.feed(Input(operation.id, functools.partial(_attempt_failed, encode_error(error), due)))
         else:
-            turn.feed(_step_failed(operation, error))
+            turn.feed(step_failed(operation, error))
         self.pump()
 
-    def _cancel_step(self, operation: Operation) -> None:
+    def _cancel_step(self, operation: Operation) -> bool:
+        """Stop a step that nobody waits for any more. Return whether its thread goes on, and its outcome counts."""
         task = self._tasks.pop(operation.id, None)
-        if task is not None:
-            task.cancel()
+        if task is None:
+            return False
+        turn = self.turn
+        stays = turn is not None and not turn.leaving
+        if stays and operation.thread is not None and operation.outlives_its_caller and not operation.thread.cancel():
+            self._tasks[operation.id] = task
+            return True
+        task.cancel()
+        return False
 
     # --- leaving -------------------------------------------------------------------------------------
 
@@ -529,22 +544,5 @@ def _attempt_failed(error: bytes, due: Micros, turn: Turn, operation: Operation)
     return StepAttemptFailed(turn.id.message, operation.id, operation.attempt, error, due)
 
 
-def _step_failed(operation: Operation, error: BaseException) -> Input:
-    data = encode_error(error)
-
-    def make(turn: Turn, asked: Operation) -> Event:
-        return StepFailed(turn.id.message, asked.id, asked.input, data)
-
-    return Input(operation.id, make, None, error)
-
-
 async def _raising(error: Exception) -> None:
     raise error
-
-
-def _called(operation: Operation) -> Any:
-    assert operation.function is not None, "a step has a function"
-    try:
-        return operation.function(*operation.arguments)
-    except StopIteration as error:  # no future can hold one: whoever waits for it would wait for ever
-        raise RuntimeError(f"the step raised StopIteration({error.value!r})") from error

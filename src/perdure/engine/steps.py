@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
@@ -46,6 +47,26 @@ def step_info() -> StepInfo:
     if info is None:
         raise NotInTurn("step_info() is for the inside of a step; no step runs here")
     return info
+
+
+class NotDone:
+    """What a probe answers when the step has not happened: `return perdure.NotDone()`, or `perdure.NotDone` itself."""
+
+    __slots__ = ()
+
+
+def called(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call a plain function on its thread."""
+    try:
+        return function(*arguments)
+    except StopIteration as error:  # no future can hold one: whoever waits for it would wait for ever
+        raise RuntimeError(f"the step raised StopIteration({error.value!r})") from error
+
+
+def runs_async(function: Callable[..., Any]) -> bool:
+    """Return whether calling the function makes a coroutine."""
+    function = plain_function(function)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # an object's own call
 
 
 def plain_function(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -19,10 +19,12 @@ from perdure.conversations.events import (
     Event,
     MessageReceived,
     MessageTaken,
+    Patched,
     ProcessingFinished,
     ProcessingStarted,
     Restarted,
     StepAttemptFailed,
+    StepBegun,
     StepCompleted,
     StepFailed,
     TimerFired,
@@ -150,7 +152,8 @@ def _entry(seq: int, at: Micros, event: Event, *, kind: str, took: Micros | None
 
 
 def _step_attempt_failed(event: StepAttemptFailed) -> str:
-    failed = f"step {event.name} failed in attempt {event.attempt}: {error_text(event.error)}"
+    what = "the probe of step" if event.probe else "step"
+    failed = f"{what} {event.name} failed in attempt {event.attempt}: {error_text(event.error)}"
     return f"{failed}; the next is due at {text_of(event.due)}"
 
 
@@ -164,6 +167,8 @@ _TEXTS: Final[dict[type, Callable[[Any], str]]] = {
     StepCompleted: lambda event: f"step {event.name or event.step_index} returned {_shown(event.output)}",
     StepFailed: lambda event: f"step {event.name} failed: {error_text(event.error)}",
     StepAttemptFailed: _step_attempt_failed,
+    StepBegun: lambda event: f"step {event.name}, which runs at most once, is begun, attempt {event.attempt}",
+    Patched: lambda event: f"it takes the way of the patch {event.name!r}",
     TimerFired: lambda event: f"the timer of {event.name} was due",
     MessageTaken: lambda event: f"{event.name} took the {event.kind} {event.taken!r}: {_shown(event.payload)}",
     Bound: _bound,

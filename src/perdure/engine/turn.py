@@ -25,15 +25,17 @@ from perdure.conversations.events import (
     MessageTaken,
     Restarted,
     StepAttemptFailed,
+    StepBegun,
     StepCompleted,
     StepFailed,
     TimerFired,
     encode_event,
 )
 from perdure.engine.addressing import Mail, Request, TurnId
+from perdure.engine.chance import Chance
 from perdure.engine.effects import AttributeEffect, SendEffect
 from perdure.engine.loop import TurnLeft, TurnLoop
-from perdure.engine.operation import DurableTimer, Input, Kind, Operation, Produced
+from perdure.engine.operation import DurableTimer, Input, Kind, Operation, Produced, outcome_unknown, step_failed
 from perdure.engine.outcomes import decode_error
 from perdure.engine.replay import Replay
 from perdure.errors import DeadlockedTurn, KeyTaken, NotAwaited, NotInTurn, PayloadInvalid, TurnTooLong
@@ -56,6 +58,12 @@ class Turn:
         clock: the engine's clock.
         request: from a handler and its arguments to what a call of it sends.
     """
+
+    # What most turns never have is made when it is first asked for.
+    once = False  # whether it has a step that runs at most once
+    outlived = False  # whether the handler has ended, but threads of its steps go on
+    _chance: Chance | None = None
+    _lingering: dict[str, Operation] | None = None
 
     def __init__(
         self,
@@ -97,7 +105,7 @@ class Turn:
         self.attributes_found: frozenset[str] = frozenset()
         self.attributes: dict[str, bool] | None = None
         self.produced = Produced()
-        self.cancel_step: Callable[[Operation], None] = _nobody
+        self.cancel_step: Callable[[Operation], bool] = _nobody
         self.request: Callable[[Callable[..., Any], tuple[Any, ...]], Request] = request
 
     def begin(self, code: Coroutine[Any, Any, Any]) -> None:
@@ -114,7 +122,7 @@ class Turn:
     @property
     def waiting(self) -> bool:
         """Whether only timers and mail can move it."""
-        return not (self._running or self._starts or self.produced.binds or self._blocked or self._inputs)
+        return not (self._running or self._starts or self.produced.binds or self._blocked or self._inputs or self._lingering)
 
     @property
     def awaits(self) -> tuple[str, ...]:
@@ -141,6 +149,10 @@ class Turn:
     def runs(self, operation: Operation) -> bool:
         """Return whether this step is under way and somebody waits for it."""
         return self._running.get(operation.id) is operation
+
+    def lingers(self, operation: Operation) -> bool:
+        """Return whether this step was called off, but its thread goes on: the turn does not end before it."""
+        return self._lingering is not None and self._lingering.get(operation.id) is operation
 
     def result(self) -> Any:
         """Return what the handler returned, or raise what it raised."""
@@ -178,7 +190,39 @@ class Turn:
                 f"{self.id}: the handler waits for something that is not durable and that nothing in the turn will wake; "
                 f"wait for steps, messages and timers only"
             )
+        elif self.once and self._cancel is None:
+            self._begin_once()
         return self.produced
+
+    def _begin_once(self) -> None:
+        """Record the starts of steps that run at most once: they begin when that is durable."""
+        for operation in self._starts.values():
+            options = operation.options
+            if options is not None and options.at_most_once and options.begun != operation.attempt:
+                options.begun = operation.attempt
+                self.record(StepBegun(self.id.message, operation.id, operation.input, operation.attempt))
+
+    def begin_again(self, operation: Operation) -> None:
+        """The probe of a step says that it has not happened: it is begun once more, after the next commit."""
+        assert operation.options is not None, "only a step with options has a probe"
+        operation.options.unknown = False
+        operation.attempt += 1
+        self._starts[operation.id] = self._running.pop(operation.id)
+
+    def _unknown(self) -> None:
+        """Where the record ends: of a step that was begun and has no end in it, nobody knows how it ended."""
+        if self.replay.active:
+            return
+        for operation in self._operations.values():
+            options = operation.options
+            if options is None or not options.at_most_once or options.begun != operation.attempt:
+                continue
+            options.unknown = True
+            if options.probe is None:
+                self._starts.pop(operation.id, None)
+                self.feed(step_failed(operation, outcome_unknown(self, operation, "its engine stopped before its end was recorded")))
+            elif operation.due is None:
+                self._starts[operation.id] = operation
 
     def _drain(self) -> None:
         if not self.loop.drain():
@@ -235,6 +279,8 @@ class Turn:
     def _release_next(self) -> bool:
         if self.replay.active:
             self.replay.compare(self)
+            if self.once:
+                self._unknown()
         if self.replay.recorded:
             at, event = self.replay.recorded.popleft()
             self.now = max(self.now, at)
@@ -246,7 +292,9 @@ class Turn:
         while self._inputs:
             given = self._inputs.popleft()
             operation = self._operations.get(given.operation_id)
-            if operation is not None and self._release_input(given, operation):
+            if operation is None:
+                self._take_late(given)
+            elif self._release_input(given, operation):
                 return True
         if self._cancel is not None:
             return self._release_cancel(self._cancel)
@@ -261,15 +309,15 @@ class Turn:
         else:
             self.now = max(self.now, operation.due)  # the clock may have been set back
         self._tick()
-        self._record(event)
+        self.record(event)
         self._release(operation, event, given.value, given.cause)
         return True
 
     def _release_cancel(self, reason: str) -> bool:
-        if any(operation.known is not None and not operation.known.is_async for operation in self._running.values()):
+        if any(operation.outlives_its_caller for operation in self._running.values()):
             return False
         self._tick()
-        self._record(CancelRequested(self.id.message, reason))
+        self.record(CancelRequested(self.id.message, reason))
         self._cancel_code(reason)
         return True
 
@@ -288,10 +336,18 @@ class Turn:
             if operation.future is not None and not operation.future.done():
                 operation.future.cancel()  # somebody whom the handler does not wait for
 
+    def _take_late(self, given: Input) -> None:
+        """A step that was called off has ended on its thread: nobody gets the outcome, but it has happened."""
+        operation = None if self._lingering is None else self._lingering.pop(given.operation_id, None)
+        if operation is not None:
+            self._tick()
+            self.record(given.make(self, operation))
+
     def _tick(self) -> None:
         self.now = max(self.now, self._clock())
 
-    def _record(self, event: Event) -> None:
+    def record(self, event: Event) -> None:
+        """Let the next commit record what happened now. Raises TurnTooLong."""
         self.events += 1
         if self.events > limits.TURN_EVENTS_MAX:
             raise TurnTooLong(f"{self.id}: more than {limits.TURN_EVENTS_MAX:,} events in one turn; spread the work over messages")
@@ -307,7 +363,7 @@ class Turn:
                 self._mail.remove(mail)
                 self._tick()
                 event = MessageTaken(self.id.message, operation.id, mail.ref, mail.kind, mail.payload)
-                self._record(event)
+                self.record(event)
                 self.produced.taken.append(mail)
                 self._release(operation, event, value, None)
                 return True
@@ -332,7 +388,10 @@ class Turn:
 
     def _release(self, operation: Operation, event: Event, value: Any, cause: BaseException | None) -> None:
         if isinstance(event, StepAttemptFailed):
-            operation.attempt = event.attempt + 1
+            if event.probe and operation.options is not None:
+                operation.options.probes = event.attempt
+            else:
+                operation.attempt = event.attempt + 1
             operation.due = self.produced.arm[operation.id] = event.due
             self._starts.pop(operation.id, None)
             return
@@ -370,8 +429,11 @@ class Turn:
         if self._operations.get(operation.id) is not operation:
             return
         self._settle(operation)
-        if self._running.pop(operation.id, None) is not None:
-            self.cancel_step(operation)
+        if self.replay.active:
+            self.replay.call_off(operation)
+        if self._running.pop(operation.id, None) is not None and self.cancel_step(operation):
+            self._lingering = self._lingering or {}
+            self._lingering[operation.id] = operation
 
     # --- replay ------------------------------------------------------------------------------------------
 
@@ -383,10 +445,15 @@ class Turn:
             self._cancel_code(event.reason)
             return
         operation = self.replay.check(self, event, self._operations)
-        if operation is None:
-            return
         if isinstance(event, StepCompleted):
             self.steps += 1
+        if operation is None:
+            return
+        if isinstance(event, StepBegun):
+            assert operation.options is not None, "that was checked"
+            operation.attempt = operation.options.begun = event.attempt
+            self._starts.pop(operation.id, None)
+            return
         try:
             self._release(operation, event, None, None)
         except PayloadInvalid as error:
@@ -395,6 +462,13 @@ class Turn:
     def _finish(self) -> None:
         self.replay.finish(self)
         self._starts.clear()
+        if self._running:
+            for operation in [*self._running.values()]:
+                self.abandon(operation)
+        if self._lingering:
+            while self._inputs:
+                self._take_late(self._inputs.popleft())
+            self.outlived = bool(self._lingering)
 
     def forgotten(self) -> NotAwaited | None:
         """Return an error when the handler made a durable call and never awaited it."""
@@ -471,6 +545,13 @@ class Turn:
         copied = self.replay.copied
         return self.id if copied is None else TurnId(self.id.tenant, copied.origin, copied.origin_message)
 
+    def chance(self) -> Chance:
+        """Return what looks like chance in this turn."""
+        origin = self.origin
+        if self._chance is None or self._chance.of != origin:
+            self._chance = Chance(origin)
+        return self._chance
+
     def effect(self, effect: Any) -> None:
         """Commit this with the next commit; on replay, what was committed is not committed again."""
         self.effects += 1
@@ -486,8 +567,8 @@ class Turn:
         self.produced.effects.append(effect)
 
 
-def _nobody(_operation: Operation) -> None:
-    pass
+def _nobody(_operation: Operation) -> bool:
+    return False
 
 
 def _resolve(future: asyncio.Future[Any], operation: Operation, event: Event, *, value: Any, cause: BaseException | None) -> None:
