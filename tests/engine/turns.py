@@ -30,14 +30,16 @@ from perdure.conversations.events import (
     decode_event,
     encode_event,
 )
-from perdure.engine.addressing import Mail, Request, TurnId
+from perdure.engine.addressing import Mail, TurnId
 from perdure.engine.functions import known
+from perdure.engine.kinds import kind_of
 from perdure.engine.operation import Input, Operation, Produced
 from perdure.engine.outcomes import encode_error
-from perdure.engine.process import Process, kind_of
+from perdure.engine.process import Process
 from perdure.engine.steps import STEP_INFO, StepInfo
 from perdure.engine.turn import Turn
 from perdure.errors import PerdureError
+from tests.engine.answers import answer, answering, asking, request
 
 START: Final = 1_700_000_000 * SECOND
 LATENCIES: Final = (1_000, 2_000, 2_000, 5_000, 9_000, 30_000, 2_000_000)  # ties are wanted
@@ -47,7 +49,7 @@ LAGS: Final = (0, 0, 100, 1_000, 4_000)  # until a commit is durable
 class Diary(Process):
     """The process of most tests."""
 
-    log: list[str] = msgspec.field(default_factory=list)
+    log: list[str] = msgspec.field(default_factory=list)  # type: ignore[assignment]  # it hides the verb, as no process of an app may
     total: int = 0
 
 
@@ -76,6 +78,7 @@ class Commit(NamedTuple):
     running: frozenset[str]
     resumes: Micros
     binds: bool = False
+    letters: frozenset[str] = frozenset()  # of all replies that were taken out of the mailbox by then
 
 
 class World:
@@ -159,6 +162,8 @@ class Life:
         self.saved = last.fields if last else self.found
         recorded = self.events
         taken = {getattr(event, "taken", "") for _, event in recorded}
+        self.replies: deque[Mail] = deque()
+        self.letters = last.letters if last else frozenset()
         self.mail = deque(mail for at, mail in world.mail if at <= self.now and mail.ref not in taken)
         self.turn = Turn(
             world.id,
@@ -170,8 +175,9 @@ class Life:
             saved=self.saved,
             timers=dict(self.timers) if knows_timers else None,
             mail=self.mail,
+            replies=self.replies,
             clock=lambda: self.now,
-            request=_request,
+            request=request,
         )
         self.turn.cancel_step = lambda operation: self.cancelled.append(operation.id)
         self.process._turn = self.turn
@@ -180,6 +186,7 @@ class Life:
                 self._at(at, 2, f"{mail.number:09}", functools.partial(self.mail.append, mail))
         for timer_id, due in self.timers.items():
             self._ring_at(timer_id, due)
+        self._answer_later(self.effects)
         self.turn.begin(world.handler(self.process))
         self._pump()
 
@@ -233,9 +240,14 @@ class Life:
         self._durable_at = max(self._durable_at, self.world.stored(produced.binds, index, self.now))
         for timer_id, due in produced.arm.items():
             self.world.ringing(timer_id, due, self._durable_at)
+        for effect in asking(produced.effects):
+            answering(self.world, effect, self._durable_at)
+        self.letters |= {mail.ref for mail in produced.letters}
         resumes = self._durable_at if produced.binds else self.now
         done = self.turn.effects
-        commit = Commit(self.now, events, produced.effects, done, fields, dict(self.timers), running, resumes, bool(produced.binds))
+        commit = Commit(
+            self.now, events, produced.effects, done, fields, dict(self.timers), running, resumes, bool(produced.binds), self.letters
+        )
         self.commits.append(commit)
         self.saved = fields
         self.undecodable += [mail for mail, _ in produced.undecodable]
@@ -248,6 +260,7 @@ class Life:
             self.turn.bound([(event.name, event.key, event.owner) for event in (self._bound(*bind) for bind in produced.binds)])
         for timer_id, due in produced.arm.items():
             self._ring_at(timer_id, due)
+        self._answer_later(produced.effects)
         self._start(self._starts.pop(index))
 
     def _finish(self) -> None:
@@ -279,6 +292,12 @@ class Life:
     def _end(self, operation: Operation) -> None:
         if self.turn.runs(operation):
             self.turn.feed(outcome(self.world, operation, self.now))
+
+    def _answer_later(self, effects: list[Any]) -> None:
+        for effect in asking(effects):
+            mail = answer(self.world, effect)
+            if mail.ref not in self.letters:
+                self._at(answering(self.world, effect, self.now), 2, f"~{mail.ref}", functools.partial(self.replies.append, mail))
 
     def _ring_at(self, timer_id: str, due: Micros) -> None:
         self._at(self.world.ringing(timer_id, due, self.now), 1, timer_id, functools.partial(self._ring, timer_id, due))
@@ -317,10 +336,6 @@ class Life:
         """What the turn came to, comparable."""
         error = None if self.error is None else (type(self.error), str(self.error))
         return self.value, error, self.effects, self.commits[-1].fields, self.events
-
-
-def _request(handler: Callable[..., Any], args: tuple[Any, ...]) -> Request:
-    return Request(handler.__name__, f"{handler.__name__}()", JSON.encode(args), None)
 
 
 def perform(world: World, operation: Operation) -> tuple[Any, BaseException | None]:

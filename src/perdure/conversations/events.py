@@ -110,6 +110,15 @@ class Restarted(_Event, frozen=True, tag=21):
     name: str = "restart"
 
 
+class ReplyArrived(_Event, frozen=True, tag=16):
+    """What the handler asked somebody for has come: a sealed reply, or the completion of an awakeable."""
+
+    name: str
+    input: str
+    outcome: str
+    response: bytes
+
+
 Event = (
     MessageReceived
     | ProcessingStarted
@@ -123,6 +132,7 @@ Event = (
     | Bound
     | CancelRequested
     | Restarted
+    | ReplyArrived
 )
 
 CallerEvent = MessageReceived | ProcessingStarted | StepCompleted | ProcessingFinished | ErrorOccurred

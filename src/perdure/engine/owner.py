@@ -280,7 +280,7 @@ class Owner:
             if mail.ref == note.ref:
                 resident.mail.remove(mail)
                 break
-        if len(resident.mail) != note.queued:  # a process without an app, a command line, say, has queued some
+        if len(resident.mail) + len(resident.replies) != note.queued:  # a process without an app, a command line, say, has queued some
             self._drop(resident)
             self._recovery.load(*key)
             return

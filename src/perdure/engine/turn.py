@@ -23,6 +23,7 @@ from perdure.conversations.events import (
     CancelRequested,
     Event,
     MessageTaken,
+    ReplyArrived,
     Restarted,
     StepAttemptFailed,
     StepCompleted,
@@ -31,12 +32,13 @@ from perdure.conversations.events import (
     encode_event,
 )
 from perdure.engine.addressing import Mail, Request, TurnId
-from perdure.engine.effects import AttributeEffect, SendEffect
+from perdure.engine.effects import AskEffect, AttributeEffect, AwakeableEffect, LogEffect, SendEffect
 from perdure.engine.loop import TurnLeft, TurnLoop
 from perdure.engine.operation import DurableTimer, Input, Kind, Operation, Produced
 from perdure.engine.outcomes import decode_error
 from perdure.engine.replay import Replay
-from perdure.errors import DeadlockedTurn, KeyTaken, NotAwaited, NotInTurn, PayloadInvalid, TurnTooLong
+from perdure.engine.replies import decode_reply
+from perdure.errors import DeadlockedTurn, KeyTaken, NotAwaited, NotInTurn, PayloadInvalid, ReplyTooLate, TurnFailed, TurnTooLong
 from perdure.errors import StepFailed as StepFailedError
 
 logger = logging.getLogger("perdure.engine")
@@ -53,6 +55,8 @@ class Turn:
         fields: encodes the durable fields; `saved` is what was committed last, `changed` whether it differs from what the turn found.
         timers: what the store holds for it, by id with due times; None: what the code as it is now has asked for.
         mail: the process's mailbox window, shared with later turns.
+        replies: letters of its mailbox that are replies, shared likewise.
+        more: whether effects of the last committed quiescence are still to be committed.
         clock: the engine's clock.
         request: from a handler and its arguments to what a call of it sends.
     """
@@ -69,6 +73,8 @@ class Turn:
         saved: bytes | None = None,
         timers: Mapping[str, Micros] | None = None,
         mail: deque[Mail] | None = None,
+        replies: deque[Mail] | None = None,
+        more: bool = False,
         clock: Callable[[], Micros],
         request: Callable[[Callable[..., Any], tuple[Any, ...]], Request],
     ) -> None:
@@ -80,8 +86,11 @@ class Turn:
         self.steps = 0
         self.events = 0
         self._clock = clock
-        self.replay = Replay(recorded, effects_done=effects_done, fields=fields, saved=saved, changed=changed, timers=timers)
+        self.replay = Replay(recorded, effects_done=effects_done, fields=fields, saved=saved, changed=changed, timers=timers, more=more)
         self._mail: deque[Mail] = deque() if mail is None else mail
+        self._replies: deque[Mail] = deque() if replies is None else replies
+        self._answerable: tuple[object, str] | None = None
+        self._untils: dict[asyncio.Future[None], Callable[[], bool]] = {}
         self._inputs: deque[Input] = deque()
         self._operations: dict[str, Operation] = {}
         self._receives: list[Operation] = []
@@ -98,6 +107,7 @@ class Turn:
         self.attributes: dict[str, bool] | None = None
         self.produced = Produced()
         self.cancel_step: Callable[[Operation], None] = _nobody
+        self.read_log: Callable[..., Coroutine[Any, Any, list[Any]]] = _nothing
         self.request: Callable[[Callable[..., Any], tuple[Any, ...]], Request] = request
 
     def begin(self, code: Coroutine[Any, Any, Any]) -> None:
@@ -127,6 +137,12 @@ class Turn:
         return [
             operation.id for operation in self._operations.values() if operation.due is not None and operation.id not in self.produced.arm
         ]
+
+    @property
+    def awakeables(self) -> list[tuple[str, str]]:
+        """Those that nobody has completed: token and operation."""
+        effects = (operation.effect for operation in self._operations.values())
+        return [(effect.token, effect.operation_id) for effect in effects if isinstance(effect, AwakeableEffect)]
 
     def expects(self, timer_id: str, due: Micros) -> bool:
         """Return whether somebody waits for the timer that is due then."""
@@ -176,11 +192,31 @@ class Turn:
         return self.produced
 
     def _drain(self) -> None:
-        if not self.loop.drain():
+        drained = self.loop.drain()
+        while drained and self._untils and self._come_true():
+            drained = self.loop.drain()
+        if not drained:
             raise DeadlockedTurn(
                 f"{self.id}: the handler polls for something that is not durable and that nothing in the turn will change; "
                 f"wait for steps, messages and timers only"
             )
+
+    def _come_true(self) -> bool:
+        """Go on with every `until` whose predicate is true now."""
+        any_true = False
+        for future, predicate in list(self._untils.items()):
+            try:
+                true = predicate()
+            except Exception as error:  # noqa: BLE001  # whatever the predicate raises is raised where it is waited for
+                del self._untils[future]
+                future.set_exception(error)
+                any_true = True
+                continue
+            if true:
+                del self._untils[future]
+                future.set_result(None)
+                any_true = True
+        return any_true
 
     def take(self) -> Produced:
         """Hand over what has to be committed; its steps count as running from here on."""
@@ -199,8 +235,11 @@ class Turn:
             self.events += 1
             operation = self._operations.get(operation_id)
             if operation is not None:
+                self._answerable = None
                 self._release(operation, Bound(self.id.message, operation_id, key, owner), None, None)
                 self.loop.drain()
+                while self._untils and self._come_true():
+                    self.loop.drain()
 
     def leave(self) -> None:
         """Leave memory: cancel the turn's tasks. What they still ask for raises TurnLeft; nothing is recorded."""
@@ -223,6 +262,7 @@ class Turn:
                 operation.call.close()
         # Nothing calls back any more: without these, only the collector of cycles could free a turn.
         self.loop.turn_is_over()
+        self.read_log = _nothing
         self.cancel_step = _nobody
 
     # --- releasing inputs --------------------------------------------------------------------------
@@ -230,6 +270,7 @@ class Turn:
     def _release_next(self) -> bool:
         if self.replay.active:
             self.replay.compare(self)
+        self._answerable = None
         if self.replay.recorded:
             at, event = self.replay.recorded.popleft()
             self.now = max(self.now, at)
@@ -245,7 +286,7 @@ class Turn:
                 return True
         if self._cancel is not None:
             return self._release_cancel(self._cancel)
-        return bool(self._receives) and self._take_mail()
+        return (bool(self._replies) and self._take_reply()) or (bool(self._receives) and self._take_mail())
 
     def _release_input(self, given: Input, operation: Operation) -> bool:
         event = given.make(self, operation)
@@ -293,6 +334,21 @@ class Turn:
         if self.events == limits.TURN_EVENTS_WARN:
             logger.warning("%s: %d events in one turn; each replay repeats them all, spread the work over messages", self.id, self.events)
         self.produced.events.append((self.now, encode_event(event)))
+
+    def _take_reply(self) -> bool:
+        """Give the oldest reply to who waits for it; those that nobody waits for any more are dropped."""
+        while self._replies:
+            mail = self._replies.popleft()
+            self.produced.letters.append(mail)
+            reply = decode_reply(mail.payload)
+            operation = self._operations.get(reply.operation_id) if reply.turn_ref == self.id.message else None
+            if operation is not None and operation.kind == "reply":
+                self._tick()
+                event = ReplyArrived(self.id.message, operation.id, operation.input, reply.outcome, reply.response)
+                self._record(event)
+                self._release(operation, event, None, None)
+                return True
+        return False
 
     def _take_mail(self) -> bool:
         """Give the oldest message that a `receive` asks for to the oldest such `receive`."""
@@ -343,6 +399,8 @@ class Turn:
             operation.function()
         elif not future.done():
             _resolve(future, operation, event, value=value, cause=cause)
+            if isinstance(event, MessageTaken):
+                self._answerable = (future.result(), event.taken)
 
     def _settle(self, operation: Operation) -> None:
         """The operation is over: forget it, and its timer."""
@@ -373,6 +431,9 @@ class Turn:
     def _replay(self, event: Event) -> None:
         if isinstance(event, Restarted):
             self.replay.copy_ends()
+            for asked in list(self._operations.values()):
+                if asked.kind == "reply":
+                    self.effect(asked.effect)
             return
         if isinstance(event, CancelRequested):
             self._cancel_code(event.reason)
@@ -440,6 +501,12 @@ class Turn:
             self.abandon(operation)
             raise
 
+    def ask(self, operation: Operation) -> asyncio.Future[Any]:
+        """Ask for the operation at once, and return what its outcome comes to."""
+        operation.future = self.loop.create_future()
+        self._ask(operation)
+        return operation.future
+
     def _ask(self, operation: Operation) -> None:
         if operation.kind == "step":
             operation.context = contextvars.copy_context()
@@ -448,9 +515,32 @@ class Turn:
             self._receives.append(operation)
         elif operation.kind == "bind":
             self.produced.binds.append((operation.id, operation.key))
+        elif operation.kind == "reply":
+            self.effect(operation.effect)
         self._operations[operation.id] = operation
         if operation.due is not None:
             self.produced.arm[operation.id] = operation.due
+
+    async def until(self, predicate: Callable[[], bool]) -> None:
+        """Wait until a predicate is true: it is asked whenever the code can go no further."""
+        self.check_open("until")
+        future = self.loop.create_future()
+        self._untils[future] = predicate
+        try:
+            await future
+        finally:
+            self._untils.pop(future, None)
+
+    def answer(self, message: object, data: bytes) -> None:
+        """Answer the message that was released last. Raises ReplyTooLate when it is another, or was answered."""
+        if self._answerable is None or self._answerable[0] is not message:
+            raise ReplyTooLate(
+                f"{self.id}: this message cannot be answered here; call reply right after the `receive` that returned it, "
+                f"before anything else is awaited, and once"
+            )
+        ref, self._answerable = self._answerable[1], None
+        if any(mail.ref == ref for mail in self.produced.taken):  # else it was sealed with the commit that is replayed
+            self.produced.answers[ref] = data
 
     def call_at(self, due: Micros, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """Make a durable timer for asyncio's own constructs."""
@@ -473,12 +563,17 @@ class Turn:
             return
         copied = self.replay.copied
         if copied is not None:
-            # A message was sent by the turn that this one is a copy of. Tags may be gone with its end, and are joined again by the same
-            # process. Attributes went back to what that turn had found, and a copy begins there, too.
-            again = copied.origin == self.id.process and not isinstance(effect, SendEffect)
-            if not (again or isinstance(effect, AttributeEffect)):
+            # A message was sent by the turn that this one is a copy of, and what was asked for is asked for again where the copy ends, unless
+            # the copy has the answer. Tags may be gone with its end, and are joined again by the same process. Attributes and entries of
+            # logs went back to what that turn had found, and a copy begins there, too.
+            again = copied.origin == self.id.process and not isinstance(effect, SendEffect | AskEffect | AwakeableEffect)
+            if not (again or isinstance(effect, AttributeEffect | LogEffect)):
                 return
         self.produced.effects.append(effect)
+
+
+async def _nothing(*_arguments: Any) -> list[Any]:
+    return []
 
 
 def _nobody(_operation: Operation) -> None:
@@ -496,7 +591,23 @@ def _resolve(future: asyncio.Future[Any], operation: Operation, event: Event, *,
             future.set_exception(error)
         case MessageTaken():
             future.set_result(operation.kinds[event.kind](event.payload) if value is None else value)
+        case ReplyArrived():
+            _replied(future, operation, event)
         case Bound() if event.owner:
             future.set_exception(KeyTaken(event.key, event.owner))
         case _:
             future.set_result(None)
+
+
+def _replied(future: asyncio.Future[Any], operation: Operation, event: ReplyArrived) -> None:
+    assert operation.decode is not None, "a reply is read by the one who asked"
+    try:
+        if event.outcome == "ok":
+            future.set_result(operation.decode(event.response))
+            return
+        error: Exception = decode_error(event.response, otherwise=TurnFailed)
+    except PayloadInvalid as unreadable:
+        error = unreadable
+    future.set_exception(error)
+    if isinstance(operation.effect, AwakeableEffect):
+        future.exception()  # looked at: the code may never wait for it
