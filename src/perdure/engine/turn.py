@@ -27,7 +27,6 @@ from perdure.conversations.events import (
     Restarted,
     StepAttemptFailed,
     StepCompleted,
-    StepFailed,
     TimerFired,
     encode_event,
 )
@@ -35,11 +34,10 @@ from perdure.engine.addressing import Mail, Request, TurnId
 from perdure.engine.effects import AskEffect, AttributeEffect, AwakeableEffect, LogEffect, SendEffect
 from perdure.engine.loop import TurnLeft, TurnLoop
 from perdure.engine.operation import DurableTimer, Input, Kind, Operation, Produced
-from perdure.engine.outcomes import decode_error
+from perdure.engine.releasing import resolve
 from perdure.engine.replay import Replay
 from perdure.engine.replies import decode_reply
-from perdure.errors import DeadlockedTurn, KeyTaken, NotAwaited, NotInTurn, PayloadInvalid, ReplyTooLate, TurnFailed, TurnTooLong
-from perdure.errors import StepFailed as StepFailedError
+from perdure.errors import DeadlockedTurn, NotAwaited, NotInTurn, PayloadInvalid, ReplyTooLate, TurnTooLong
 
 logger = logging.getLogger("perdure.engine")
 
@@ -398,7 +396,7 @@ class Turn:
             assert operation.function is not None, "such a timer has something to ring"
             operation.function()
         elif not future.done():
-            _resolve(future, operation, event, value=value, cause=cause)
+            resolve(future, operation, event, value=value, cause=cause)
             if isinstance(event, MessageTaken):
                 self._answerable = (future.result(), event.taken)
 
@@ -578,36 +576,3 @@ async def _nothing(*_arguments: Any) -> list[Any]:
 
 def _nobody(_operation: Operation) -> None:
     pass
-
-
-def _resolve(future: asyncio.Future[Any], operation: Operation, event: Event, *, value: Any, cause: BaseException | None) -> None:
-    match event:
-        case StepCompleted():
-            assert operation.known is not None, "a step has a function"
-            future.set_result(operation.known.output.decode(event.output) if value is None else value)
-        case StepFailed():
-            error = decode_error(event.error, otherwise=StepFailedError)
-            error.__cause__ = cause
-            future.set_exception(error)
-        case MessageTaken():
-            future.set_result(operation.kinds[event.kind](event.payload) if value is None else value)
-        case ReplyArrived():
-            _replied(future, operation, event)
-        case Bound() if event.owner:
-            future.set_exception(KeyTaken(event.key, event.owner))
-        case _:
-            future.set_result(None)
-
-
-def _replied(future: asyncio.Future[Any], operation: Operation, event: ReplyArrived) -> None:
-    assert operation.decode is not None, "a reply is read by the one who asked"
-    try:
-        if event.outcome == "ok":
-            future.set_result(operation.decode(event.response))
-            return
-        error: Exception = decode_error(event.response, otherwise=TurnFailed)
-    except PayloadInvalid as unreadable:
-        error = unreadable
-    future.set_exception(error)
-    if isinstance(operation.effect, AwakeableEffect):
-        future.exception()  # looked at: the code may never wait for it
