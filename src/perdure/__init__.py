@@ -8,6 +8,7 @@ from perdure.engine.engine import Engine
 from perdure.engine.flow import Flow, Rate
 from perdure.engine.notes import Receipt
 from perdure.engine.process import Process, on
+from perdure.engine.process_log import Log
 from perdure.engine.queries import query
 from perdure.engine.retry import Retry
 from perdure.engine.run import run
@@ -26,6 +27,7 @@ __all__ = [
     "DurableConversation",
     "Engine",
     "Flow",
+    "Log",
     "MessageId",
     "NotDone",
     "Page",

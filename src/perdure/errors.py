@@ -396,6 +396,36 @@ class ReplyNotSingle(UsageError):
     code = "reply-not-single"
 
 
+class AskedSelf(UsageError):
+    """A turn waits for the reply of its own process, which can begin no other turn before that one ends; call the function itself."""
+
+    code = "asked-self"
+
+
+class ReplyTooLate(UsageError):
+    """A message is answered right after the `receive` that returned it, and once."""
+
+    code = "reply-too-late"
+
+
+class AwakeableNotFound(NotFoundError):
+    """No open turn has made this awakeable."""
+
+    code = "awakeable-not-found"
+
+
+class AwakeableConflict(RejectedError):
+    """The awakeable was completed in another way; the first completion stands."""
+
+    code = "awakeable-conflict"
+
+
+class AwakeableFailed(PerdureError):
+    """Whoever was to complete the awakeable says that it failed; the text is theirs."""
+
+    code = "awakeable-failed"
+
+
 class ProcessEnded(RejectedError):
     """The process has ended; nothing more reaches it."""
 

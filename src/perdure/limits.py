@@ -85,6 +85,7 @@ MAILBOX_MAX: Final = 10_000  # messages queued for one process
 MAIL_WINDOW: Final = 500  # messages of one mailbox in memory
 FAN_OUT_CHUNK: Final = 100  # members that one transaction delivers to
 EFFECTS_CHUNK: Final = 500  # effects that one transaction commits
+EFFECTS_CHUNK_BYTES: Final = 1 * MIB  # of payload in them, unless a single effect is larger
 TURN_EVENTS_WARN: Final = 2_000
 TURN_EVENTS_MAX: Final = 50_000  # replay costs some 7 us an event
 TURN_CALLBACKS_MAX: Final = 1_000_000  # callbacks of a turn between two inputs, about a second; more is a loop that polls

@@ -15,7 +15,8 @@ from perdure.engine.operation import Input, Operation, outcome_unknown
 from perdure.engine.outcomes import encode_error
 from perdure.engine.steps import NotDone
 from perdure.errors import StepTimedOut
-from tests.engine.turns import LATENCIES, Commit, Life, World, failed, perform, told
+from tests.engine.inputs import failed
+from tests.engine.turns import LATENCIES, Commit, Life, World, perform, told
 
 
 class CarefulWorld(World):

@@ -14,10 +14,10 @@ from perdure.engine import inspection
 from perdure.engine.addressing import derived_id
 from perdure.engine.delivery import Deliver, FanOutChunk
 from perdure.engine.flush import Flush
+from perdure.engine.kinds import kind_of
 from perdure.engine.leaving import Leave, Resume
 from perdure.engine.notes import Envelope, MailArrived, TurnStarted
 from perdure.engine.operation import Kind, Operation
-from perdure.engine.process import kind_of
 from perdure.engine.replay import mismatch
 from perdure.errors import MailboxFull, SequenceConflict
 from tests.engine.conftest import Running

@@ -230,7 +230,7 @@ async def test_the_first_message_of_a_process_that_waits_goes_before_later_ones(
         asked: int = 0
 
         @on(Ask, start=True, key=lambda message: message.id)
-        async def ask(self, message: Ask) -> int:
+        async def hear(self, message: Ask) -> int:
             self.asked += 1
             order.append(f"{message.id} {self.asked}")
             if self.asked == 1:

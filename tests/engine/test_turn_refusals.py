@@ -17,8 +17,10 @@ from perdure.engine.addressing import Address
 from perdure.engine.loop import TurnLoop
 from perdure.engine.process import Process
 from perdure.errors import DeadlockedTurn, NotAwaited, NotInStep, NotInTurn, TurnTooLong, UsageError
+from tests.engine.askers import child as leaf
+from tests.engine.inputs import completed, fired
 from tests.engine.programs import Note, draw, fetch
-from tests.engine.turns import START, Diary, Life, World, completed, fired
+from tests.engine.turns import START, Diary, Life, World
 
 Code = Callable[[Diary], Coroutine[Any, Any, Any]]
 
@@ -91,7 +93,13 @@ VERBS: dict[str, Callable[[Diary], Any]] = {
     "bind": lambda p: p.bind("k"),
     "first": lambda p: p.first(),
     "send": lambda p: p.send(Note("n"), Address.key("k")),
-    "spawn": lambda p: p.spawn(fetch, "x"),
+    "spawn": lambda p: p.spawn(leaf, 1),
+    "call": lambda p: p.call(leaf, 1),
+    "ask": lambda p: p.ask(Address.key("k"), Note("n")),
+    "awakeable": lambda p: p.awakeable(),
+    "reply": lambda p: p.reply(Note("n"), 1),
+    "gather_limited": lambda p: p.gather_limited(1),
+    "until": lambda p: p.until(lambda: True),
     "tag": lambda p: p.tag("t"),
     "untag": lambda p: p.untag("t"),
     "unbind": lambda p: p.unbind("k"),

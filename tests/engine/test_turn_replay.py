@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from perdure.conversations.events import StepCompleted, StepFailed
+from tests.engine.askers import ASKERS
 from tests.engine.programs import NOTES, OWNERS, PROGRAMS, Program, ends_on_a_key, first_of_keys, keys
 from tests.engine.turns import LAGS, Life, World
 
+EVERYTHING = (*PROGRAMS, *ASKERS)
 SEEDS = range(6)
 MORE_SEEDS = range(100, 160)
 AT_ONCE = (0,)  # the answers to keys come with the durable commit; when that is, shifts what follows
@@ -49,13 +51,13 @@ def crash_and_go_on_otherwise(program: Program, seed: int) -> None:
         assert again.run().outcome == life.outcome
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+@pytest.mark.parametrize("program", EVERYTHING, ids=lambda program: program.__name__)
 def test_a_crash_at_any_commit_changes_nothing(program: Program) -> None:
     for seed in SEEDS:
         crash_everywhere(program, seed)
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+@pytest.mark.parametrize("program", EVERYTHING, ids=lambda program: program.__name__)
 def test_after_a_crash_the_world_may_go_on_otherwise(program: Program) -> None:
     """Outcomes come in another order than they would have; what is recorded stands, and holds through a second crash."""
     for seed in SEEDS[:3]:
@@ -63,7 +65,7 @@ def test_after_a_crash_the_world_may_go_on_otherwise(program: Program) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+@pytest.mark.parametrize("program", EVERYTHING, ids=lambda program: program.__name__)
 def test_many_orders_of_what_happens(program: Program) -> None:
     for seed in MORE_SEEDS:
         crash_everywhere(program, seed)

@@ -15,9 +15,11 @@ from perdure.conversations.events import TimerFired
 from perdure.engine.addressing import Address
 from perdure.engine.retry import Retry
 from perdure.errors import InvalidIdentifier, StepOutputInvalid, UsageError
+from tests.engine.askers import child as leaf
+from tests.engine.inputs import fired
 from tests.engine.programs import Broken, Note, draw, fetch
 from tests.engine.test_turn_retries import Calls
-from tests.engine.turns import START, Diary, Life, World, fired
+from tests.engine.turns import START, Diary, Life, World
 
 Code = Callable[[Diary], Coroutine[Any, Any, Any]]
 FOREVER = 2**63
@@ -226,7 +228,7 @@ def test_first_needs_something_to_wait_for() -> None:
 def test_messages_are_checked_at_once_and_named_by_their_place_in_the_turn() -> None:
     async def code(p: Diary) -> list[Any]:
         p.send(Note("1"), to=Address.key("k"))
-        child = p.spawn(fetch, "x")
+        child = p.spawn(leaf, 1)
         p.tag("t")
         refused = []
         for wrong in ("text", Note("\udcff")):

@@ -22,22 +22,19 @@ from perdure.clock import SECOND, Micros
 from perdure.codec import JSON
 from perdure.conversations.events import (
     Bound,
-    Event,
-    StepAttemptFailed,
-    StepCompleted,
-    StepFailed,
-    TimerFired,
     decode_event,
     encode_event,
 )
-from perdure.engine.addressing import Mail, Request, TurnId
+from perdure.engine.addressing import Mail, TurnId
 from perdure.engine.functions import known
+from perdure.engine.kinds import kind_of
 from perdure.engine.operation import Input, Operation, Produced
-from perdure.engine.outcomes import encode_error
-from perdure.engine.process import Process, kind_of
+from perdure.engine.process import Process
 from perdure.engine.steps import STEP_INFO, StepInfo
 from perdure.engine.turn import Turn
 from perdure.errors import PerdureError
+from tests.engine.answers import answer, answering, asking, request
+from tests.engine.inputs import attempt_failed, completed, failed, fired
 
 START: Final = 1_700_000_000 * SECOND
 LATENCIES: Final = (1_000, 2_000, 2_000, 5_000, 9_000, 30_000, 2_000_000)  # ties are wanted
@@ -47,7 +44,7 @@ LAGS: Final = (0, 0, 100, 1_000, 4_000)  # until a commit is durable
 class Diary(Process):
     """The process of most tests."""
 
-    log: list[str] = msgspec.field(default_factory=list)
+    log: list[str] = msgspec.field(default_factory=list)  # type: ignore[assignment]  # it hides the verb, as no process of an app may
     total: int = 0
 
 
@@ -76,6 +73,7 @@ class Commit(NamedTuple):
     running: frozenset[str]
     resumes: Micros
     binds: bool = False
+    letters: frozenset[str] = frozenset()  # of all replies that were taken out of the mailbox by then
 
 
 class World:
@@ -159,6 +157,8 @@ class Life:
         self.saved = last.fields if last else self.found
         recorded = self.events
         taken = {getattr(event, "taken", "") for _, event in recorded}
+        self.replies: deque[Mail] = deque()
+        self.letters = last.letters if last else frozenset()
         self.mail = deque(mail for at, mail in world.mail if at <= self.now and mail.ref not in taken)
         self.turn = Turn(
             world.id,
@@ -170,8 +170,9 @@ class Life:
             saved=self.saved,
             timers=dict(self.timers) if knows_timers else None,
             mail=self.mail,
+            replies=self.replies,
             clock=lambda: self.now,
-            request=_request,
+            request=request,
         )
         self.turn.cancel_step = self._cancel_step
         self.process._turn = self.turn
@@ -180,6 +181,7 @@ class Life:
                 self._at(at, 2, f"{mail.number:09}", functools.partial(self.mail.append, mail))
         for timer_id, due in self.timers.items():
             self._ring_at(timer_id, due)
+        self._answer_later(self.effects)
         self.turn.begin(world.handler(self.process))
         self._pump()
 
@@ -233,9 +235,14 @@ class Life:
         self._durable_at = max(self._durable_at, self.world.stored(produced.binds, index, self.now))
         for timer_id, due in produced.arm.items():
             self.world.ringing(timer_id, due, self._durable_at)
+        for effect in asking(produced.effects):
+            answering(self.world, effect, self._durable_at)
+        self.letters |= {mail.ref for mail in produced.letters}
         resumes = self._durable_at if produced.binds else self.now
         done = self.turn.effects
-        commit = Commit(self.now, events, produced.effects, done, fields, dict(self.timers), running, resumes, bool(produced.binds))
+        commit = Commit(
+            self.now, events, produced.effects, done, fields, dict(self.timers), running, resumes, bool(produced.binds), self.letters
+        )
         self.commits.append(commit)
         self.saved = fields
         self.undecodable += [mail for mail, _ in produced.undecodable]
@@ -248,6 +255,7 @@ class Life:
             self.turn.bound([(event.name, event.key, event.owner) for event in (self._bound(*bind) for bind in produced.binds)])
         for timer_id, due in produced.arm.items():
             self._ring_at(timer_id, due)
+        self._answer_later(produced.effects)
         self._start(self._starts.pop(index))
 
     def _finish(self) -> None:
@@ -283,6 +291,12 @@ class Life:
     def _end(self, operation: Operation) -> None:
         if self.turn.runs(operation):
             self.turn.feed(outcome(self.world, operation, self.now))
+
+    def _answer_later(self, effects: list[Any]) -> None:
+        for effect in asking(effects):
+            mail = answer(self.world, effect)
+            if mail.ref not in self.letters:
+                self._at(answering(self.world, effect, self.now), 2, f"~{mail.ref}", functools.partial(self.replies.append, mail))
 
     def _ring_at(self, timer_id: str, due: Micros) -> None:
         self._at(self.world.ringing(timer_id, due, self.now), 1, timer_id, functools.partial(self._ring, timer_id, due))
@@ -321,10 +335,6 @@ class Life:
         """What the turn came to, comparable."""
         error = None if self.error is None else (type(self.error), str(self.error))
         return self.value, error, self.effects, self.commits[-1].fields, self.events
-
-
-def _request(handler: Callable[..., Any], args: tuple[Any, ...]) -> Request:
-    return Request(handler.__name__, f"{handler.__name__}()", JSON.encode(args), None)
 
 
 def perform(world: World, operation: Operation, function: Callable[..., Any] | None = None) -> tuple[Any, BaseException | None]:
@@ -369,25 +379,3 @@ def told(world: World, operation: Operation, value: Any, error: BaseException | 
         jitter = world.chance("jitter", operation.id, operation.attempt)
         return attempt_failed(operation.id, error, now + operation.retry.delay(operation.attempt, lambda: jitter))
     return failed(operation.id, error)
-
-
-def completed(operation_id: str, data: bytes, value: Any = None) -> Input:
-    def make(turn: Turn, operation: Operation) -> Event:
-        turn.steps += 1
-        return StepCompleted(turn.id.message, turn.steps - 1, data, operation.id, operation.input)
-
-    return Input(operation_id, make, value)
-
-
-def failed(operation_id: str, error: BaseException) -> Input:
-    data = encode_error(error)
-    return Input(operation_id, lambda turn, operation: StepFailed(turn.id.message, operation.id, operation.input, data), None, error)
-
-
-def attempt_failed(operation_id: str, error: BaseException, due: Micros) -> Input:
-    data = encode_error(error)
-    return Input(operation_id, lambda turn, operation: StepAttemptFailed(turn.id.message, operation.id, operation.attempt, data, due))
-
-
-def fired(timer_id: str) -> Input:
-    return Input(timer_id, lambda turn, operation: TimerFired(turn.id.message, operation.id))

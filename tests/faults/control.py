@@ -73,7 +73,7 @@ FAULTS: Final = (
     Fault(
         "restart-joins-no-tags",
         TURN,
-        "            again = copied.origin == self.id.process and not isinstance(effect, SendEffect)\n",
+        "            again = copied.origin == self.id.process and not isinstance(effect, SendEffect | AskEffect | AwakeableEffect)\n",
         "            again = False\n",
         (f"{RESTART}::test_a_failed_process_goes_on_from_the_step_that_failed",),
     ),
@@ -150,7 +150,7 @@ FAULTS: Final = (
     Fault(
         "pause-takes-mail-out-of-memory",
         f"{HERE}/resident.py",
-        "        self.mail.clear()\n        self.mail_seen = _NO_MAIL\n",
+        "        self.mail.clear()\n        self.replies.clear()\n        self.mail_seen = _NO_MAIL\n",
         "",
         (f"{ATTACK}::test_mail_in_memory_is_not_taken_while_the_process_is_paused",),
     ),

@@ -272,7 +272,7 @@ FAULTS: Final = (
     Fault(
         "replay-does-not-compare-effects",
         f"{HERE}/replay.py",
-        "        if turn.effects != self.effects_done:\n",
+        "        if turn.effects < self.effects_done or (turn.effects > self.effects_done and not self._more):\n",
         "        if False:\n",
         EDITS,
     ),

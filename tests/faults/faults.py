@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.faults import control, core, engine, flows, inspection, rooms, schedules, schemas, sqlite, steps, testing
+from tests.faults import asking, control, core, engine, flows, inspection, rooms, schedules, schemas, sqlite, steps, testing
 from tests.faults.fault import Fault
 
 FAULTS: Final[tuple[Fault, ...]] = (
@@ -14,6 +14,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *schemas.FAULTS,
     *engine.FAULTS,
     *control.FAULTS,
+    *asking.FAULTS,
     *flows.FAULTS,
     *inspection.FAULTS,
     *schedules.FAULTS,

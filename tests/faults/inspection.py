@@ -77,7 +77,7 @@ FAULTS: Final = (
     Fault(
         "attribute-of-a-copied-record-is-not-set-again",
         "src/perdure/engine/turn.py",
-        "            if not (again or isinstance(effect, AttributeEffect)):\n",
+        "            if not (again or isinstance(effect, AttributeEffect | LogEffect)):\n",
         "            if not again:\n",
         (f"{AGAIN}::test_a_copy_of_a_process_has_the_attributes_that_the_turn_found_and_those_it_sets",),
     ),

@@ -159,12 +159,12 @@ class Collector(Process):
 
 @app.process
 class Runner(Process):
-    log: list[Any] = []
+    noted: list[Any] = []
 
     @on(Begin, start=True, key=lambda message: message.name, on_error="fail_turn")
     async def begin(self, message: Begin) -> Any:
         value = await self.do(message.program.part, "r")
-        self.log.append(value)
+        self.noted.append(value)
         STAGE.ended = STAGE.now()  # for the test alone: a handler does not look at clocks
         if message.program.fails:
             raise Failed(message.name)

@@ -159,11 +159,11 @@ async def compare(case: Case) -> None:
     assert STAGE.ended == began + round(end * SECOND)
     if case.program.fails:
         assert type(outcome).__name__ == "Failed"
-        assert runner.fields == {"log": []}
+        assert runner.fields == {"noted": []}
         assert not Counter(told) - model.told, "what a failed turn sent after its last commit is not sent"
         return
     assert outcome == expected
-    assert runner.fields == {"log": [expected]}
+    assert runner.fields == {"noted": [expected]}
     assert (runner.status, runner.note) == ("idle", "")
     assert Counter(told) == model.told
     attempts = Counter(one.what for one in set(LEDGER.effects))

@@ -34,6 +34,7 @@ class Order(perdure.Process):
     """One order."""
 
     status: str = "new"
+    history: perdure.Log[str] = msgspec.field(default_factory=perdure.Log)
 
     @perdure.on(Place, start=True, key=lambda message: message.customer)  # error: a Place has no customer
     async def place(self, message: Place) -> int:
@@ -51,7 +52,13 @@ class Order(perdure.Process):
         self.status = 3  # error: a field of text
         self.sned(answer, to=text)  # error: no such verb
         self.send(answer, to="order:1")  # error: an address, not text
-        return 1
+        await self.call(hello, 7)  # error: a name is text
+        number: str = await self.call(hello, "x")  # error: the process returns a number
+        self.call(hello, "x")  # error: never awaited
+        self.spawn(hello)  # error: no name
+        self.history.append(7)  # error: a log of text
+        await self.until(lambda: self.state)  # error: no such field
+        return len(number)
 
     @perdure.query
     def line(self, number: int) -> str:

@@ -52,6 +52,7 @@ class Order(perdure.Process):
     """One order."""
 
     status: str = "new"
+    history: perdure.Log[str] = msgspec.field(default_factory=perdure.Log)
 
     @perdure.on(Place, start=True, key=lambda message: f"order:{message.order_id}")
     async def place(self, message: Place) -> Receipt:
@@ -76,6 +77,22 @@ class Order(perdure.Process):
                 self.status = "rejected"
         assert_type(await self.sleep(1), None)
         self.send(Approve("me"), to=perdure.Address.key("order:1"))
+        self.send(Approve("me"), to=perdure.Address.key("order:1"), after=timedelta(hours=1))
+        assert_type(await self.call(hello, "world", 2), list[float])
+        assert_type(await self.call(Order.place, Place("8", 1), id="order 8"), Receipt)
+        assert_type(await self.ask(perdure.Address.key("order:1"), Approve("me"), result=Receipt), Receipt)
+        assert_type(self.spawn(hello, "world", 2, detached=True), perdure.ProcessId)
+        token, paid = self.awakeable(Receipt)
+        assert_type(token, str)
+        assert_type(await paid, Receipt)
+        assert_type(await self.gather_limited(2, self.step(weigh, "1"), self.step(weigh, "2")), list[float])
+        async for weight in self.as_completed([self.step(weigh, "1"), self.step(weigh, "2")]):
+            assert_type(weight, float)
+        await self.until(lambda: self.status == "new")
+        self.history.append("placed")
+        assert_type(await self.history.last(2), list[str])
+        self.reply(answer, 1)
+        self.log.info("placed %s", message.order_id)
         self.tag("customer:1")
         await self.bind("invoice:1")
         self.attributes["customer"] = "c-1"

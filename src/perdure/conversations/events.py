@@ -125,6 +125,15 @@ class Restarted(_Event, frozen=True, tag=21):
     name: str = "restart"
 
 
+class ReplyArrived(_Event, frozen=True, tag=16):
+    """What the handler asked somebody for has come: a sealed reply, or the completion of an awakeable."""
+
+    name: str
+    input: str
+    outcome: str
+    response: bytes
+
+
 Event = (
     MessageReceived
     | ProcessingStarted
@@ -140,6 +149,7 @@ Event = (
     | Patched
     | CancelRequested
     | Restarted
+    | ReplyArrived
 )
 
 CallerEvent = MessageReceived | ProcessingStarted | StepCompleted | ProcessingFinished | ErrorOccurred

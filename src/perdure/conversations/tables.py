@@ -36,7 +36,8 @@ class ProcessRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `head` is the next sequence of its events; `stream_no` is their key; `turn_seq` is the sequence of the open
     turn's MessageReceived; `timers` counts rows elsewhere; `placed` says that flow control has a row for it; `attributes` are
-    the names of its search attributes (`attributes.py`); `note` says why it is failed, stuck or paused.
+    the names of its search attributes (`attributes.py`); `note` says why it is failed, stuck or paused; `parent` is the
+    process that started it as its child.
     """
 
     process_type: str
@@ -51,6 +52,7 @@ class ProcessRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     placed: int = 0
     attributes: str = ""
     note: str = ""
+    parent: str = ""
     created_at: Micros
     updated_at: Micros
 
@@ -77,7 +79,8 @@ class AttributeRow(msgspec.Struct, frozen=True, gc=False):
 class TurnRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The handling of one message.
 
-    `steps` counts StepCompleted; `effects` counts what was committed besides records; `attempts` counts starts,
+    `steps` counts StepCompleted; `effects` counts what was committed besides records, and `more` says that the effects of
+    the last quiescence are not all among them yet; `attempts` counts starts,
     and errors that the caller of a DurableConversation records without one; `awaits` names the kinds that a waiting turn
     asks for; `outcome` is that of the message, or `error` while the last attempt of an open one has failed.
     """
@@ -85,6 +88,7 @@ class TurnRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     state: str
     steps: int = 0
     effects: int = 0
+    more: int = 0
     attempts: int = 0
     awaits: str = ""
     outcome: str = ""
@@ -106,10 +110,27 @@ class SnapshotRow(msgspec.Struct, frozen=True, gc=False):
     data: bytes
 
 
+class ChildRow(msgspec.Struct, frozen=True, gc=False):
+    """A process that another one has started and that has not ended: the key says it all but when."""
+
+    at: Micros
+
+
+class LogRow(msgspec.Struct, frozen=True, gc=False):
+    """One entry of a process's log. Entries at and behind the length that the durable fields say are of turns that failed."""
+
+    at: Micros
+    data: bytes
+
+
 PROCESS = Table("process", ("tenant_id", "process_id"), ProcessRow, kind="owned", fixed=("created_at",))
 PROCESS_STATE = Table("process_state", ("tenant_id", "process_id"), ProcessStateRow, kind="owned")
 TURN = Table("turn", ("tenant_id", "process_id", "message_id"), TurnRow, kind="owned")
 EVENT = Table("event", ("tenant_id", "stream_no", "seq"), EventRow, kind="log")
+# Additions are guarded by the parent's own row, which the commit that starts a child always writes; removals by nothing:
+# who takes a child for alive that has just ended finds that when he looks at it.
+CHILD = Table("child", ("tenant_id", "parent_id", "process_id"), ChildRow)
+PROCESS_LOG = Table("process_log", ("tenant_id", "process_id", "name", "seq"), LogRow, kind="owned")
 SNAPSHOT = Table("snapshot", ("tenant_id", "process_id"), SnapshotRow)
 ATTRIBUTE = Table("process_attribute", ("tenant_id", "process_id", "name"), AttributeRow, kind="owned")
 
@@ -145,5 +166,8 @@ BY_ATTRIBUTE = Index(
     where=lambda row: row.value is not None,
     where_sql="value is not null",
 )
-TABLES = (PROCESS, PROCESS_STATE, TURN, EVENT, SNAPSHOT, ATTRIBUTE)
-INDEXES = (EVENTS, PROCESSES, RUNNABLE, BY_STATUS, CREATED, ATTRIBUTES, BY_ATTRIBUTE)
+CHILDREN = Index(CHILD, "child", prefix=("tenant_id", "parent_id"), order=("process_id",))
+LOG_ENTRIES = Index(PROCESS_LOG, "process_log", prefix=("tenant_id", "process_id", "name"), order=("seq",))
+LOGS = Index(PROCESS_LOG, "process_log", prefix=("tenant_id", "process_id"), order=("name", "seq"))
+TABLES = (PROCESS, PROCESS_STATE, TURN, EVENT, SNAPSHOT, CHILD, PROCESS_LOG, ATTRIBUTE)
+INDEXES = (EVENTS, PROCESSES, RUNNABLE, BY_STATUS, CREATED, CHILDREN, LOG_ENTRIES, LOGS, ATTRIBUTES, BY_ATTRIBUTE)

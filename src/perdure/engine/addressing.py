@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import msgspec
 
+from perdure.codec import JSON
 from perdure.errors import UsageError
 from perdure.identity import RESERVED_ID_PREFIX, ProcessId, RegistryKey, Tag
 
@@ -38,12 +40,26 @@ class Mail(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a call of a handler sends."""
+    """What a call of a handler sends; `starts` if a process is started for it, `decode` reads its reply."""
 
     process_type: str
     kind: str
     payload: bytes
     key: str | None
+    starts: bool = True
+    decode: Callable[[bytes], Any] = JSON.decoder(Any)
+
+    def address(self, message_id: str) -> Address:
+        """Return where the call goes: to the process that it starts, or to the one that holds its key. Raises UsageError."""
+        if self.starts:
+            return Address.start(self.process_type, key=self.key, id=None if self.key is not None else message_id)
+        if self.key is None:
+            raise UsageError(f"{self.kind}: the handler has no key= and does not start a process; address it by `to=`")
+        return Address.key(self.key)
+
+    def digest(self, address: str) -> bytes:
+        """Return what tells this content from another under the same message id; `address` is empty when the app's rules said it."""
+        return hashlib.sha256(b"\n".join((self.kind.encode(), address.encode(), self.payload))).digest()
 
 
 def reference(source: str, message_id: str) -> str:

@@ -15,8 +15,10 @@ from perdure import limits
 from perdure.codec import JSON
 from perdure.engine.addressing import Address, Request
 from perdure.engine.flow import Flow, FlowRule
+from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
 from perdure.engine.outcomes import Output, return_type
-from perdure.engine.process import HANDLES, Handles, OnError, Process, checked_message_type, encoded_message, kind_of
+from perdure.engine.process import HANDLES, Handles, OnError, Process
+from perdure.engine.process_log import LogType, logs_of
 from perdure.engine.queries import QueryOf, queries_of
 from perdure.engine.schedules import WINDOW, CatchUp, Declaration, Overlap, Timing
 from perdure.errors import (
@@ -66,6 +68,7 @@ class ProcessType:
         durable: whether it has durable fields.
         handlers: by kind of message.
         queries: by name.
+        logs: by name.
     """
 
     def __init__(self, target: Any, *, on_error: OnError | None, flow: Flow | None = None) -> None:
@@ -82,6 +85,7 @@ class ProcessType:
         else:
             self.base = target
             self.handlers = self._of_class(target, on_error)
+        self.logs: dict[str, LogType] = {} if self.is_function else logs_of(self.base)
         self.durable = bool(self.base.__struct_fields__)
         self._decode_fields = JSON.decoder(self.base)
         self.initial = JSON.encode(self.base()) if self.durable else b""
@@ -168,11 +172,11 @@ class ProcessType:
             payload = JSON.encode(_all_arguments(handler, args))
             if len(payload) > limits.MESSAGE_MAX:
                 raise PayloadTooLarge(f"arguments of {self.name}", size=len(payload), limit=limits.MESSAGE_MAX)
-            return Request(self.name, handler.kind, payload, None)
+            return Request(self.name, handler.kind, payload, None, decode=handler.output.decode)
         if len(args) != 1 or not isinstance(args[0], handler.handles.message):
             raise UsageError(f"{self.name}.{handler.function.__name__} takes one {handler.handles.message.__name__}, found {args!r}")
         key = None if handler.handles.key is None else handler.handles.key(args[0])
-        return Request(self.name, handler.kind, encoded_message(args[0]), key)
+        return Request(self.name, handler.kind, encoded_message(args[0]), key, handler.handles.start, handler.output.decode)
 
 
 class App:

@@ -119,11 +119,12 @@ class CancelProcess(_Control, frozen=True, gc=False):
         view.update(turn, replace(present(view.get(turn)), state=TurnState.FINISHED, awaits="", outcome="error"))
         message = message_key(self.tenant_id, ref)
         note = cancelled_note(self.reason)
-        view.update(message, replace(present(view.get(message)), status=MessageStatus.DONE, note=note))
+        row = present(view.get(message))
+        view.update(message, replace(row, status=MessageStatus.DONE, note=note))
         view.update(self.key, replace(process, head=process.head + 1))
         self._go_back(view)
         handling.end_process(self.key, status=ProcessStatus.ENDED, note=note)
-        handling.seal_error(self.tenant_id, ref, ProcessCancelled(f"process {self.process_id!r} was {note}"))
+        handling.seal_error(self.tenant_id, ref, ProcessCancelled(f"process {self.process_id!r} was {note}"), asked=row.asked)
         handling.notes.append(Dropped(self.tenant_id, self.process_id))
 
     def _go_back(self, view: View) -> None:

@@ -98,5 +98,5 @@ class FanOutChunk(msgspec.Struct, frozen=True, gc=False):
             return True, handling.notes
         view.delete(cursor_key)
         view.update(key, replace(row, status=MessageStatus.DONE, copies=cursor.delivered))
-        handling.seal_null(self.tenant_id, ref_of(key))
+        handling.seal_null(self.tenant_id, ref_of(key), asked=row.asked)
         return False, handling.notes

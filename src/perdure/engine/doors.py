@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -52,14 +51,12 @@ class Doors:
         process_id = address.process_id or (address.name if address.way == "process" else "")
         if not process_id:
             process_id = ProcessId.new(now=now, randomness=self._access.randomness)
-        # Where the app's own rules send a message is not its content: they may change between two deliveries of it.
-        asked = b"" if routed else str(address).encode()
-        digest = hashlib.sha256(b"\n".join((request.kind.encode(), asked, request.payload)))
         return Envelope(
             tenant_id=tenant_id,
             source=source,
             message_id=message_id,
-            digest=digest.digest(),
+            # Where the app's own rules send a message is not its content: they may change between two deliveries of it.
+            digest=request.digest("" if routed else str(address)),
             kind=request.kind,
             payload=request.payload,
             headers=encoded,
@@ -67,15 +64,6 @@ class Doors:
             process_id=process_id,
             expires_at=None if lasting is None else now + micros(lasting),
         )
-
-
-def address_of_call(request: Request, *, starts: bool, id: str) -> Address:
-    """Return where a call goes: to the process that it starts, or to the one that holds its key. Raises UsageError."""
-    if starts:
-        return Address.start(request.process_type, key=request.key, id=None if request.key is not None else id)
-    if request.key is None:
-        raise UsageError(f"{request.kind}: the handler has no key= and does not start a process; use deliver(…, to=…, wait=True)")
-    return Address.key(request.key)
 
 
 def _encoded_headers(headers: Mapping[str, str]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from perdure.clock import Micros
 from perdure.engine.addressing import Address
 
 
@@ -14,6 +15,35 @@ class SendEffect(msgspec.Struct, frozen=True, gc=False):
     address: Address
     kind: str
     payload: bytes
+    due: Micros | None = None  # delivered then; None: at once
+    child: bool = False  # the process that it starts is the sender's child
+
+
+class AskEffect(msgspec.Struct, frozen=True, gc=False):
+    """A message whose sealed reply the operation waits for. A `digest` says that its id is the caller's own, used before perhaps."""
+
+    message_id: str
+    address: Address
+    kind: str
+    payload: bytes
+    operation_id: str
+    digest: bytes = b""
+    child: bool = False
+
+
+class AwakeableEffect(msgspec.Struct, frozen=True, gc=False):
+    """Something that whoever has the token may complete."""
+
+    token: str
+    operation_id: str
+
+
+class LogEffect(msgspec.Struct, frozen=True, gc=False):
+    """An entry of one of the process's logs."""
+
+    name: str
+    seq: int
+    data: bytes
 
 
 class UnbindEffect(msgspec.Struct, frozen=True, gc=False):
@@ -41,4 +71,4 @@ class AttributeEffect(msgspec.Struct, frozen=True, gc=False):
     value: tuple[str, bytes] | None
 
 
-Effect = AttributeEffect | SendEffect | UnbindEffect | TagEffect | UntagEffect
+Effect = AttributeEffect | SendEffect | AskEffect | AwakeableEffect | LogEffect | UnbindEffect | TagEffect | UntagEffect

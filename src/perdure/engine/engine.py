@@ -14,22 +14,20 @@ from perdure.engine import inspection, queries
 from perdure.engine.addressing import Address, Request
 from perdure.engine.app import App
 from perdure.engine.control import CancelProcess, PauseProcess, ResumeProcess, checked_reason
-from perdure.engine.doors import Doors, address_of_call
+from perdure.engine.doors import Doors
 from perdure.engine.export import ProcessExport, export_process
+from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
 from perdure.engine.notes import Receipt
-from perdure.engine.outcomes import decode_error
+from perdure.engine.outcomes import decode_error, encode_error
 from perdure.engine.owner import Owner
-from perdure.engine.process import Process, checked_message_type, encoded_message, kind_of
+from perdure.engine.process import Process
 from perdure.engine.redriving import Redrive, Skip
+from perdure.engine.replies import Complete
 from perdure.engine.restarting import Fork, RestartFrom
 from perdure.engine.schedules import Schedules, declare
 from perdure.engine.searching import AttributeFilter, Order, Page
 from perdure.engine.upkeep import PutSchemas
-from perdure.errors import (
-    ReplyNotSingle,
-    TurnFailed,
-    UsageError,
-)
+from perdure.errors import AwakeableFailed, PayloadTooLarge, ReplyNotSingle, TurnFailed, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId, uuid7
 from perdure.store import Store
 
@@ -225,7 +223,7 @@ class Engine:
         made, found = self.app.handler(handler)
         request = made.request(found, args)
         message_id = uuid7(now=self.clock.now(), randomness=self._randomness) if id is None else id
-        address = address_of_call(request, starts=found.handles is None or found.handles.start, id=message_id)
+        address = request.address(message_id)
         envelope = self._doors.envelope(request, address, id=message_id, tenant=tenant)
         outcome, response = await self._owner.reply(envelope)
         if outcome == "ok":
@@ -266,6 +264,24 @@ class Engine:
         else:
             process_id = await queries.holder_of(self.store, key, tenant=tenant)
         return await queries.ask(self.store, self.app, method, args, process_id=process_id, tenant=tenant)
+
+    async def complete_awakeable(self, token: str, value: object = None, *, tenant: str = DEFAULT_TENANT) -> None:
+        """Complete an awakeable with a value, JSON data. The same completion again changes nothing.
+
+        Raises:
+            AwakeableNotFound: no open turn has made it.
+            AwakeableConflict: it was completed with another value, or failed.
+            PayloadUnencodable, PayloadTooLarge, InvalidIdentifier: nothing was written.
+        """
+        response = JSON.encode(value)
+        if len(response) > limits.RESULT_MAX:
+            raise PayloadTooLarge("the value of an awakeable", size=len(response), limit=limits.RESULT_MAX)
+        await self._owner.run(Complete(TenantId(tenant), MessageId(token), "ok", response), lambda notes: notes)
+
+    async def fail_awakeable(self, token: str, text: str, *, tenant: str = DEFAULT_TENANT) -> None:
+        """Let whoever waits for an awakeable get AwakeableFailed with this text. Raises what `complete_awakeable` raises."""
+        response = encode_error(AwakeableFailed(text[: limits.ERROR_TEXT_MAX]))
+        await self._owner.run(Complete(TenantId(tenant), MessageId(token), "error", response), lambda notes: notes)
 
     # --- people ------------------------------------------------------------------------------------------
 

@@ -78,6 +78,8 @@ async def explain(store: Store, message_id: str, *, source: str = "", tenant: st
 async def _with_text(store: Store, found: Explanation, row: MessageRow) -> Explanation:
     text, ahead, redriven = "", None, None
     match row.status:
+        case MessageStatus.DELAYED:
+            text = f"it is delivered at {row.available_at} microseconds since the epoch"
         case MessageStatus.PARKED:
             text = f"nobody is at {row.parked_under!r} yet; it is handed over when somebody comes"
             if row.expires_at is not None:

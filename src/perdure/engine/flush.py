@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.attributes import set_attribute, settle_attributes
 from perdure.conversations.events import Bound, encode_event
@@ -17,9 +18,11 @@ from perdure.conversations.tables import (
     ATTRIBUTE,
     EVENT,
     PROCESS,
+    PROCESS_LOG,
     PROCESS_STATE,
     TURN,
     EventRow,
+    LogRow,
     ProcessRow,
     ProcessStateRow,
     ProcessStatus,
@@ -28,12 +31,25 @@ from perdure.conversations.tables import (
 from perdure.core.table import Key, Read
 from perdure.core.view import View
 from perdure.engine.addressing import Mail
-from perdure.engine.effects import AttributeEffect, Effect, SendEffect, TagEffect, UnbindEffect, UntagEffect
-from perdure.engine.handling import Handling, identity_of, message_key, operation_key
+from perdure.engine.asking import ask
+from perdure.engine.children import adopt
+from perdure.engine.effects import (
+    AskEffect,
+    AttributeEffect,
+    AwakeableEffect,
+    Effect,
+    LogEffect,
+    SendEffect,
+    TagEffect,
+    UnbindEffect,
+    UntagEffect,
+)
+from perdure.engine.handling import NULL, Handling, identity_of, message_key, operation_key
 from perdure.engine.notes import Envelope, Note, Rules
+from perdure.engine.replies import Asker, await_completion
 from perdure.errors import PayloadInvalid, SequenceConflict
 from perdure.identity import ProcessId, RegistryKey, Tag, TenantId
-from perdure.messages.tables import MAILBOX, MessageStatus
+from perdure.messages.tables import AWAITED_REPLY, MAILBOX, MessageStatus
 from perdure.messages.writes import dead, mailbox_of, mark_addressed, tag_parking, under_key, under_tag, unqueue
 from perdure.operations.contract import Outcome
 from perdure.routing.writes import add_tag, bind_key, remove_tag, unbind_key
@@ -71,7 +87,9 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """All that a turn has made up to a quiescence, as one transaction.
 
     `head` is the sequence it begins at. `fields` are the durable fields if they changed. `mail_seen` is the number of
-    the last mail that the owner knows. `next` is the mail whose turn the owner runs already.
+    the last mail that the owner knows. `next` is the mail whose turn the owner runs already. `answers` are replies to
+    taken messages, `letters` replies that the turn has taken in, `forget` awakeables that nobody completed (token and
+    operation). `more`: it holds only the first of the quiescence's effects, another flush follows.
     """
 
     rules: Rules
@@ -95,6 +113,10 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     mail_seen: int
     finish: Finish | None
     next: Mail | None
+    answers: dict[str, bytes] = {}
+    letters: list[Mail] = []
+    forget: list[tuple[str, str]] = []
+    more: bool = False
 
     @property
     def moves_head(self) -> bool:
@@ -108,8 +130,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         for _, data in self.events:
             size += len(data)
         for effect in self.effects:
-            if isinstance(effect, SendEffect):
-                size += len(effect.payload)
+            size += size_of(effect)
         return size if self.finish is None else size + len(self.finish.response)
 
     def reads(self) -> Iterable[Read]:
@@ -119,6 +140,8 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             keys += (TURN.key(self.tenant_id, self.process_id, self.ref), MAILBOX.key(self.tenant_id, self.process_id))
         if self.finish is not None:
             keys += (message_key(self.tenant_id, self.ref), operation_key(self.tenant_id, self.ref))
+        for mail in self.letters:
+            keys.append(message_key(self.tenant_id, mail.ref))
         if self.fields is not None:
             keys.append(PROCESS_STATE.key(self.tenant_id, self.process_id))
         for effect in self.effects:
@@ -143,7 +166,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             view.insert(EVENT.key(self.tenant_id, process.stream_no, seq), EventRow(at, data))
             seq += 1
         view.update(key, replace(process, head=seq, updated_at=view.now))
-        if self.taken or self.undecodable:
+        if self.taken or self.undecodable or self.letters:
             self._take(handling)
         for effect in self.effects:
             self._effect(handling, key, effect)
@@ -153,6 +176,8 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         held = process.status == ProcessStatus.PAUSED
         if self.finish is None:
             return Flushed(owners, self._stay(view, key, held=held), held, handling.notes)
+        if self.forget:
+            self._forget(view)
         self._finish(handling, key, self.finish, held=held)
         return Flushed(owners, False, held, handling.notes)  # noqa: FBT003  # named by the tuple
 
@@ -164,20 +189,33 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             key = message_key(self.tenant_id, mail.ref)
             row = present(view.get(key))
             view.update(key, replace(row, status=MessageStatus.DONE, mail_number=None))
-            handling.seal_null(self.tenant_id, mail.ref)
+            handling.seal(self.tenant_id, mail.ref, outcome="ok", response=self.answers.get(mail.ref, NULL), asked=row.asked)
         for mail, text in self.undecodable:
             key = message_key(self.tenant_id, mail.ref)
             row = present(view.get(key))
             view.update(key, dead(view, key, row, reason="message-undecodable", detail=text))
-            handling.seal_error(self.tenant_id, mail.ref, PayloadInvalid(text))
-        unqueue(view, self.tenant_id, self.process_id, len(self.taken) + len(self.undecodable))
+            handling.seal_error(self.tenant_id, mail.ref, PayloadInvalid(text), asked=row.asked)
+        for mail in self.letters:
+            key = message_key(self.tenant_id, mail.ref)
+            present(view.get(key))
+            view.delete(key)
+        unqueue(view, self.tenant_id, self.process_id, len(self.taken) + len(self.undecodable) + len(self.letters))
+
+    def _forget(self, view: View) -> None:
+        """Nobody completed them, and now nobody can."""
+        for token, operation_id in self.forget:
+            key = AWAITED_REPLY.key(self.tenant_id, token, self.process_id, operation_id)
+            if view.get(key) is not None:
+                view.delete(key)
 
     def _effect(self, handling: Handling, key: Key[ProcessRow], effect: Effect) -> None:
         view, tenant, process = handling.view, TenantId(self.tenant_id), ProcessId(self.process_id)
         row = present(view.get(key))
         match effect:
-            case SendEffect():
-                handling.accept(self._envelope(effect))
+            case SendEffect() | AskEffect() | AwakeableEffect():
+                self._talk(handling, effect)
+            case LogEffect():
+                self._log(view, effect)
             case UnbindEffect():
                 unbind_key(view, tenant, RegistryKey(effect.key), process)
             case TagEffect():
@@ -190,18 +228,42 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             case AttributeEffect():
                 set_attribute(view, key, effect.name, effect.value)
 
-    def _envelope(self, effect: SendEffect) -> Envelope:
+    def _talk(self, handling: Handling, effect: SendEffect | AskEffect | AwakeableEffect) -> None:
+        match effect:
+            case SendEffect():
+                receipt = handling.accept(self._envelope(effect))
+                if effect.child and receipt.process_id is not None:
+                    adopt(handling.view, self.tenant_id, self.process_id, receipt.process_id, message_id=effect.message_id)
+            case AskEffect():
+                ask(handling, effect, self._envelope(effect), self._asker(effect))
+            case AwakeableEffect():
+                await_completion(handling.view, handling.notes, effect.token, self._asker(effect))
+
+    def _asker(self, effect: AskEffect | AwakeableEffect) -> Asker:
+        return Asker(self.tenant_id, self.process_id, self.ref, effect.operation_id)
+
+    def _log(self, view: View, effect: LogEffect) -> None:
+        """Write an entry where the log ends, over that of a turn that failed, if one was there."""
+        key = PROCESS_LOG.key(self.tenant_id, self.process_id, effect.name, effect.seq)
+        row = LogRow(self.now, effect.data)
+        if view.get(key) is None:
+            view.insert(key, row)
+        else:
+            view.update(key, row)
+
+    def _envelope(self, effect: SendEffect | AskEffect) -> Envelope:
         address = effect.address
         process_id = address.process_id or (address.name if address.way == "process" else effect.message_id)
         return Envelope(
             tenant_id=self.tenant_id,
             source="",
             message_id=effect.message_id,
-            digest=b"",  # a derived id names its content
+            digest=effect.digest if isinstance(effect, AskEffect) else b"",  # a derived id names its content
             kind=effect.kind,
             payload=effect.payload,
             address=address,
             process_id=process_id,
+            available_at=effect.due if isinstance(effect, SendEffect) else None,
             inner=True,
             sender=self.process_id,
         )
@@ -252,7 +314,8 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         waiting = self.waiting and mailbox_of(view, self.tenant_id, self.process_id).last <= self.mail_seen
         if waiting or self.effects or self.waiting:
             turn = TURN.key(self.tenant_id, self.process_id, self.ref)
-            view.update(turn, replace(present(view.get(turn)), steps=self.steps, effects=self.effects_done, awaits=self.awaits))
+            stays = replace(present(view.get(turn)), steps=self.steps, effects=self.effects_done, more=int(self.more), awaits=self.awaits)
+            view.update(turn, stays)
         status = ProcessStatus.WAITING if waiting else ProcessStatus.RUNNABLE
         if not held and row.status != status:
             view.update(key, replace(row, status=status))
@@ -266,6 +329,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             state=TurnState.FINISHED,
             steps=self.steps,
             effects=self.effects_done,
+            more=0,
             awaits="",
             outcome=finish.outcome,
         )
@@ -281,7 +345,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             handling.end_process(key, status=finish.status, note=finish.text)
         else:
             self._go_on(handling, key, finish, held=held)
-        handling.seal(tenant_id, self.ref, outcome=finish.outcome, response=finish.response, root_type=finish.root_type)
+        handling.seal(tenant_id, self.ref, outcome=finish.outcome, response=finish.response, root_type=finish.root_type, asked=row.asked)
 
     def _go_on(self, handling: Handling, key: Key[ProcessRow], finish: Finish, *, held: bool) -> None:
         """The turn is over, the process is not: open its next turn, unless somebody has stopped it meanwhile."""
@@ -332,3 +396,63 @@ def present(row: Any) -> Any:
     """Return a row that an open turn cannot be without."""
     assert row is not None, "the row belongs to an open turn"
     return row
+
+
+def size_of(effect: Effect) -> int:
+    """Return an effect's payload in bytes."""
+    if isinstance(effect, SendEffect | AskEffect):
+        return len(effect.payload)
+    return len(effect.data) if isinstance(effect, LogEffect) else 0
+
+
+def chunks(flush: Flush) -> list[Flush]:
+    """Cut a flush with very many effects into several, to be committed in this order.
+
+    The first holds records and fields, so that a replay between two of them finds the code where it stood. What waits,
+    is armed or ends comes with the last.
+    """
+    groups = _groups(flush.effects)
+    if len(groups) < 2:  # noqa: PLR2004  # one is the flush itself
+        return [flush]
+    ended = flush.events[-1:] if flush.finish is not None else []
+    events = flush.events[:-1] if ended else flush.events
+    done, head = flush.effects_done - len(flush.effects), flush.head + len(events)
+    parts: list[Flush] = []
+    for number, group in enumerate(groups, 1):
+        done += len(group)
+        first, last = number == 1, number == len(groups)
+        part = replace(
+            flush,
+            head=flush.head if first else head,
+            events=(events if first else []) + (ended if last else []),
+            effects=group,
+            effects_done=done,
+            arm=flush.arm if last else {},
+            disarm=flush.disarm if last else [],
+            taken=flush.taken if first else [],
+            answers=flush.answers if first else {},
+            letters=flush.letters if first else [],
+            undecodable=flush.undecodable if first else [],
+            binds=flush.binds if last else [],
+            fields=flush.fields if first else None,
+            waiting=flush.waiting and last,
+            awaits=flush.awaits if last else "",
+            finish=flush.finish if last else None,
+            next=flush.next if last else None,
+            forget=flush.forget if last else [],
+            more=not last,
+        )
+        parts.append(part)
+    return parts
+
+
+def _groups(effects: list[Effect]) -> list[list[Effect]]:
+    groups: list[list[Effect]] = [[]]
+    size = 0
+    for effect in effects:
+        size += size_of(effect)
+        if groups[-1] and (len(groups[-1]) == limits.EFFECTS_CHUNK or size > limits.EFFECTS_CHUNK_BYTES):
+            groups.append([])
+            size = size_of(effect)
+        groups[-1].append(effect)
+    return groups

@@ -29,8 +29,10 @@ from perdure.conversations.writes import new_process
 from perdure.core.table import Key, Scan
 from perdure.core.view import View
 from perdure.engine.addressing import Mail, reference, split_reference
+from perdure.engine.children import release_child
 from perdure.engine.notes import Due, Envelope, FanOutBegun, MailArrived, Note, Receipt, Rules, Sealed, TurnStarted
 from perdure.engine.outcomes import encode_error
+from perdure.engine.replies import REPLY_KIND, answer_all
 from perdure.errors import MessageConflict, NoRoute, PerdureError, ProcessEnded, ProcessNotFound, UsageError, WrongProcessType
 from perdure.flows.tables import FLOW, PLACE, PlaceRow
 from perdure.flows.writes import CLOSED, UNLIMITED, Limits, ask, give_back, holds, pull
@@ -91,11 +93,20 @@ class Handling:
             payload=envelope.payload,
             headers=envelope.headers,
         )
-        placed = self._place(envelope, row)
+        placed = self._delay(envelope, row) if envelope.available_at is not None else self.place(envelope, row)
         self.view.insert(envelope.key, placed)
         return Receipt(duplicate=False, status=placed.status, process_id=placed.process_id, copies=placed.copies)
 
-    def _place(self, envelope: Envelope, row: MessageRow) -> MessageRow:
+    def _delay(self, envelope: Envelope, row: MessageRow) -> MessageRow:
+        """Keep a message until it is due: it waits apart from all mailboxes, whatever becomes of its sender."""
+        due = envelope.available_at
+        assert due is not None, "it is delivered later"
+        self.tell_engine()
+        self.notes.append(Due(due))
+        started = envelope.process_id if envelope.address.way == "start" else None
+        return replace(row, status=MessageStatus.DELAYED, available_at=due, process_id=started)
+
+    def place(self, envelope: Envelope, row: MessageRow) -> MessageRow:
         """Return the message's row with the place that it goes to."""
         tenant_id, address = envelope.tenant_id, envelope.address
         match address.way:
@@ -174,7 +185,7 @@ class Handling:
             self.notes.append(FanOutBegun(tenant_id, envelope.source, envelope.message_id))
             return replace(row, status=MessageStatus.OPEN)
         if envelope.expires_at is None:
-            self.seal_null(tenant_id, reference(envelope.source, envelope.message_id))
+            self.seal_null(tenant_id, reference(envelope.source, envelope.message_id), asked=row.asked)
             return replace(row, copies=0, note="nobody was under the tag")
         guard, parking = tag_parking(self.view, tenant_id, tag)
         self.view.update(guard, ParkingRow(parking.parked + 1))
@@ -184,7 +195,7 @@ class Handling:
         """Refuse a message, or make a dead letter of one that is accepted already."""
         if not inner:
             raise error
-        self.seal_error(str(key.parts[0]), ref_of(key), error)
+        self.seal_error(str(key.parts[0]), ref_of(key), error, asked=row.asked)
         return dead(self.view, key, replace(row, expires_at=None), reason=reason, detail=str(error))
 
     def hand(self, key: Key[MessageRow], row: MessageRow, *, inner: bool) -> MessageRow:
@@ -293,7 +304,10 @@ class Handling:
         after: tuple[Any, ...] | None = None
         while rows := self.view.scan(Scan(MAIL, (tenant_id, process_id), limits.MAIL_WINDOW, after=after)):
             for key, row in rows:
-                if row.kind in kinds:
+                if row.kind == REPLY_KIND:  # nobody waits for it: the turn that asked is over
+                    unqueue(self.view, tenant_id, process_id, 1)
+                    self.view.delete(key)
+                elif row.kind in kinds:
                     if not (process.head or process.placed) and not self._let_in(process_key, row):
                         return
                     unqueue(self.view, tenant_id, process_id, 1)
@@ -383,6 +397,7 @@ class Handling:
                 self.view.delete(timer)
         ended = replace(process, status=status, note=note, open_message=None, timers=0, updated_at=self.view.now)
         self.view.update(process_key, ended)
+        release_child(self.view, tenant_id, process_id, process)
         kinds = self.rules.kinds.get(process.process_type, frozenset())
         error = ProcessEnded(f"process {process_id!r} is {status}; nothing more reaches it")
         count = 0
@@ -392,26 +407,32 @@ class Handling:
             and (mail := self.view.scan(Scan(MAIL, (tenant_id, process_id), limits.MAIL_WINDOW)))
         ):
             for key, row in mail:
+                if row.kind == REPLY_KIND:
+                    self.view.delete(key)
+                    continue
                 reason = "process-ended" if row.kind in kinds else "no-handler"
                 self.view.update(key, dead(self.view, key, row, reason=reason, detail=str(error)))
-                self.seal_error(tenant_id, ref_of(key), error)
+                self.seal_error(tenant_id, ref_of(key), error, asked=row.asked)
             count += len(mail)
         if count:
             unqueue(self.view, tenant_id, process_id, count)
         self.free(process_key)
 
-    def seal(self, tenant_id: str, ref: str, *, outcome: Outcome, response: bytes, root_type: str) -> None:
-        """Seal a message's reply; a reply that stands already stays."""
+    def seal(self, tenant_id: str, ref: str, *, outcome: Outcome, response: bytes, root_type: str = "", asked: int) -> None:
+        """Seal a message's reply, and send it to the turns that have `asked` for it; a reply that stands already stays."""
         if seal_in(self.view, operation_key(tenant_id, ref), response, outcome=outcome, root_type=root_type):
             self.notes.append(Sealed(tenant_id, ref, outcome, response))
+            if asked:
+                answer_all(self.view, self.notes, tenant_id, ref, outcome=outcome, response=response)
+                self.tell_engine()
 
-    def seal_null(self, tenant_id: str, ref: str) -> None:
+    def seal_null(self, tenant_id: str, ref: str, *, asked: int) -> None:
         """Answer a message that has nothing to answer."""
-        self.seal(tenant_id, ref, outcome="ok", response=NULL, root_type="")
+        self.seal(tenant_id, ref, outcome="ok", response=NULL, asked=asked)
 
-    def seal_error(self, tenant_id: str, ref: str, error: Exception) -> None:
+    def seal_error(self, tenant_id: str, ref: str, error: Exception, *, asked: int) -> None:
         """Answer a message that nobody handles."""
-        self.seal(tenant_id, ref, outcome="error", response=encode_error(error), root_type="")
+        self.seal(tenant_id, ref, outcome="error", response=encode_error(error), asked=asked)
 
     def _append(self, tenant_id: str, process: ProcessRow, at: Micros, *events: Event) -> None:
         """Append events at a process's head; the caller moves the head."""

@@ -34,7 +34,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A message before it is accepted.
 
     `inner` is one of a process's own, or a copy of a fan-out: it cannot be refused any more, so what nobody can take
-    becomes a dead letter. `process_id` names the process that it would start.
+    becomes a dead letter. `process_id` names the process that it would start. `available_at` is when it is delivered, if
+    not at once.
     """
 
     tenant_id: str
@@ -47,6 +48,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     address: Address
     process_id: str
     expires_at: Micros | None = None
+    available_at: Micros | None = None
     inner: bool = False
     sender: str = ""
 

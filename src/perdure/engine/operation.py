@@ -21,7 +21,7 @@ from perdure.errors import StepOutcomeUnknown
 if TYPE_CHECKING:
     from perdure.engine.turn import Turn
 
-Kind = Literal["step", "timer", "receive", "bind"]
+Kind = Literal["step", "timer", "receive", "bind", "reply"]
 
 
 class StepOptions:
@@ -60,7 +60,9 @@ class Operation:
         "attempt",
         "call",
         "context",
+        "decode",
         "due",
+        "effect",
         "function",
         "future",
         "id",
@@ -93,6 +95,8 @@ class Operation:
         self.kinds: dict[str, Callable[[bytes], Any]] = {}
         self.where: Callable[[Any], bool] | None = None
         self.key = ""
+        self.effect: Any = None  # what asks for a reply
+        self.decode: Callable[[bytes], Any] | None = None
 
     @property
     def is_at_most_once(self) -> bool:
@@ -139,7 +143,7 @@ def outcome_unknown(turn: Turn, operation: Operation, why: str) -> StepOutcomeUn
 class Produced:
     """What the code has made since the last quiescence that had something to commit."""
 
-    __slots__ = ("arm", "binds", "disarm", "effects", "events", "starts", "taken", "undecodable")
+    __slots__ = ("answers", "arm", "binds", "disarm", "effects", "events", "letters", "starts", "taken", "undecodable")
 
     def __init__(self) -> None:
         self.events: list[tuple[Micros, bytes]] = []
@@ -147,13 +151,15 @@ class Produced:
         self.arm: dict[str, Micros] = {}
         self.disarm: list[str] = []
         self.taken: list[Mail] = []
+        self.answers: dict[str, bytes] = {}  # by the reference of a taken message
+        self.letters: list[Mail] = []  # replies that came, whether somebody waited for them or not
         self.undecodable: list[tuple[Mail, str]] = []
         self.binds: list[tuple[str, str]] = []
         self.starts: list[Operation] = []
 
     def __bool__(self) -> bool:
         """Whether there is anything to commit. Starts alone need no commit."""
-        return bool(self.events or self.effects or self.arm or self.disarm or self.taken or self.undecodable or self.binds)
+        return bool(self.events or self.effects or self.arm or self.disarm or self.taken or self.letters or self.undecodable or self.binds)
 
 
 class DurableTimer(asyncio.TimerHandle):

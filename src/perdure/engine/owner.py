@@ -328,7 +328,7 @@ class Owner:
             if mail.ref == note.ref:
                 resident.mail.remove(mail)
                 break
-        if len(resident.mail) != note.queued:  # a process without an app, a command line, say, has queued some
+        if len(resident.mail) + len(resident.replies) != note.queued:  # a process without an app, a command line, say, has queued some
             self._read_again(resident)
             return
         process = note.process

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, Final, Literal, TypeVar, TypeVarTuple, Unpack, overload
 from uuid import UUID
 
 import msgspec
@@ -19,14 +18,13 @@ from perdure.engine.addressing import Address, derived_id
 from perdure.engine.attributes import Attributes
 from perdure.engine.effects import SendEffect, TagEffect, UnbindEffect, UntagEffect
 from perdure.engine.functions import known
+from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
 from perdure.engine.operation import StepOptions
 from perdure.engine.retry import Retry
 from perdure.engine.steps import NotDone, input_of
-from perdure.errors import CannotTimeOut, DefinitionError, NotInTurn, PayloadTooLarge, UsageError
+from perdure.engine.verbs import Verbs
+from perdure.errors import CannotTimeOut, DefinitionError, UsageError
 from perdure.identity import ProcessId, RegistryKey, Tag, checked_text
-
-if TYPE_CHECKING:
-    from perdure.engine.turn import Turn
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Process")
@@ -53,20 +51,6 @@ class Handles(msgspec.Struct, frozen=True):
     key: Callable[[Any], str] | None
     tag: Callable[[Any], str] | None
     on_error: OnError | None
-
-
-def kind_of(message: type) -> str:
-    """Return the kind of a message type: its tag when it is a tagged Struct, else its name."""
-    config = getattr(message, "__struct_config__", None)
-    tag = None if config is None else config.tag
-    return message.__name__ if tag is None else str(tag)
-
-
-def checked_message_type(message: object) -> type:
-    """Return `message` if it is a class whose values have a kind of their own. Raises DefinitionError."""
-    if isinstance(message, type) and (issubclass(message, msgspec.Struct) or dataclasses.is_dataclass(message)):
-        return message
-    raise DefinitionError(f"a message type is a msgspec.Struct or a dataclass, found {message!r}")
 
 
 def on(
@@ -102,13 +86,7 @@ def on(
     return mark
 
 
-class _TurnSlot:
-    __slots__ = ("_turn",)
-    if TYPE_CHECKING:  # msgspec would take a plain annotation for a field
-        _turn: Turn
-
-
-class Process(_TurnSlot, msgspec.Struct, kw_only=True):
+class Process(Verbs, msgspec.Struct, kw_only=True):
     """The base of process classes, and what a function process gets as its first argument.
 
     Annotated attributes of a subclass are its durable fields; each has a default. Everything below is for handlers,
@@ -129,12 +107,6 @@ class Process(_TurnSlot, msgspec.Struct, kw_only=True):
     def leaving(self) -> bool:
         """Whether the turn leaves memory: code in `finally` still runs, but nothing durable happens any more."""
         return self._open().leaving
-
-    def _open(self) -> Turn:
-        try:
-            return self._turn
-        except AttributeError:
-            raise NotInTurn(f"{type(self).__name__}: no turn is open on this object; verbs are for handlers that the engine runs") from None
 
     # --- steps -----------------------------------------------------------------------------------------
 
@@ -235,10 +207,15 @@ class Process(_TurnSlot, msgspec.Struct, kw_only=True):
 
     # --- messages ----------------------------------------------------------------------------------------
 
-    def send(self, message: object, /, to: Address) -> None:
+    def send(self, message: object, /, to: Address, *, after: timedelta | float | None = None) -> None:
         """Send a message, committed with the next commit and accepted exactly once.
 
         It cannot fail later: one to a process that has ended becomes a dead letter.
+
+        Args:
+            message: a msgspec Struct or a dataclass.
+            to: where it goes.
+            after: how long, from now, until it is delivered, whatever becomes of this process meanwhile; at once unless given.
 
         Raises:
             PayloadUnencodable: the message has no JSON form.
@@ -247,23 +224,25 @@ class Process(_TurnSlot, msgspec.Struct, kw_only=True):
         turn = self._open()
         turn.check_open("send")
         kind = kind_of(checked_message_type(type(message)))
-        turn.effect(SendEffect(self._derived("send"), to, kind, encoded_message(message)))
+        due = None if after is None else turn.now + micros(after)
+        turn.effect(SendEffect(self._derived("send"), to, kind, encoded_message(message), due))
 
-    def spawn(self, handler: Callable[..., Coroutine[Any, Any, Any]], /, *args: Any) -> ProcessId:
-        """Start another process with a message for `handler`, and return its id without waiting.
+    def spawn(self, handler: Callable[[S, Unpack[Ts]], Coroutine[Any, Any, Any]], /, *args: *Ts, detached: bool = False) -> ProcessId:
+        """Start another process with a message for `handler`, and return its id without waiting: a child, unless it is detached.
 
-        When the handler has a key that another process holds, that process gets the message instead.
+        When the handler has a key that another process holds, that process gets the message instead, and is nobody's child.
 
         Args:
             handler: a function process, or a start handler such as `Order.place`.
             *args: the function's arguments, or the message.
+            detached: it is not this process's child: what happens to this process does not concern it.
         """
         turn = self._open()
         turn.check_open("spawn")
         request = turn.request(handler, args)
         message_id = self._derived("spawn")
         address = Address.start(request.process_type, key=request.key, id=message_id)
-        turn.effect(SendEffect(message_id, address, request.kind, request.payload))
+        turn.effect(SendEffect(message_id, address, request.kind, request.payload, child=not detached))
         return ProcessId(message_id)
 
     def _derived(self, verb: str) -> str:
@@ -459,11 +438,3 @@ def _step_options(
     if limit == 0:
         raise UsageError("step: a timeout of 0 lets no attempt begin; give it more time, or none")
     return StepOptions(at_most_once=at_most_once, probe=probe, timeout=limit, abandon=abandon)
-
-
-def encoded_message(message: object) -> bytes:
-    """Return a message's bytes. Raises PayloadUnencodable or PayloadTooLarge; nothing is written."""
-    payload = JSON.encode(message)
-    if len(payload) > limits.MESSAGE_MAX:
-        raise PayloadTooLarge(f"message {type(message).__name__}", size=len(payload), limit=limits.MESSAGE_MAX)
-    return payload

@@ -273,9 +273,12 @@ class Recovery:
         def opening() -> None:
             if resident.left:
                 return
-            early = [letter for letter in resident.mail if letter.number > seen]
+            early = [letter for letter in (*resident.mail, *resident.replies) if letter.number > seen]
+            early.sort(key=lambda letter: letter.number)
             resident.mail.clear()
-            resident.mail.extend(mail)
+            resident.replies.clear()
+            for letter in mail:
+                resident.keep(letter)
             resident.mail_seen = seen
             resident.type = made
             resident.loading = False
@@ -296,6 +299,7 @@ class Recovery:
                 recorded=recorded,
                 timers=timers,
                 effects_done=_effects(turn),
+                more=bool(turn.more),
             )
             self._owner.armed([self._owner.clock.now()])
             if resident.missed:  # another has asked something of it since its mail was read

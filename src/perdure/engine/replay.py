@@ -16,6 +16,7 @@ from perdure.conversations.events import (
     Event,
     MessageTaken,
     Patched,
+    ReplyArrived,
     Restarted,
     StepAttemptFailed,
     StepBegun,
@@ -40,6 +41,7 @@ _KIND_OF: Final[dict[type, Kind]] = {
     StepBegun: "step",
     MessageTaken: "receive",
     Bound: "bind",
+    ReplyArrived: "reply",
 }
 
 
@@ -72,6 +74,8 @@ def mismatch(event: Event, at: Micros, operation: Operation | None, waiting: Ite
             text = f"step {name!r} was begun to run at most once and has no end, the code asks for it without at_most_once=True"
         case StepCompleted() | StepFailed() | StepBegun() if event.input != operation.input:
             text = f"step {name!r} was recorded for {event.input}, the code calls {operation.input}"
+        case ReplyArrived() if event.input != operation.input:
+            text = f"{name!r} was recorded for {event.input}, the code asks for {operation.input}"
         case _:
             return None
     return text
@@ -92,11 +96,13 @@ class Replay:
         saved: bytes | None,
         changed: bool,
         timers: Mapping[str, Micros] | None,
+        more: bool = False,
     ) -> None:
         self.recorded = deque(recorded)
         self.active = changed or bool(self.recorded) or effects_done > 0 or bool(timers)
         self._changed = changed
         self.effects_done = effects_done
+        self._more = more
         self._compared = False
         self._timers = timers
         self._armed_at_commit: dict[str, Micros] = {}
@@ -246,7 +252,8 @@ class Replay:
     def _difference(self, turn: Turn) -> str | None:
         if self._fresh and not self.effects_done and not self._changed:  # nothing was committed since the copy was made
             return None
-        if turn.effects != self.effects_done:
+        # Of many effects only the first chunks may have been committed: the code asks for the others now.
+        if turn.effects < self.effects_done or (turn.effects > self.effects_done and not self._more):
             return f"{self.effects_done} sends, tags and the like were committed up to here, the code asks for {turn.effects}"
         if self._saved is not None and (fields := self._fields()) != self._saved:
             return f"the durable fields were committed as {_text(self._saved)}, the code makes {_text(fields)} of them"

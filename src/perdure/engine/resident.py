@@ -18,16 +18,19 @@ from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.attributes import names_found
 from perdure.conversations.events import Event, ProcessingFinished, StepAttemptFailed, StepCompleted, TimerFired, encode_event
-from perdure.conversations.tables import ProcessStatus
+from perdure.conversations.tables import LOG_ENTRIES, ProcessStatus
+from perdure.core.table import Scan
 from perdure.engine.addressing import Mail, TurnId
 from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.attempts import Attempt
 from perdure.engine.attributes import attributes_after
-from perdure.engine.flush import HANDLER_FAILED, Finish, Flush, Flushed, cancelled_note
+from perdure.engine.flush import HANDLER_FAILED, Finish, Flush, Flushed, cancelled_note, chunks
 from perdure.engine.notes import Note, TurnStarted
 from perdure.engine.operation import Input, Operation, step_failed
 from perdure.engine.outcomes import encode_error, error_text
 from perdure.engine.process import Process
+from perdure.engine.process_log import LogType
+from perdure.engine.replies import REPLY_KIND
 from perdure.engine.steps import STEP_INFO, StepInfo, called
 from perdure.engine.turn import Turn
 from perdure.errors import (
@@ -60,6 +63,7 @@ class Resident:
         self.type = type
         self.turn: Turn | None = None
         self.mail: deque[Mail] = deque()
+        self.replies: deque[Mail] = deque()
         self.mail_seen = 0
         self.head = 0
         self.loading = False
@@ -97,6 +101,7 @@ class Resident:
         recorded: Iterable[tuple[Micros, Event]] = (),
         timers: Mapping[str, Micros] | None = None,
         effects_done: int = 0,
+        more: bool = False,
         waiting: bool = False,
     ) -> None:
         """Run the handler of a message from its beginning; what was recorded is replayed."""
@@ -122,12 +127,17 @@ class Resident:
             saved=self._saved if self.type.durable else None,
             timers=timers,
             mail=self.mail,
+            replies=self.replies,
+            more=more,
             clock=self.owner.clock.now,
             request=self.owner.app.request,
         )
         if attributes:
             turn.attributes_found = names_found(attributes) if isinstance(attributes, str) else attributes
         turn.cancel_step = self._cancel_step
+        turn.read_log = self._read_log
+        for name, of in self.type.logs.items():
+            getattr(process, name).bind(turn, of)
         process._turn = turn  # noqa: SLF001  # the slot that the verbs look into
         try:
             code = self._handler.open(process, payload)
@@ -149,7 +159,7 @@ class Resident:
         if self.held:  # it stays in the store until the process goes on
             return
         if self.loading:
-            self.mail.append(mail)
+            self.keep(mail)
             self.missed = self.missed or wakes
         elif mail.number > self.mail_seen + 1:  # a process without an app, a command line, say, has queued the ones before
             self.owner.catch_up(self)
@@ -163,7 +173,7 @@ class Resident:
             return
         for letter in mail:
             if letter.number > self.mail_seen:
-                self.mail.append(letter)
+                self.keep(letter)
                 self.mail_seen = letter.number
         self.pump()
 
@@ -194,7 +204,12 @@ class Resident:
         # What has come stays in the store, too, and no commit may say that its owner has seen it: the process is read again.
         self.held = True
         self.mail.clear()
+        self.replies.clear()
         self.mail_seen = _NO_MAIL
+
+    def keep(self, letter: Mail) -> None:
+        """Add a letter to those that no turn has taken yet."""
+        (self.replies if letter.kind == REPLY_KIND else self.mail).append(letter)
 
     def due(self, timer_id: str, when: Micros) -> None:
         """Take in that a timer is due, unless that is known already."""
@@ -237,15 +252,20 @@ class Resident:
         if finish is None and not turn.produced and changed is None and waiting == self._stored_waiting:
             self._start_after_commits(turn.take().starts)
             return
-        armed = turn.armed if finish is not None else []
+        armed, awakeables = (turn.armed, turn.awakeables) if finish is not None else ([], [])
         if finish is not None:
             turn.leave()
         flush, starts = self._flush(turn, finish, changed, waiting=waiting, armed=armed)
         flush = self._with_next(flush)
+        if awakeables:
+            flush = msgspec.structs.replace(flush, forget=awakeables)
         self.head += len(flush.events) + len(flush.binds)
         self._stored_waiting = waiting
         if changed is not None:
             self._saved = changed
+        if len(flush.effects) > 1 and (len(flush.effects) > limits.EFFECTS_CHUNK or flush.size > limits.EFFECTS_CHUNK_BYTES):
+            *parts, flush = chunks(flush)
+            self._unsaved.extend((part, []) for part in parts)
         self._unsaved.append((flush, starts))
         self._submit()
         if finish is not None:
@@ -257,6 +277,8 @@ class Resident:
         produced = turn.take()
         failed = finish is not None and finish.outcome != "ok"
         if finish is not None:
+            produced.letters.extend(self.replies)  # nobody will ask for them
+            self.replies.clear()
             outcome = ProcessingFinished(self.ref, None, finish.outcome)
             produced.events.append((turn.now, encode_event(outcome)))
         flush = Flush(
@@ -281,6 +303,8 @@ class Resident:
             mail_seen=self.mail_seen,
             finish=finish,
             next=None,
+            answers=produced.answers,
+            letters=produced.letters,
         )
         return flush, [] if finish is not None else produced.starts
 
@@ -489,6 +513,11 @@ class Resident:
         else:
             turn.feed(step_failed(operation, error))
         self.pump()
+
+    async def _read_log(self, of: LogType, after: int, length: int, limit: int) -> list[Any]:
+        """Read entries of a log of this process: those that were there when the turn asked. They are never changed."""
+        scan = Scan(LOG_ENTRIES, (self.tenant_id, self.process_id, of.name), limit, after=(after,), upto=(length - 1,))
+        return [of.decode(row.data) for _, row in await self.owner.store.access.reader.scan(scan)]
 
     def _cancel_step(self, operation: Operation) -> bool:
         """Stop a step that nobody waits for any more. Return whether its thread goes on, and its outcome counts."""

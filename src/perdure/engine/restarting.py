@@ -30,7 +30,9 @@ from perdure.conversations.events import (
 from perdure.conversations.tables import (
     EVENT,
     EVENTS,
+    LOGS,
     PROCESS,
+    PROCESS_LOG,
     PROCESS_STATE,
     TURN,
     EventRow,
@@ -136,6 +138,7 @@ class _FromStep(msgspec.Struct, frozen=True, gc=False):
             mail_number=None,
             parked_under=None,
             expires_at=None,
+            asked=0,
             note="",
         )
         view.insert(message_row_key, opened)
@@ -201,8 +204,9 @@ class RestartFrom(_FromStep, frozen=True, gc=False):
         turn = TURN.key(self.tenant_id, self.process_id, ref)
         view.update(turn, replace(present(view.get(turn)), state=TurnState.FINISHED, awaits="", outcome="error"))
         message = message_key(self.tenant_id, ref)
-        view.update(message, replace(present(view.get(message)), status=MessageStatus.DONE, note=text))
-        handling.seal_error(self.tenant_id, ref, TurnFailed(f"process {self.process_id!r}: the turn was {text}"))
+        row = present(view.get(message))
+        view.update(message, replace(row, status=MessageStatus.DONE, note=text))
+        handling.seal_error(self.tenant_id, ref, TurnFailed(f"process {self.process_id!r}: the turn was {text}"), asked=row.asked)
         while process.timers and (timers := view.scan(Scan(TIMERS, (self.tenant_id, self.process_id), limits.READ_PAGE, guard=self.key))):
             for timer, _ in timers:
                 view.delete(timer)
@@ -254,6 +258,7 @@ class Fork(_FromStep, frozen=True, gc=False):
             fields = PROCESS_STATE.key(self.tenant_id, self.new_id)
             assert view.get(fields) is None, "its process is new"
             view.insert(fields, ProcessStateRow(state.found, state.found))
+        self._copy_logs(view)
         row = present(view.get(message_key(self.tenant_id, ref)))
         copy = new_process(
             view,
@@ -269,3 +274,15 @@ class Fork(_FromStep, frozen=True, gc=False):
         handling.tell_engine()
         handling.notes.append(Dropped(self.tenant_id, self.new_id, reload=True))
         return handling.notes
+
+    def _copy_logs(self, view: View) -> None:
+        """The fields count the entries of logs: they are the new process's, too."""
+        rows = view.scan(Scan(LOGS, (self.tenant_id, self.process_id), limits.RESTART_EVENTS_MAX + 1, guard=self.key))
+        if len(rows) > limits.RESTART_EVENTS_MAX:
+            raise TurnTooLong(
+                f"process {self.process_id!r}: its logs have over {limits.RESTART_EVENTS_MAX:,} entries, so many cannot be copied"
+            )
+        for key, entry in rows:
+            copied = PROCESS_LOG.key(self.tenant_id, self.new_id, *key.parts[2:])
+            assert view.get(copied) is None, "its process is new"
+            view.insert(copied, entry)

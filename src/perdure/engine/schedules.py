@@ -20,8 +20,9 @@ from perdure.core.table import Scan
 from perdure.core.write import Write
 from perdure.engine.addressing import Address, Request
 from perdure.engine.firing import Fired, Trigger, payload_of
+from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
 from perdure.engine.notes import NO_APP, Note, Rules
-from perdure.engine.process import checked_message_type, encoded_message, kind_of, micros
+from perdure.engine.process import micros
 from perdure.errors import DefinitionError, PayloadInvalid, PayloadTooLarge, ScheduleNotFound, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, TenantId, checked_text
 from perdure.store import Store

@@ -12,8 +12,7 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from perdure import limits
@@ -23,141 +22,29 @@ from perdure.conversations.events import (
     CancelRequested,
     Event,
     MessageTaken,
+    ReplyArrived,
     Restarted,
     StepAttemptFailed,
     StepBegun,
     StepCompleted,
-    StepFailed,
     TimerFired,
     encode_event,
 )
-from perdure.engine.addressing import Mail, Request, TurnId
+from perdure.engine.addressing import Mail, TurnId
 from perdure.engine.chance import Chance
-from perdure.engine.effects import AttributeEffect, SendEffect
-from perdure.engine.loop import TurnLeft, TurnLoop
+from perdure.engine.effects import AskEffect, AttributeEffect, AwakeableEffect, LogEffect, SendEffect
+from perdure.engine.loop import TurnLeft
 from perdure.engine.operation import DurableTimer, Input, Kind, Operation, Produced, outcome_unknown, step_failed
-from perdure.engine.outcomes import decode_error
-from perdure.engine.replay import Replay
-from perdure.errors import DeadlockedTurn, KeyTaken, NotAwaited, NotInTurn, PayloadInvalid, TurnTooLong
-from perdure.errors import StepFailed as StepFailedError
+from perdure.engine.releasing import resolve
+from perdure.engine.replies import decode_reply
+from perdure.engine.turn_state import TurnState, nobody, nothing
+from perdure.errors import DeadlockedTurn, NotAwaited, NotInTurn, PayloadInvalid, ReplyTooLate, TurnTooLong
 
 logger = logging.getLogger("perdure.engine")
 
 
-class Turn:
-    """One turn.
-
-    Args:
-        id: whose turn it is.
-        now: the time of acceptance, where the turn's own time begins.
-        recorded: the inputs that were recorded, with their times; empty for a new turn.
-        effects_done: effects that were committed; as many are dropped on replay.
-        fields: encodes the durable fields; `saved` is what was committed last, `changed` whether it differs from what the turn found.
-        timers: what the store holds for it, by id with due times; None: what the code as it is now has asked for.
-        mail: the process's mailbox window, shared with later turns.
-        clock: the engine's clock.
-        request: from a handler and its arguments to what a call of it sends.
-    """
-
-    # What most turns never have is made when it is first asked for.
-    once = False  # whether it has a step that runs at most once
-    outlived = False  # whether the handler has ended, but threads of its steps go on
-    _chance: Chance | None = None
-    _lingering: dict[str, Operation] | None = None
-
-    def __init__(
-        self,
-        id: TurnId,
-        *,
-        now: Micros,
-        recorded: Iterable[tuple[Micros, Event]] = (),
-        effects_done: int = 0,
-        changed: bool = False,
-        fields: Callable[[], bytes] = bytes,
-        saved: bytes | None = None,
-        timers: Mapping[str, Micros] | None = None,
-        mail: deque[Mail] | None = None,
-        clock: Callable[[], Micros],
-        request: Callable[[Callable[..., Any], tuple[Any, ...]], Request],
-    ) -> None:
-        self.id = id
-        self.now = now
-        self.loop = TurnLoop(self)  # type: ignore[abstract]  # asyncio's own base class refuses what a loop lacks when it is used
-        self.ending = False
-        self.leaving = False
-        self.steps = 0
-        self.events = 0
-        self._clock = clock
-        self.replay = Replay(recorded, effects_done=effects_done, fields=fields, saved=saved, changed=changed, timers=timers)
-        self._mail: deque[Mail] = deque() if mail is None else mail
-        self._inputs: deque[Input] = deque()
-        self._operations: dict[str, Operation] = {}
-        self._receives: list[Operation] = []
-        self._unawaited: dict[str, Operation] = {}
-        self._starts: dict[str, Operation] = {}
-        self._running: dict[str, Operation] = {}
-        self._names: dict[str, int] = {}
-        self._blocked = False
-        self._cancel: str | None = None
-        self.cancelled: str | None = None
-        self._root: asyncio.Task[Any] | None = None
-        self.effects = 0
-        self.attributes_found: frozenset[str] = frozenset()
-        self.attributes: dict[str, bool] | None = None
-        self.produced = Produced()
-        self.cancel_step: Callable[[Operation], bool] = _nobody
-        self.request: Callable[[Callable[..., Any], tuple[Any, ...]], Request] = request
-
-    def begin(self, code: Coroutine[Any, Any, Any]) -> None:
-        """Give the turn its code; nothing of it runs yet."""
-        self._root = self.loop.create_task(code, context=contextvars.copy_context())
-
-    # --- state, as the engine asks for it ---------------------------------------------------------
-
-    @property
-    def done(self) -> bool:
-        """Whether the handler has returned or raised."""
-        return self._root is not None and self._root.done()
-
-    @property
-    def waiting(self) -> bool:
-        """Whether only timers and mail can move it."""
-        return not (self._running or self._starts or self.produced.binds or self._blocked or self._inputs or self._lingering)
-
-    @property
-    def awaits(self) -> tuple[str, ...]:
-        """The kinds that it would take out of the mailbox now."""
-        return tuple(kind for operation in self._receives for kind in operation.kinds)
-
-    @property
-    def armed(self) -> list[str]:
-        """The timers that the store holds for it."""
-        return [
-            operation.id for operation in self._operations.values() if operation.due is not None and operation.id not in self.produced.arm
-        ]
-
-    @property
-    def waits_for(self) -> list[str]:
-        """The ids of what the code waits for, in order."""
-        return sorted(self._operations)
-
-    def expects(self, timer_id: str, due: Micros) -> bool:
-        """Return whether somebody waits for the timer that is due then."""
-        operation = self._operations.get(timer_id)
-        return operation is not None and operation.due == due
-
-    def runs(self, operation: Operation) -> bool:
-        """Return whether this step is under way and somebody waits for it."""
-        return self._running.get(operation.id) is operation
-
-    def lingers(self, operation: Operation) -> bool:
-        """Return whether this step was called off, but its thread goes on: the turn does not end before it."""
-        return self._lingering is not None and self._lingering.get(operation.id) is operation
-
-    def result(self) -> Any:
-        """Return what the handler returned, or raise what it raised."""
-        assert self._root is not None, "a turn without code has no result"
-        return self._root.result()
+class Turn(TurnState):
+    """One turn; its arguments are those of `TurnState`."""
 
     # --- the engine's side: inputs, and running to quiescence --------------------------------------
 
@@ -225,11 +112,31 @@ class Turn:
                 self._starts[operation.id] = operation
 
     def _drain(self) -> None:
-        if not self.loop.drain():
+        drained = self.loop.drain()
+        while drained and self._untils and self._come_true():
+            drained = self.loop.drain()
+        if not drained:
             raise DeadlockedTurn(
                 f"{self.id}: the handler polls for something that is not durable and that nothing in the turn will change; "
                 f"wait for steps, messages and timers only"
             )
+
+    def _come_true(self) -> bool:
+        """Go on with every `until` whose predicate is true now."""
+        any_true = False
+        for future, predicate in list(self._untils.items()):
+            try:
+                true = predicate()
+            except Exception as error:  # noqa: BLE001  # whatever the predicate raises is raised where it is waited for
+                del self._untils[future]
+                future.set_exception(error)
+                any_true = True
+                continue
+            if true:
+                del self._untils[future]
+                future.set_result(None)
+                any_true = True
+        return any_true
 
     def take(self) -> Produced:
         """Hand over what has to be committed; its steps count as running from here on."""
@@ -248,8 +155,11 @@ class Turn:
             self.events += 1
             operation = self._operations.get(operation_id)
             if operation is not None:
+                self._answerable = None
                 self._release(operation, Bound(self.id.message, operation_id, key, owner), None, None)
                 self.loop.drain()
+                while self._untils and self._come_true():
+                    self.loop.drain()
 
     def leave(self) -> None:
         """Leave memory: cancel the turn's tasks. What they still ask for raises TurnLeft; nothing is recorded."""
@@ -272,7 +182,8 @@ class Turn:
                 operation.call.close()
         # Nothing calls back any more: without these, only the collector of cycles could free a turn.
         self.loop.turn_is_over()
-        self.cancel_step = _nobody
+        self.read_log = nothing
+        self.cancel_step = nobody
 
     # --- releasing inputs --------------------------------------------------------------------------
 
@@ -281,6 +192,7 @@ class Turn:
             self.replay.compare(self)
             if self.once:
                 self._unknown()
+        self._answerable = None
         if self.replay.recorded:
             at, event = self.replay.recorded.popleft()
             self.now = max(self.now, at)
@@ -298,7 +210,7 @@ class Turn:
                 return True
         if self._cancel is not None:
             return self._release_cancel(self._cancel)
-        return bool(self._receives) and self._take_mail()
+        return (bool(self._replies) and self._take_reply()) or (bool(self._receives) and self._take_mail())
 
     def _release_input(self, given: Input, operation: Operation) -> bool:
         event = given.make(self, operation)
@@ -355,6 +267,21 @@ class Turn:
             logger.warning("%s: %d events in one turn; each replay repeats them all, spread the work over messages", self.id, self.events)
         self.produced.events.append((self.now, encode_event(event)))
 
+    def _take_reply(self) -> bool:
+        """Give the oldest reply to who waits for it; those that nobody waits for any more are dropped."""
+        while self._replies:
+            mail = self._replies.popleft()
+            self.produced.letters.append(mail)
+            reply = decode_reply(mail.payload)
+            operation = self._operations.get(reply.operation_id) if reply.turn_ref == self.id.message else None
+            if operation is not None and operation.kind == "reply":
+                self._tick()
+                event = ReplyArrived(self.id.message, operation.id, operation.input, reply.outcome, reply.response)
+                self.record(event)
+                self._release(operation, event, None, None)
+                return True
+        return False
+
     def _take_mail(self) -> bool:
         """Give the oldest message that a `receive` asks for to the oldest such `receive`."""
         for mail in list(self._mail):
@@ -406,7 +333,9 @@ class Turn:
             assert operation.function is not None, "such a timer has something to ring"
             operation.function()
         elif not future.done():
-            _resolve(future, operation, event, value=value, cause=cause)
+            resolve(future, operation, event, value=value, cause=cause)
+            if isinstance(event, MessageTaken):
+                self._answerable = (future.result(), event.taken)
 
     def _settle(self, operation: Operation) -> None:
         """The operation is over: forget it, and its timer."""
@@ -440,6 +369,9 @@ class Turn:
     def _replay(self, event: Event) -> None:
         if isinstance(event, Restarted):
             self.replay.copy_ends()
+            for asked in list(self._operations.values()):
+                if asked.kind == "reply":
+                    self.effect(asked.effect)
             return
         if isinstance(event, CancelRequested):
             self._cancel_code(event.reason)
@@ -519,6 +451,12 @@ class Turn:
             self.abandon(operation)
             raise
 
+    def ask(self, operation: Operation) -> asyncio.Future[Any]:
+        """Ask for the operation at once, and return what its outcome comes to."""
+        operation.future = self.loop.create_future()
+        self._ask(operation)
+        return operation.future
+
     def _ask(self, operation: Operation) -> None:
         if operation.kind == "step":
             operation.context = contextvars.copy_context()
@@ -527,9 +465,32 @@ class Turn:
             self._receives.append(operation)
         elif operation.kind == "bind":
             self.produced.binds.append((operation.id, operation.key))
+        elif operation.kind == "reply":
+            self.effect(operation.effect)
         self._operations[operation.id] = operation
         if operation.due is not None:
             self.produced.arm[operation.id] = operation.due
+
+    async def until(self, predicate: Callable[[], bool]) -> None:
+        """Wait until a predicate is true: it is asked whenever the code can go no further."""
+        self.check_open("until")
+        future = self.loop.create_future()
+        self._untils[future] = predicate
+        try:
+            await future
+        finally:
+            self._untils.pop(future, None)
+
+    def answer(self, message: object, data: bytes) -> None:
+        """Answer the message that was released last. Raises ReplyTooLate when it is another, or was answered."""
+        if self._answerable is None or self._answerable[0] is not message:
+            raise ReplyTooLate(
+                f"{self.id}: this message cannot be answered here; call reply right after the `receive` that returned it, "
+                f"before anything else is awaited, and once"
+            )
+        ref, self._answerable = self._answerable[1], None
+        if any(mail.ref == ref for mail in self.produced.taken):  # else it was sealed with the commit that is replayed
+            self.produced.answers[ref] = data
 
     def call_at(self, due: Micros, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """Make a durable timer for asyncio's own constructs."""
@@ -559,30 +520,10 @@ class Turn:
             return
         copied = self.replay.copied
         if copied is not None:
-            # A message was sent by the turn that this one is a copy of. Tags may be gone with its end, and are joined again by the same
-            # process. Attributes went back to what that turn had found, and a copy begins there, too.
-            again = copied.origin == self.id.process and not isinstance(effect, SendEffect)
-            if not (again or isinstance(effect, AttributeEffect)):
+            # A message was sent by the turn that this one is a copy of, and what was asked for is asked for again where the copy ends, unless
+            # the copy has the answer. Tags may be gone with its end, and are joined again by the same process. Attributes and entries of
+            # logs went back to what that turn had found, and a copy begins there, too.
+            again = copied.origin == self.id.process and not isinstance(effect, SendEffect | AskEffect | AwakeableEffect)
+            if not (again or isinstance(effect, AttributeEffect | LogEffect)):
                 return
         self.produced.effects.append(effect)
-
-
-def _nobody(_operation: Operation) -> bool:
-    return False
-
-
-def _resolve(future: asyncio.Future[Any], operation: Operation, event: Event, *, value: Any, cause: BaseException | None) -> None:
-    match event:
-        case StepCompleted():
-            assert operation.known is not None, "a step has a function"
-            future.set_result(operation.known.output.decode(event.output) if value is None else value)
-        case StepFailed():
-            error = decode_error(event.error, otherwise=StepFailedError)
-            error.__cause__ = cause
-            future.set_exception(error)
-        case MessageTaken():
-            future.set_result(operation.kinds[event.kind](event.payload) if value is None else value)
-        case Bound() if event.owner:
-            future.set_exception(KeyTaken(event.key, event.owner))
-        case _:
-            future.set_result(None)

@@ -11,11 +11,12 @@ from perdure.core.table import Read, Scan
 from perdure.core.view import View
 from perdure.engine.flush import present
 from perdure.engine.handling import Handling, ref_of
-from perdure.engine.notes import NO_APP, Note, Rules
+from perdure.engine.notes import NO_APP, Envelope, Note, Rules
+from perdure.engine.redriving import address_of
 from perdure.errors import ProcessNotFound
 from perdure.flows.tables import FLOW
 from perdure.identity import RegistryKey, TenantId
-from perdure.messages.tables import EXPIRING, PARKING, ParkingRow
+from perdure.messages.tables import DELAYED, EXPIRING, PARKING, MessageStatus, ParkingRow
 from perdure.messages.writes import dead
 from perdure.operations.tables import SCHEMA, SchemaRow
 from perdure.routing.tables import KEY, MEMBERS
@@ -47,7 +48,40 @@ class ExpireParked(msgspec.Struct, frozen=True, gc=False):
                 view.update(guard, ParkingRow(present(view.get(guard)).parked - 1))
             text = f"nobody was at {row.parked_under!r} in time"
             view.update(key, dead(view, key, replace(row, expires_at=None), reason="expired", detail=text))
-            handling.seal_error(tenant_id, ref_of(key), ProcessNotFound(text))
+            handling.seal_error(tenant_id, ref_of(key), ProcessNotFound(text), asked=row.asked)
+        return len(rows) == limits.FAN_OUT_CHUNK, handling.notes
+
+
+class ReleaseDelayed(msgspec.Struct, frozen=True, gc=False):
+    """Deliver messages whose time has come: each as if it were sent now."""
+
+    rules: Rules
+
+    def reads(self) -> Iterable[Read]:
+        """Nothing is sure."""
+        return ()
+
+    def decide(self, view: View) -> tuple[bool, list[Note]]:
+        """Return whether there may be more, and what their owners have to do."""
+        handling = Handling(view, self.rules)
+        rows = view.scan(Scan(DELAYED, (), limits.FAN_OUT_CHUNK, upto=(view.now,)))
+        for key, row in rows:
+            tenant_id, source, message_id = (str(part) for part in key.parts)
+            envelope = Envelope(
+                tenant_id=tenant_id,
+                source=source,
+                message_id=message_id,
+                digest=row.digest,
+                kind=row.kind,
+                payload=row.payload,
+                headers=row.headers,
+                address=address_of(row),
+                process_id=row.process_id or message_id,
+                inner=True,
+                sender=row.sender,
+            )
+            fresh = replace(row, status=MessageStatus.DONE, available_at=None, process_id=None, tick=view.tick())
+            view.update(key, handling.place(envelope, fresh))
         return len(rows) == limits.FAN_OUT_CHUNK, handling.notes
 
 

@@ -1,4 +1,4 @@
-"""One alarm for all that is due: timers of turns, parked messages whose time is over, and schedules."""
+"""One alarm for all that is due: timers of turns, delayed messages, parked ones whose time is over, and schedules."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from perdure import limits
 from perdure.clock import Alarm, Micros
 from perdure.core.table import Scan
 from perdure.engine.scheduled import Scheduled
-from perdure.engine.upkeep import ExpireParked, Pull
+from perdure.engine.upkeep import ExpireParked, Pull, ReleaseDelayed
 from perdure.errors import PerdureError
 from perdure.flows.tables import WANTED
-from perdure.messages.tables import EXPIRING
+from perdure.messages.tables import DELAYED, EXPIRING
 from perdure.timers.tables import DUE
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Wheel:
             await self._timers()
             await self._flows()
             await self._expiries()
+            await self._delayed()
         except PerdureError as error:
             logger.exception("looking for what is due failed; the next alarm looks again")
             if error.retryable:
@@ -117,6 +118,17 @@ class Wheel:
         self._flows_seen = now
         for _, row in await reader.scan(Scan(WANTED, (), 1, after=(now,))):
             self.look(row.next_at)
+
+    async def _delayed(self) -> None:
+        owner, reader = self._owner, self._owner.store.access.reader
+        while rows := await reader.scan(Scan(DELAYED, (), 1)):
+            [(_, row)] = rows
+            assert row.available_at is not None, "the index holds only such"
+            if row.available_at > owner.clock.now():
+                self.look(row.available_at)
+                return
+            _, notes = await owner.store.access.writer.run(ReleaseDelayed(owner.rules))
+            owner.later(owner.route, notes)
 
     async def _expiries(self) -> None:
         owner, reader = self._owner, self._owner.store.access.reader

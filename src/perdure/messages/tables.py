@@ -13,6 +13,7 @@ from perdure.core.table import Index, Table
 class MessageStatus(StrEnum):
     """Where a message is."""
 
+    DELAYED = "delayed"  # sent to be delivered later
     PARKED = "parked"  # under a key or tag that nobody holds yet
     QUEUED = "queued"  # in the mailbox of its process
     OPEN = "open"  # in the open turn of its process, or in a fan-out that is under way
@@ -25,7 +26,8 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `address` is what its sender asked for, `parked_under` where it waits for somebody (`key k` or `tag t`),
     `mail_number` its place in its process's mailbox, `tick` the order of acceptance, `copies` how many members a
-    fan-out reached, `note` the reason when it is dead, `sender` the process that sent it.
+    fan-out reached, `note` the reason when it is dead, `sender` the process that sent it, `available_at` when a delayed one
+    is delivered, `asked` how many turns have asked for its reply (rows of `awaited_reply`).
     """
 
     digest: bytes
@@ -41,8 +43,16 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     copies: int | None = None
     note: str = ""
     sender: str = ""
+    available_at: Micros | None = None
+    asked: int = 0
     payload: bytes
     headers: bytes | None = None
+
+
+class AwaitedReplyRow(msgspec.Struct, frozen=True, gc=False):
+    """An operation of an open turn that waits for the reply to a message, or for an awakeable: `turn_ref` names the turn."""
+
+    turn_ref: str
 
 
 class MailboxRow(msgspec.Struct, frozen=True, gc=False):
@@ -96,6 +106,9 @@ PARKING = Table("parking", ("tenant_id", "parked_under"), ParkingRow)
 FAN_OUT = Table("fan_out", ("tenant_id", "source", "message_id"), FanOutRow)
 DEAD_LETTER = Table("dead_letter", ("tenant_id", "tick", "source", "message_id"), DeadLetterRow)
 
+# Guarded by the row of the message: who asks counts himself there, and who seals the reply writes it. An awakeable has one.
+AWAITED_REPLY = Table("awaited_reply", ("tenant_id", "ref", "process_id", "operation_id"), AwaitedReplyRow)
+
 MAIL = Index(
     MESSAGE,
     "message_mail",
@@ -119,6 +132,14 @@ EXPIRING = Index(
     where=lambda row: row.expires_at is not None and row.status == MessageStatus.PARKED,
     where_sql="expires_at is not null and status = 'parked'",
 )
+DELAYED = Index(
+    MESSAGE,
+    "message_delayed",
+    order=("available_at", "tenant_id", "source", "message_id"),
+    where=lambda row: row.status == MessageStatus.DELAYED,
+    where_sql="status = 'delayed'",
+)
+AWAITED = Index(AWAITED_REPLY, "awaited_reply", prefix=("tenant_id", "ref"), order=("process_id", "operation_id"))
 MESSAGES = Index(MESSAGE, "message", prefix=("tenant_id",), order=("source", "message_id"))
 KEPT_FOR_TAGS = Index(
     PARKING,
@@ -129,5 +150,5 @@ KEPT_FOR_TAGS = Index(
 )
 FAN_OUTS = Index(FAN_OUT, "fan_out", order=("tenant_id", "source", "message_id"))
 DEAD_LETTERS = Index(DEAD_LETTER, "dead_letter", prefix=("tenant_id",), order=("tick", "source", "message_id"))
-TABLES = (MESSAGE, MAILBOX, PARKING, FAN_OUT, DEAD_LETTER)
-INDEXES = (MAIL, PARKED, KEPT_FOR_TAGS, EXPIRING, MESSAGES, FAN_OUTS, DEAD_LETTERS)
+TABLES = (MESSAGE, AWAITED_REPLY, MAILBOX, PARKING, FAN_OUT, DEAD_LETTER)
+INDEXES = (MAIL, PARKED, KEPT_FOR_TAGS, EXPIRING, DELAYED, AWAITED, MESSAGES, FAN_OUTS, DEAD_LETTERS)

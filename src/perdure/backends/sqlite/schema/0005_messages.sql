@@ -6,7 +6,7 @@ CREATE TABLE message (
     message_id TEXT NOT NULL CHECK (message_id <> ''),
     digest BLOB NOT NULL,
     kind TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status = 'parked' OR status = 'queued' OR status = 'open' OR status = 'done' OR status = 'dead'),
+    status TEXT NOT NULL CHECK (status = 'delayed' OR status = 'parked' OR status = 'queued' OR status = 'open' OR status = 'done' OR status = 'dead'),
     address TEXT NOT NULL,
     process_id TEXT,
     parked_under TEXT,
@@ -17,15 +17,19 @@ CREATE TABLE message (
     copies INTEGER,
     note TEXT NOT NULL,
     sender TEXT NOT NULL,
+    available_at INTEGER,
+    asked INTEGER NOT NULL CHECK (asked >= 0),
     payload BLOB NOT NULL,
     headers BLOB,
     rev INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, source, message_id),
+    CHECK (status <> 'delayed' OR available_at IS NOT NULL),
     CHECK (status <> 'parked' OR parked_under IS NOT NULL),
     CHECK (status <> 'queued' OR (process_id IS NOT NULL AND mail_number IS NOT NULL))
 ) STRICT;
 CREATE INDEX message_mail ON message (tenant_id, process_id, mail_number, source, message_id) WHERE status = 'queued';
 CREATE INDEX message_parked ON message (tenant_id, parked_under, tick, source, message_id) WHERE status = 'parked';
+CREATE INDEX message_delayed ON message (available_at, tenant_id, source, message_id) WHERE status = 'delayed';
 CREATE INDEX message_expiring ON message (expires_at, tenant_id, source, message_id)
     WHERE expires_at IS NOT NULL AND status = 'parked';
 

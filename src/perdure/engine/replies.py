@@ -1,0 +1,147 @@
+"""Replies to turns: who waits for which, and how one comes to whoever asked.
+
+A reply is a letter in the mailbox of the process that asked, numbered like all mail: so the rule that a turn may wait only
+when it has seen all mail holds for replies, too, and no wake-up is lost. Its row goes when the turn has taken it in.
+
+Source: engine.md, "Addressing and delivery", 4; "States, memory, recovery".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from perdure import limits
+from perdure.conversations.tables import PROCESS, ProcessStatus
+from perdure.core.table import Read, Scan
+from perdure.core.view import View
+from perdure.engine.addressing import Mail, derived_id
+from perdure.engine.notes import MailArrived, Note
+from perdure.errors import AwakeableConflict, AwakeableNotFound
+from perdure.messages.tables import AWAITED, AWAITED_REPLY, MESSAGE, AwaitedReplyRow, MessageRow, MessageStatus
+from perdure.messages.writes import enqueue
+from perdure.operations.contract import Outcome
+from perdure.operations.tables import OPERATION
+from perdure.operations.writes import seal_in
+
+replace = msgspec.structs.replace
+REPLY_KIND: Final = "pd-reply"
+AWAKEABLES: Final = "awakeable"
+
+
+class Asker(NamedTuple):
+    """An operation of an open turn that waits for a reply."""
+
+    tenant_id: str
+    process_id: str
+    turn_ref: str
+    operation_id: str
+
+
+class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What such a letter says: to which operation of which turn, and the sealed answer."""
+
+    turn_ref: str
+    operation_id: str
+    outcome: str
+    response: bytes
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+decode_reply: Final = msgspec.msgpack.Decoder(Reply).decode
+
+
+def post_reply(view: View, notes: list[Note], asker: Asker, *, outcome: str, response: bytes) -> None:
+    """Put a reply into the mailbox of the process that asked, and make it runnable; one for a turn that is over is dropped."""
+    tenant_id, process_id, turn_ref, operation_id = asker
+    process_key = PROCESS.key(tenant_id, process_id)
+    process = view.get(process_key)
+    if process is None or process.open_message != turn_ref:
+        return
+    number = enqueue(view, tenant_id, process_id, refuse=False)
+    wakes = process.status == ProcessStatus.WAITING
+    if wakes:
+        view.update(process_key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=view.now))
+    message_id = derived_id(tenant_id, process_id, turn_ref, operation_id, REPLY_KIND)
+    key, payload = MESSAGE.key(tenant_id, "", message_id), _encode(Reply(turn_ref, operation_id, outcome, response))
+    assert view.get(key) is None, f"{operation_id!r} of {turn_ref!r} is answered once"
+    row = MessageRow(
+        digest=b"",
+        kind=REPLY_KIND,
+        status=MessageStatus.QUEUED,
+        address=f"process {process_id}",
+        process_id=process_id,
+        mail_number=number,
+        tick=view.tick(),
+        accepted_at=view.now,
+        payload=payload,
+    )
+    view.insert(key, row)
+    notes.append(MailArrived(tenant_id, process_id, Mail(number, "", message_id, REPLY_KIND, payload), wakes))
+
+
+def await_reply(view: View, ref: str, asker: Asker) -> None:
+    """Note who waits for the reply named `ref`. The caller writes what guards those who wait for it."""
+    key = AWAITED_REPLY.key(asker.tenant_id, ref, asker.process_id, asker.operation_id)
+    if view.get(key) is None:
+        view.insert(key, AwaitedReplyRow(asker.turn_ref))
+    else:  # the turn that asked was restarted
+        view.update(key, AwaitedReplyRow(asker.turn_ref))
+
+
+def await_completion(view: View, notes: list[Note], token: str, asker: Asker) -> None:
+    """Note who waits for an awakeable; in a turn that was restarted it may be complete already."""
+    sealed = view.get(OPERATION.key(asker.tenant_id, AWAKEABLES, token))
+    if sealed is None or sealed.response is None:
+        await_reply(view, token, asker)
+    else:
+        post_reply(view, notes, asker, outcome=sealed.outcome, response=sealed.response)
+
+
+def answer_all(view: View, notes: list[Note], tenant_id: str, ref: str, *, outcome: str, response: bytes) -> int:
+    """Send the reply named `ref` to everybody who waits for it, and return to how many."""
+    count = 0
+    while rows := view.scan(Scan(AWAITED, (tenant_id, ref), limits.READ_PAGE)):
+        for key, row in rows:
+            view.delete(key)
+            asker = Asker(tenant_id, str(key.parts[2]), row.turn_ref, str(key.parts[3]))
+            post_reply(view, notes, asker, outcome=outcome, response=response)
+        count += len(rows)
+    return count
+
+
+class Complete(msgspec.Struct, frozen=True, gc=False):
+    """Complete an awakeable, once: the answer says what the owner has to do."""
+
+    tenant_id: str
+    token: str
+    outcome: Outcome
+    response: bytes
+    foreign: bool = False
+
+    def reads(self) -> Iterable[Read]:
+        """Name its operation."""
+        yield OPERATION.key(self.tenant_id, AWAKEABLES, self.token)
+
+    def decide(self, view: View) -> list[Note]:
+        """Seal it and tell the turn that waits.
+
+        Raises:
+            AwakeableConflict: it was completed in another way.
+            AwakeableNotFound: no open turn has made it.
+        """
+        notes: list[Note] = []
+        key = OPERATION.key(self.tenant_id, AWAKEABLES, self.token)
+        sealed = view.get(key)
+        if sealed is not None:
+            if (sealed.outcome, sealed.response) != (self.outcome, self.response):
+                raise AwakeableConflict(f"awakeable {self.token!r} was completed in another way; the first completion stands")
+            return notes
+        if not answer_all(view, notes, self.tenant_id, self.token, outcome=self.outcome, response=self.response):
+            raise AwakeableNotFound(f"no awakeable {self.token!r} in tenant {self.tenant_id}: no turn has made it, or that turn is over")
+        seal_in(view, key, self.response, outcome=self.outcome)
+        if self.foreign:
+            view.signal("engine")
+        return notes

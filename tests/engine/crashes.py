@@ -1,0 +1,65 @@
+"""An engine that is dropped after its n-th commit, for every n, and started again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from perdure import App, Engine, Store, VirtualClock, open_store
+from perdure.errors import PerdureError
+
+Drive = Callable[[Engine], Awaitable[object]]
+
+
+async def crash(engine: Engine) -> None:
+    """Drop everything in memory, as kill -9 does; the store stays open."""
+    engine._owner._open = False
+    engine._owner._wheel.stop()
+    for resident in engine._owner.residents.values():
+        resident.leave()
+    engine._owner.residents.clear()
+    for task in list(engine._owner._tasks):
+        task.cancel()
+    await asyncio.gather(*engine._owner._tasks, return_exceptions=True)
+    await engine.store.give_back("engine")
+
+
+async def driven(make_app: Callable[[], App], drive: Drive, look: Callable[[Store], Awaitable[object]], *, after: int | None) -> object:
+    """Return what `drive` and `look` see, when the engine crashed after that many commits; None: when it did not."""
+    async with open_store("sqlite:///:memory:", clock=VirtualClock()) as store:
+        engine = Engine(store, make_app())
+        await engine.__aenter__()
+        base = store.access.writer.commits
+        work = asyncio.ensure_future(drive(engine))
+        while not work.done():
+            if after is not None and store.access.writer.commits - base >= after:
+                work.cancel()
+                await crash(engine)
+                await asyncio.gather(work, return_exceptions=True)
+                engine = Engine(store, make_app())
+                await engine.__aenter__()
+                work = asyncio.ensure_future(drive(engine))
+                break
+            await asyncio.sleep(0)
+        value = await work
+        seen = await look(store)
+        driven.commits = store.access.writer.commits - base  # type: ignore[attr-defined]  # for the enumeration
+        await engine.close()
+        return value, seen
+
+
+async def crash_at_each_commit(make_app: Callable[[], App], drive: Drive, look: Callable[[Store], Awaitable[object]]) -> int:
+    """Check that a crash after each commit changes nothing in what comes out, and return the number of crashes."""
+    expected = await driven(make_app, drive, look, after=None)
+    commits: int = driven.commits  # type: ignore[attr-defined]  # see `driven`
+    for after in range(1, commits + 1):
+        assert await driven(make_app, drive, look, after=after) == expected, f"crash after commit {after} of {commits}"
+    return commits
+
+
+async def error_of(call: Awaitable[object]) -> str:
+    """Return the code of the error that a call raises, or what it returns."""
+    try:
+        return str(await call)
+    except PerdureError as error:
+        return error.code
