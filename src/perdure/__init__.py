@@ -4,11 +4,13 @@ from perdure.clock import Clock, SystemClock, VirtualClock
 from perdure.conversations.conversation import DurableConversation
 from perdure.engine.addressing import Address
 from perdure.engine.app import App
+from perdure.engine.archive import ArchivedEvent, ArchiveRecord, read_archive
 from perdure.engine.engine import Engine
 from perdure.engine.flow import Flow, Rate
 from perdure.engine.notes import Receipt
 from perdure.engine.process import Process, on
 from perdure.engine.queries import query
+from perdure.engine.retention import Retention, Swept
 from perdure.engine.retry import Retry
 from perdure.engine.run import run
 from perdure.engine.searching import Between, Page, StartsWith
@@ -20,6 +22,8 @@ from perdure.store import Store, open_store
 __all__ = [
     "Address",
     "App",
+    "ArchiveRecord",
+    "ArchivedEvent",
     "Between",
     "Clock",
     "ContentHash",
@@ -35,10 +39,12 @@ __all__ = [
     "Rate",
     "Receipt",
     "RegistryKey",
+    "Retention",
     "Retry",
     "StartsWith",
     "StepInfo",
     "Store",
+    "Swept",
     "SystemClock",
     "Tag",
     "TenantId",
@@ -46,6 +52,7 @@ __all__ = [
     "on",
     "open_store",
     "query",
+    "read_archive",
     "run",
     "step_info",
 ]

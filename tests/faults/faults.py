@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.faults import control, core, engine, flows, inspection, rooms, schedules, schemas, sqlite
+from tests.faults import control, core, engine, flows, inspection, retention, rooms, schedules, schemas, sqlite
 from tests.faults.fault import Fault
 
 FAULTS: Final[tuple[Fault, ...]] = (
@@ -17,4 +17,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *flows.FAULTS,
     *inspection.FAULTS,
     *schedules.FAULTS,
+    *retention.FAULTS,
 )

@@ -78,3 +78,6 @@ async def main() -> None:
         await engine.query(Order.line, "o-1", "seven")  # error: a number is asked for
         await engine.query(Order.line, key="order:7")  # error: no number
         print(number)  # noqa: T201
+    perdure.Retention(messages=30)  # error: an age is a timedelta
+    async with perdure.open_store("sqlite:///:memory:") as store, perdure.Engine(store, app, archive=print):  # error: an archive is awaited
+        pass

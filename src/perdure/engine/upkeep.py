@@ -15,7 +15,7 @@ from perdure.engine.notes import NO_APP, Note, Rules
 from perdure.errors import ProcessNotFound
 from perdure.flows.tables import FLOW
 from perdure.identity import RegistryKey, TenantId
-from perdure.messages.tables import EXPIRING, PARKING, ParkingRow
+from perdure.messages.tables import EXPIRING, PARKING, MessageStatus, ParkingRow
 from perdure.messages.writes import dead
 from perdure.operations.tables import SCHEMA, SchemaRow
 from perdure.routing.tables import KEY, MEMBERS
@@ -34,7 +34,7 @@ class ExpireParked(msgspec.Struct, frozen=True, gc=False):
     def decide(self, view: View) -> tuple[bool, list[Note]]:
         """Return whether there may be more."""
         handling = Handling(view, NO_APP)
-        rows = view.scan(Scan(EXPIRING, (), limits.FAN_OUT_CHUNK, upto=(view.now,)))
+        rows = view.scan(Scan(EXPIRING, (MessageStatus.PARKED,), limits.FAN_OUT_CHUNK, upto=(view.now,)))
         for key, row in rows:
             tenant_id = str(key.parts[0])
             assert row.parked_under is not None, "a parked message says where"

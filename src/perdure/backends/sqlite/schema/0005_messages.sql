@@ -6,7 +6,7 @@ CREATE TABLE message (
     message_id TEXT NOT NULL CHECK (message_id <> ''),
     digest BLOB NOT NULL,
     kind TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status = 'parked' OR status = 'queued' OR status = 'open' OR status = 'done' OR status = 'dead'),
+    status TEXT NOT NULL CHECK (status = 'parked' OR status = 'queued' OR status = 'open' OR status = 'done' OR status = 'dead' OR status = 'expired'),
     address TEXT NOT NULL,
     process_id TEXT,
     parked_under TEXT,
@@ -14,6 +14,7 @@ CREATE TABLE message (
     tick INTEGER NOT NULL,
     accepted_at INTEGER NOT NULL,
     expires_at INTEGER,
+    done_at INTEGER,
     copies INTEGER,
     note TEXT NOT NULL,
     sender TEXT NOT NULL,
@@ -22,12 +23,13 @@ CREATE TABLE message (
     rev INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, source, message_id),
     CHECK (status <> 'parked' OR parked_under IS NOT NULL),
+    CHECK (done_at IS NULL OR status = 'done'),
     CHECK (status <> 'queued' OR (process_id IS NOT NULL AND mail_number IS NOT NULL))
 ) STRICT;
 CREATE INDEX message_mail ON message (tenant_id, process_id, mail_number, source, message_id) WHERE status = 'queued';
 CREATE INDEX message_parked ON message (tenant_id, parked_under, tick, source, message_id) WHERE status = 'parked';
-CREATE INDEX message_expiring ON message (expires_at, tenant_id, source, message_id)
-    WHERE expires_at IS NOT NULL AND status = 'parked';
+CREATE INDEX message_expiring ON message (status, expires_at, tenant_id, source, message_id) WHERE expires_at IS NOT NULL;
+CREATE INDEX message_aging ON message (done_at, tenant_id, source, message_id) WHERE done_at IS NOT NULL;
 
 CREATE TABLE mailbox (
     tenant_id TEXT NOT NULL,
