@@ -55,7 +55,7 @@ async def lookups() -> None:
                 report(benchmark="lookup of 10 under a tag", **ours(), processes=processes, **result)
 
 
-class _CountingReader:
+class CountingReader:
     """Counts the rows that reads return."""
 
     def __init__(self, reader: Reader) -> None:
@@ -102,7 +102,7 @@ async def _appends(store: Store, messages: int) -> None:
     report(benchmark="three appends to a conversation", **ours(), events=3 * messages, **await closed_loop(append, 1))
     await conversation.record_message_received("open", 0)
     await conversation.snapshot()
-    reader = _CountingReader(store.access.reader)
+    reader = CountingReader(store.access.reader)
     store.access = store.access._replace(reader=reader)  # type: ignore[misc]  # only here, to count
     start = time.perf_counter()
     await DurableConversation.recover(NAME, store)

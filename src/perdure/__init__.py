@@ -4,12 +4,14 @@ from perdure.clock import Clock, SystemClock, VirtualClock
 from perdure.conversations.conversation import DurableConversation
 from perdure.engine.addressing import Address
 from perdure.engine.app import App
+from perdure.engine.archive import ArchivedEvent, ArchiveRecord, read_archive
 from perdure.engine.engine import Engine
 from perdure.engine.flow import Flow, Rate
 from perdure.engine.notes import Receipt
 from perdure.engine.process import Process, on
 from perdure.engine.process_log import Log
 from perdure.engine.queries import query
+from perdure.engine.retention import Retention, Swept
 from perdure.engine.retry import Retry
 from perdure.engine.run import run
 from perdure.engine.searching import Between, Page, StartsWith
@@ -21,6 +23,8 @@ from perdure.store import Store, open_store
 __all__ = [
     "Address",
     "App",
+    "ArchiveRecord",
+    "ArchivedEvent",
     "Between",
     "Clock",
     "ContentHash",
@@ -38,10 +42,12 @@ __all__ = [
     "Rate",
     "Receipt",
     "RegistryKey",
+    "Retention",
     "Retry",
     "StartsWith",
     "StepInfo",
     "Store",
+    "Swept",
     "SystemClock",
     "Tag",
     "TenantId",
@@ -49,6 +55,7 @@ __all__ = [
     "on",
     "open_store",
     "query",
+    "read_archive",
     "run",
     "step_info",
 ]

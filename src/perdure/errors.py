@@ -342,6 +342,18 @@ class MessageConflict(RejectedError):
     code = "message-conflict"
 
 
+class ArchiveInvalid(PerdureError):
+    """A line of an archive is no record; restore the file from a copy."""
+
+    code = "archive-invalid"
+
+
+class MessageExpired(RejectedError):
+    """The message was done, and its reply is kept no longer; nothing was done again. A new message needs a new id."""
+
+    code = "message-expired"
+
+
 class AmbiguousKind(UsageError):
     """Two process types claim one kind of message."""
 

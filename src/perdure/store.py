@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from perdure.backends.sqlite.database import SqliteDatabase
 from perdure.clock import Clock, SystemClock
-from perdure.conversations.tables import PROCESS, ProcessStatus
+from perdure.conversations.tables import OVER, PROCESS
 from perdure.core.access import Access
 from perdure.core.database import Database, StoreInfo
 from perdure.core.signals import Signals
@@ -197,7 +197,7 @@ async def _open(connect: Connect, clock: Clock, randomness: Randomness) -> Store
 def _not_over(view: View, identity: ProcessIdentity) -> None:
     """Refuse an address to a process that is over; for any other, its end will look for addresses."""
     process = view.get(PROCESS.key(identity.tenant_id, identity.process_id))
-    if process is not None and process.status in {ProcessStatus.ENDED, ProcessStatus.FAILED}:
+    if process is not None and process.status in OVER:
         raise ProcessEnded(f"process {identity.process_id} is {process.status}; no key or tag can lead to it any more")
     mark_addressed(view, identity.tenant_id, identity.process_id)
     view.signal("engine")  # messages may wait for it

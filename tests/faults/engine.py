@@ -32,7 +32,7 @@ FAULTS: Final = (
     Fault(
         "delivery-content-is-not-compared",
         HANDLING,
-        "            if row.digest != envelope.digest:\n",
+        "            if row.digest != envelope.digest and row.status != MessageStatus.EXPIRED:\n",
         "            if False:\n",
         (f"{ARRIVALS}::test_an_id_with_other_content_is_refused",),
     ),
@@ -130,7 +130,7 @@ FAULTS: Final = (
     Fault(
         "delivery-ended-processes-get-mail",
         HANDLING,
-        "        if process is None or not process.process_type or process.status in _OVER:\n",
+        "        if process is None or not process.process_type or process.status in OVER:\n",
         "        if process is None or not process.process_type:\n",
         (f"{ARRIVALS}::test_the_end_of_a_process_answers_its_mail_and_frees_its_key",),
     ),

@@ -115,7 +115,7 @@ FAULTS: Final = (
     Fault(
         "routing-ended-processes-get-addresses",
         "src/perdure/store.py",
-        "    if process is not None and process.status in {ProcessStatus.ENDED, ProcessStatus.FAILED}:\n",
+        "    if process is not None and process.status in OVER:\n",
         "    if False:\n",
         (f"{STORE}::test_a_process_that_is_over_gets_no_address_through_the_store",),
     ),

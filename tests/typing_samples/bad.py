@@ -96,3 +96,6 @@ async def main() -> None:
         print(number)  # noqa: T201
     await perdure.testing.crashes(app, perdure.testing.engine(app))  # error: a scenario is a function of the engine
     perdure.testing.replay(b"{}", app)  # error: an export, not its bytes
+    perdure.Retention(messages=30)  # error: an age is a timedelta
+    async with perdure.open_store("sqlite:///:memory:") as store, perdure.Engine(store, app, archive=print):  # error: an archive is awaited
+        pass

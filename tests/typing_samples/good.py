@@ -123,6 +123,10 @@ async def nightly(p: perdure.Process, slot: datetime) -> float:
 assert_type(app.schedule(interval=60, message=Approve("clock"), to=perdure.Address.key("order:1"), id="approve"), None)
 
 
+async def put_away(record: perdure.ArchiveRecord) -> None:
+    assert_type(record.fields, str | None)
+
+
 async def main() -> None:
     async with perdure.open_store("sqlite:///:memory:") as store, perdure.Engine(store, app) as engine:
         assert_type(await engine.call(hello, "world", 2, id="h-1"), list[float])
@@ -135,6 +139,10 @@ async def main() -> None:
         info = await engine.schedules.create("report", hello, "world", 2, cron="0 7 * * *", tz="UTC")
         assert_type(info.next, list[int])
         assert_type(await engine.schedules.trigger("report"), perdure.MessageId)
+    keep = perdure.Retention(messages=timedelta(days=30))
+    async with perdure.open_store("sqlite:///:memory:") as store, perdure.Engine(store, app, retention=keep, archive=put_away) as engine:
+        assert_type(await engine.sweep(), perdure.Swept)
+    assert_type([event.seq for record in perdure.read_archive("folder") for event in record.events], list[int])
 
 
 async def tested() -> None:

@@ -165,9 +165,9 @@ def show_process(url: str, tenant: str, process_id: str, *, as_json: bool) -> No
 @processes.command()
 @on_store
 @click.argument("process_id")
-@click.option("--after", default=-1, help="The last sequence of the page before.")
+@click.option("--after", type=int, help="The last sequence of the page before.")
 @click.option("--limit", default=PAGE, show_default=True, help="Events of a page.")
-def timeline(url: str, tenant: str, process_id: str, *, as_json: bool, after: int, limit: int) -> None:
+def timeline(url: str, tenant: str, process_id: str, *, as_json: bool, after: int | None, limit: int) -> None:
     """Show what happened in a process, and what it waits for now."""
     from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
 

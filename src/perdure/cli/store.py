@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
 import click
 
-from perdure.cli.shared import FOUND_SOMETHING, print_json, print_pairs, print_table, run
+from perdure.cli.shared import FOUND_SOMETHING, plain, print_json, print_pairs, print_table, run, visible, when
+
+if TYPE_CHECKING:
+    from perdure.store import Store
+
+_AGE_DIGITS: Final = 5
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @click.group()
@@ -62,3 +72,60 @@ def backup(url: str, target: str, *, as_json: bool) -> None:
         print_json({"target": target})
     else:
         click.echo(f"copied to {target}")
+
+
+def _age(text: str) -> timedelta:
+    """Return the duration that 90s, 15m, 12h or 30d says."""
+    number, unit = text[:-1], _UNITS.get(text[-1:])
+    if unit is None or not number.isdecimal() or len(number) > _AGE_DIGITS:
+        raise click.BadParameter(f"{text!r}: expected a number of up to {_AGE_DIGITS} digits and s, m, h or d, such as 30d")
+    return timedelta(**{unit: int(number)})
+
+
+@store.command()
+@click.argument("url")
+@click.option("--turns", type=_age, metavar="AGE", help="Age of the events of finished turns; that of messages if only that is given.")
+@click.option("--messages", type=_age, metavar="AGE", help="Age of messages that are done, with their replies.")
+@click.option("--processes", "finished_processes", type=_age, metavar="AGE", help="Age of processes that have ended or failed.")
+@click.option(
+    "--tombstones", type=_age, metavar="AGE", default="90d", show_default=True, help="How long the ids of what is removed are refused."
+)
+@click.option("--archive", "folder", type=click.Path(file_okay=False), help="Where events are written to before they are removed.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+def sweep(url: str, *, as_json: bool, folder: str | None, **ages: Any) -> None:
+    """Remove what is over and old enough, from a store that no engine runs. What has no age (90s, 15m, 12h, 30d) is kept."""
+    from perdure.engine import sweeper  # noqa: PLC0415  # see `cli/__init__.py`
+    from perdure.engine.archive import Folder  # noqa: PLC0415
+    from perdure.engine.retention import Retention  # noqa: PLC0415
+
+    retention = Retention(**ages)
+
+    async def work(opened: Store) -> Any:
+        return await sweeper.sweep(opened, retention, archive=None if folder is None else Folder(folder, opened.access.clock.now))
+
+    swept = plain(run(url, work))
+    if as_json:
+        print_json(swept)
+    else:
+        print_table(("what", "removed"), [(what, f"{count:,}") for what, count in swept.items()], empty="nothing")
+
+
+@store.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.option("--tenant", help="Only of this tenant.")
+@click.option("--process", "process_id", help="Only of this process.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on each line.")
+def archive(folder: str, *, tenant: str | None, process_id: str | None, as_json: bool) -> None:
+    """Show the events that sweeps have written to FOLDER; one that was written twice is shown once."""
+    from perdure.engine.archive import read_archive  # noqa: PLC0415  # see `cli/__init__.py`
+
+    for record in read_archive(folder, tenant=tenant, process_id=process_id):
+        if as_json:
+            click.echo(json.dumps(plain(record), ensure_ascii=False))
+            continue
+        whose = f"{record.tenant_id}  {record.process_id}"
+        for event in record.events:
+            values = json.dumps(event.values, ensure_ascii=False)
+            click.echo(visible(f"{whose}  {event.seq}  {when(event.at)}  {event.event}  {values}"))
+        if record.status:
+            click.echo(visible(f"{whose}  {record.status}  {record.fields or ''}"))

@@ -26,10 +26,10 @@ from perdure.conversations.contract import ConversationState, Decision, OpenStor
 from perdure.conversations.events import UNREADABLE, CallerEvent, Event, MessageReceived, StepCompleted, decode_event
 from perdure.conversations.lce1 import decode_lce1, encode_lce1
 from perdure.conversations.state import SNAPSHOT_VERSION, Memory
-from perdure.conversations.tables import EVENT, EVENTS, PROCESS, SNAPSHOT
+from perdure.conversations.tables import EVENT, EVENTS, PROCESS, SNAPSHOT, ProcessRow
 from perdure.conversations.writes import Known, Place, Receive, Record, Recorded, SaveSnapshot, stream_name
 from perdure.core.table import Scan
-from perdure.errors import CorruptEvent, IllegalTransition, PayloadTooLarge, SequenceConflict, UsageError
+from perdure.errors import CorruptEvent, HistoryCompacted, IllegalTransition, PayloadTooLarge, SequenceConflict, UsageError
 from perdure.identity import DEFAULT_TENANT, ProcessId, TenantId
 
 logger = logging.getLogger("perdure.conversations")
@@ -209,6 +209,7 @@ class DurableConversation:
         Raises:
             UsageError: an engine has recorded what LCE1 cannot say.
             CorruptEvent, EventTooNew: see `recover`.
+            HistoryCompacted: an engine has removed the first events.
         """
         exported: list[bytes] = []
 
@@ -217,7 +218,7 @@ class DurableConversation:
                 raise UsageError(f"{self._name}: event {len(exported)} is a {type(event).__name__}, which LCE1 cannot say")
             exported.append(encode_lce1(event))
 
-        await self._read(0, take)
+        await self._read(await self._process(), 0, take)
         return exported
 
     async def import_lce1(self, events: Iterable[bytes]) -> int:
@@ -319,28 +320,39 @@ class DurableConversation:
         if process is None or process.head < row.seq:
             logger.warning("%s: its snapshot reaches further than its events; it is left out", self._name)
             return
+        if row.seq < process.first:
+            return
         try:
             self._memory.restore(row.data)
         except UNREADABLE as error:
             logger.warning("%s: its snapshot cannot be read and is left out: %s", self._name, error)
 
     async def _read_tail(self) -> None:
+        # The process is read first: what it counts has to be there.
+        process = await self._process()
+        if process is not None and self._memory.next_seq < process.first:
+            # Whole turns were removed, and nothing of them was open where the events begin now.
+            self._memory = Memory(self._name, process.first)
         memory = self._memory
-        await self._read(memory.next_seq, lambda event: memory.apply(memory.next_seq, event))
+        await self._read(process, memory.next_seq, lambda event: memory.apply(memory.next_seq, event))
 
-    async def _read(self, seq: int, take: Callable[[Event], None]) -> None:
+    async def _process(self) -> ProcessRow | None:
+        return await self._access.reader.get(PROCESS.key(self._tenant_id, self._process_id))
+
+    async def _read(self, process: ProcessRow | None, seq: int, take: Callable[[Event], None]) -> None:
         """Give each event from `seq` on to `take`, to the empty page: a short one is not the end.
 
         Raises:
             CorruptEvent, EventTooNew: the next one is missing or cannot be read.
+            HistoryCompacted: it was removed.
         """
-        # The process is read first: what it counts has to be there.
-        process = await self._access.reader.get(PROCESS.key(self._tenant_id, self._process_id))
         head = 0 if process is None else process.head
         if head < seq:
             raise CorruptEvent(f"{self._name}: ends at {head}, {seq} events were read before; restore it from a backup")
         if process is None:
             return
+        if seq < process.first:
+            raise HistoryCompacted(f"{self._name}: the events before {process.first} were removed, by its retention")
         stream = (self._tenant_id, process.stream_no)
         while rows := await self._access.reader.scan(Scan(EVENTS, stream, limits.READ_PAGE, after=(seq - 1,))):
             for key, row in rows:

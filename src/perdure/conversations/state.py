@@ -85,10 +85,11 @@ class Memory:
 
     Args:
         stream: the conversation's name, for the texts of errors.
+        next_seq: the sequence that its events begin at.
     """
 
-    def __init__(self, stream: str) -> None:
-        self.next_seq = 0
+    def __init__(self, stream: str, next_seq: int = 0) -> None:
+        self.next_seq = next_seq
         self._stream = stream
         self._open: dict[str, _Open] = {}
 

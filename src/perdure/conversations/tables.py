@@ -21,6 +21,19 @@ class ProcessStatus(StrEnum):
     STRANDED = "stranded"
     FAILED = "failed"
     ENDED = "ended"
+    REMOVED = "removed"  # a tombstone: the id was used, and is not given again while it stands
+
+
+OVER = (ProcessStatus.ENDED, ProcessStatus.FAILED, ProcessStatus.REMOVED)
+"""Nothing reaches such a process."""
+
+
+class Aging(StrEnum):
+    """What there is to remove of a process."""
+
+    TURNS = "turns"  # finished turns before its last one
+    ROWS = "rows"  # all that is left of a process that was removed
+    TOMBSTONE = "tombstone"
 
 
 class TurnState(StrEnum):
@@ -35,9 +48,10 @@ class ProcessRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One process, or one conversation that no engine runs (its `process_type` is empty).
 
     `head` is the next sequence of its events; `stream_no` is their key; `turn_seq` is the sequence of the open
-    turn's MessageReceived; `timers` counts rows elsewhere; `placed` says that flow control has a row for it; `attributes` are
-    the names of its search attributes (`attributes.py`); `note` says why it is failed, stuck or paused; `parent` is the
-    process that started it as its child.
+    turn's MessageReceived, or that of the last one; events before `first`, whole turns, are gone; `timers` counts rows
+    elsewhere; `placed` says that flow control has a row for it; `attributes` are the names of its search attributes
+    (`attributes.py`); `aging` is 1 while it has a row in that table; `note` says why it is failed, stuck or paused; `parent`
+    is the process that started it as its child.
     """
 
     process_type: str
@@ -48,9 +62,11 @@ class ProcessRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     shard: int
     open_message: str | None = None
     turn_seq: int = 0
+    first: int = 0
     timers: int = 0
     placed: int = 0
     attributes: str = ""
+    aging: int = 0
     note: str = ""
     parent: str = ""
     created_at: Micros
@@ -123,6 +139,13 @@ class LogRow(msgspec.Struct, frozen=True, gc=False):
     data: bytes
 
 
+class AgingRow(msgspec.Struct, frozen=True, gc=False):
+    """What there is to remove of a process. `at` is since when, and for a tombstone until when it stands."""
+
+    what: str
+    at: Micros
+
+
 PROCESS = Table("process", ("tenant_id", "process_id"), ProcessRow, kind="owned", fixed=("created_at",))
 PROCESS_STATE = Table("process_state", ("tenant_id", "process_id"), ProcessStateRow, kind="owned")
 TURN = Table("turn", ("tenant_id", "process_id", "message_id"), TurnRow, kind="owned")
@@ -133,6 +156,7 @@ CHILD = Table("child", ("tenant_id", "parent_id", "process_id"), ChildRow)
 PROCESS_LOG = Table("process_log", ("tenant_id", "process_id", "name", "seq"), LogRow, kind="owned")
 SNAPSHOT = Table("snapshot", ("tenant_id", "process_id"), SnapshotRow)
 ATTRIBUTE = Table("process_attribute", ("tenant_id", "process_id", "name"), AttributeRow, kind="owned")
+AGING = Table("aging", ("tenant_id", "process_id"), AgingRow)
 
 # What is stuck is tried again at each start: the code may have changed.
 RECOVERED = (ProcessStatus.RUNNABLE, ProcessStatus.STUCK)
@@ -158,6 +182,7 @@ BY_STATUS = Index(
 )
 CREATED = Index(PROCESS, "process_created", prefix=("tenant_id",), order=("created_at", "process_id"))
 ATTRIBUTES = Index(ATTRIBUTE, "process_attribute", prefix=("tenant_id",), order=("process_id", "name"))
+ATTRIBUTES_OF = Index(ATTRIBUTE, "process_attribute", prefix=("tenant_id", "process_id"), order=("name",))
 BY_ATTRIBUTE = Index(
     ATTRIBUTE,
     "process_attribute_value",
@@ -169,5 +194,29 @@ BY_ATTRIBUTE = Index(
 CHILDREN = Index(CHILD, "child", prefix=("tenant_id", "parent_id"), order=("process_id",))
 LOG_ENTRIES = Index(PROCESS_LOG, "process_log", prefix=("tenant_id", "process_id", "name"), order=("seq",))
 LOGS = Index(PROCESS_LOG, "process_log", prefix=("tenant_id", "process_id"), order=("name", "seq"))
-TABLES = (PROCESS, PROCESS_STATE, TURN, EVENT, SNAPSHOT, CHILD, PROCESS_LOG, ATTRIBUTE)
-INDEXES = (EVENTS, PROCESSES, RUNNABLE, BY_STATUS, CREATED, CHILDREN, LOG_ENTRIES, LOGS, ATTRIBUTES, BY_ATTRIBUTE)
+ENDED = Index(
+    PROCESS,
+    "process_over",
+    order=("updated_at", "tenant_id", "process_id"),
+    where=lambda row: row.status == ProcessStatus.ENDED or row.status == ProcessStatus.FAILED,  # noqa: PLR1714  # as the SQL says it
+    where_sql="status = 'ended' or status = 'failed'",
+)
+TURNS = Index(TURN, "turn", prefix=("tenant_id", "process_id"), order=("message_id",))
+AGES = Index(AGING, "aging_at", prefix=("what",), order=("at", "tenant_id", "process_id"))
+TABLES = (PROCESS, PROCESS_STATE, TURN, EVENT, SNAPSHOT, CHILD, PROCESS_LOG, ATTRIBUTE, AGING)
+INDEXES = (
+    EVENTS,
+    PROCESSES,
+    RUNNABLE,
+    BY_STATUS,
+    CREATED,
+    CHILDREN,
+    LOG_ENTRIES,
+    LOGS,
+    ATTRIBUTES,
+    ATTRIBUTES_OF,
+    BY_ATTRIBUTE,
+    ENDED,
+    TURNS,
+    AGES,
+)

@@ -13,10 +13,12 @@ from perdure.conversations.contract import Skip
 from perdure.conversations.events import CallerEvent, Event, MessageReceived, StepCompleted, encode_event
 from perdure.conversations.state import SNAPSHOT_VERSION, next_turn, numbered
 from perdure.conversations.tables import (
+    AGING,
     EVENT,
     PROCESS,
     SNAPSHOT,
     TURN,
+    AgingRow,
     EventRow,
     ProcessRow,
     ProcessStatus,
@@ -62,6 +64,16 @@ def append_events(view: View, process_key: Key[ProcessRow], row: ProcessRow, eve
         view.insert(EVENT.key(tenant_id, stream_no, seq), EventRow(now, encode_event(event)))
         seq += 1
     return replace(row, head=seq, updated_at=now)
+
+
+def age(view: View, tenant_id: str, process_id: str, row: AgingRow) -> None:
+    """Say what there is to remove of a process; its own row, which the caller updates, says that this one is there."""
+    key = AGING.key(tenant_id, process_id)
+    found = view.get(key)
+    if found is None:
+        view.insert(key, row)
+    elif found != row:
+        view.update(key, row)
 
 
 def stream_name(tenant_id: str, process_id: str) -> str:

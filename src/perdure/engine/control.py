@@ -14,6 +14,7 @@ from perdure.conversations.attributes import settle_attributes
 from perdure.conversations.events import ProcessingFinished, encode_event
 from perdure.conversations.tables import (
     EVENT,
+    OVER,
     PROCESS,
     PROCESS_STATE,
     TURN,
@@ -34,7 +35,6 @@ from perdure.messages.tables import MAILBOX, MessageStatus
 from perdure.messages.writes import mailbox_of
 
 replace = msgspec.structs.replace
-_OVER = (ProcessStatus.ENDED, ProcessStatus.FAILED)
 
 
 class _Control(msgspec.Struct, frozen=True, gc=False):
@@ -54,7 +54,7 @@ class _Control(msgspec.Struct, frozen=True, gc=False):
     def process(self, view: View) -> ProcessRow:
         """Return the process. Raises ProcessNotFound."""
         process = view.get(self.key)
-        if process is None or not process.process_type:
+        if process is None or not process.process_type or process.status == ProcessStatus.REMOVED:
             raise ProcessNotFound(f"no process {self.process_id!r} in tenant {self.tenant_id}")
         return process
 
@@ -78,7 +78,7 @@ class CancelProcess(_Control, frozen=True, gc=False):
         """
         handling = Handling(view, self.rules)
         process = self.process(view)
-        if process.status in _OVER:
+        if process.status in OVER:
             return False, handling.notes
         mailbox = mailbox_of(view, self.tenant_id, self.process_id)
         first = mailbox.cancelled is None
@@ -150,7 +150,7 @@ class PauseProcess(_Control, frozen=True, gc=False):
         """
         handling = Handling(view, self.rules)
         process = self.process(view)
-        if process.status in _OVER:
+        if process.status in OVER:
             raise ProcessEnded(f"process {self.process_id!r} is {process.status}; nothing of it is left to pause")
         if process.status in (ProcessStatus.STUCK, ProcessStatus.STRANDED):
             raise IllegalTransition(

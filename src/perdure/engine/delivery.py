@@ -97,6 +97,6 @@ class FanOutChunk(msgspec.Struct, frozen=True, gc=False):
             view.update(cursor_key, cursor)
             return True, handling.notes
         view.delete(cursor_key)
-        view.update(key, replace(row, status=MessageStatus.DONE, copies=cursor.delivered))
+        view.update(key, replace(row, status=MessageStatus.DONE, done_at=view.now, copies=cursor.delivered))
         handling.seal_null(self.tenant_id, ref_of(key), asked=row.asked)
         return False, handling.notes

@@ -6,6 +6,7 @@ import gc
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from perdure import limits
@@ -13,6 +14,7 @@ from perdure.codec import JSON
 from perdure.engine import inspection, queries
 from perdure.engine.addressing import Address, Request
 from perdure.engine.app import App
+from perdure.engine.archive import Archive, Folder
 from perdure.engine.control import CancelProcess, PauseProcess, ResumeProcess, checked_reason
 from perdure.engine.doors import Doors
 from perdure.engine.export import ProcessExport, export_process
@@ -24,8 +26,10 @@ from perdure.engine.process import Process
 from perdure.engine.redriving import Redrive, Skip
 from perdure.engine.replies import Complete
 from perdure.engine.restarting import Fork, RestartFrom
+from perdure.engine.retention import Retention, Swept
 from perdure.engine.schedules import Schedules, declare
 from perdure.engine.searching import AttributeFilter, Order, Page
+from perdure.engine.sweeper import Sweeper, Sweeping
 from perdure.engine.upkeep import PutSchemas
 from perdure.errors import AwakeableFailed, PayloadTooLarge, ReplyNotSingle, TurnFailed, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId, uuid7
@@ -46,6 +50,8 @@ class Engine:
         store: an open store; one engine at a time runs the processes of a SQLite file.
         app: the process types.
         max_threads: plain functions that run as steps at the same time.
+        retention: how long what is over is kept; for ever when not given.
+        archive: a folder that events are written to before they are removed, or a callable that is given them.
 
     Raises, on entry:
         EngineRunning: another engine runs the processes of this store.
@@ -59,7 +65,15 @@ class Engine:
 
     owner_type: ClassVar[type[Owner]] = Owner
 
-    def __init__(self, store: Store, app: App, *, max_threads: int = limits.MAX_THREADS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        app: App,
+        *,
+        max_threads: int = limits.MAX_THREADS,
+        retention: Retention | None = None,
+        archive: str | Path | Archive | None = None,
+    ) -> None:
         self.store = store
         self.app = app
         self.clock = store.access.clock
@@ -67,6 +81,9 @@ class Engine:
         self._owner = self.owner_type(store, app, max_threads=max_threads)
         self._doors = Doors(store.access)
         self.schedules = Schedules(store, app=app, rules=self._owner.rules, run=self._owner.run)
+        kept_in = Folder(archive, self.clock.now) if isinstance(archive, str | Path) else archive
+        self._sweeper = Sweeper(store.access, retention or Retention(), kept_in)
+        self._sweeping = Sweeping(self._sweeper, self.clock, self._owner.background)
         self._open = False
         self._gc_threshold = gc.get_threshold()
 
@@ -90,6 +107,7 @@ class Engine:
             await self.store.access.writer.run(PutSchemas(schemas))
         await declare(self.store, self.app)
         await self._owner.start()
+        self._sweeping.start()
 
     async def __aexit__(self, *_error: object) -> None:
         await self.close()
@@ -99,6 +117,7 @@ class Engine:
         if not self._open:
             return
         self._open = False
+        self._sweeping.stop()
         await self._owner.close()
         gc.set_threshold(*self._gc_threshold)
         await self.store.give_back("engine")
@@ -167,6 +186,7 @@ class Engine:
 
         Raises:
             MessageConflict: the id was accepted with other content.
+            MessageExpired: it was done so long ago that its reply is kept no longer.
             ProcessNotFound, ProcessEnded: nobody can take it; it is not accepted.
             MailboxFull, Overloaded: too much waits; repeat later.
             InvalidIdentifier, PayloadTooLarge, PayloadUnencodable, NoRoute, ReplyNotSingle: nothing was written.
@@ -218,7 +238,7 @@ class Engine:
         Raises:
             Exception: what the handler raised; TurnFailed when it cannot be made again.
             PayloadInvalid: the sealed reply cannot be read as what the handler returns now.
-            MessageConflict, MailboxFull, Overloaded, UsageError: as with `deliver`.
+            MessageConflict, MessageExpired, MailboxFull, Overloaded, UsageError: as with `deliver`.
         """
         made, found = self.app.handler(handler)
         request = made.request(found, args)
@@ -460,3 +480,19 @@ class Engine:
     async def explain(self, message_id: str, *, source: str = "", tenant: str = DEFAULT_TENANT) -> inspection.Explanation:
         """Return where a message is, and why. Raises MessageNotFound."""
         return await inspection.explain(self.store, message_id, source=source, tenant=tenant)
+
+    async def sweep(self) -> Swept:
+        """Remove at once what retention no longer keeps, and return what was removed; the engine does the same by itself.
+
+        Raises:
+            Exception: the store or the archive failed; what was not removed is there, and the next sweep goes on.
+        """
+        return await self._sweeper.sweep()
+
+    def pause_sweeps(self) -> None:
+        """Remove nothing, until `resume_sweeps`; a sweep that runs waits between two transactions."""
+        self._sweeper.pause()
+
+    def resume_sweeps(self) -> None:
+        """Go on with what retention no longer keeps."""
+        self._sweeper.resume()

@@ -100,6 +100,8 @@ async def _with_text(store: Store, found: Explanation, row: MessageRow) -> Expla
             letter = await store.access.reader.get(DEAD_LETTER.key(found.tenant_id, row.tick, found.source, found.message_id))
             redriven = None if letter is None else letter.redriven_as
             text = "it is a dead letter"
+        case MessageStatus.EXPIRED:
+            text = "it was done, and is kept no longer; its id is refused while its tombstone stands"
         case other:
             text = f"it is {other}"
     text = f"{text}: {row.note}" if row.note else text

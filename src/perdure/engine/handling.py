@@ -15,9 +15,12 @@ from perdure.clock import Micros
 from perdure.conversations.events import Event, MessageReceived, ProcessingStarted, encode_event
 from perdure.conversations.tables import (
     EVENT,
+    OVER,
     PROCESS,
     PROCESS_STATE,
     TURN,
+    Aging,
+    AgingRow,
     EventRow,
     ProcessRow,
     ProcessStateRow,
@@ -25,7 +28,7 @@ from perdure.conversations.tables import (
     TurnRow,
     TurnState,
 )
-from perdure.conversations.writes import new_process
+from perdure.conversations.writes import age, new_process
 from perdure.core.table import Key, Scan
 from perdure.core.view import View
 from perdure.engine.addressing import Mail, reference, split_reference
@@ -33,7 +36,16 @@ from perdure.engine.children import release_child
 from perdure.engine.notes import Due, Envelope, FanOutBegun, MailArrived, Note, Receipt, Rules, Sealed, TurnStarted
 from perdure.engine.outcomes import encode_error
 from perdure.engine.replies import REPLY_KIND, answer_all
-from perdure.errors import MessageConflict, NoRoute, PerdureError, ProcessEnded, ProcessNotFound, UsageError, WrongProcessType
+from perdure.errors import (
+    MessageConflict,
+    MessageExpired,
+    NoRoute,
+    PerdureError,
+    ProcessEnded,
+    ProcessNotFound,
+    UsageError,
+    WrongProcessType,
+)
 from perdure.flows.tables import FLOW, PLACE, PlaceRow
 from perdure.flows.writes import CLOSED, UNLIMITED, Limits, ask, give_back, holds, pull
 from perdure.identity import ProcessId, ProcessIdentity, TenantId
@@ -49,7 +61,6 @@ from perdure.timers.tables import OF_PROCESS as TIMERS
 replace = msgspec.structs.replace
 SCOPE = "message"
 NULL = b"null"
-_OVER = (ProcessStatus.ENDED, ProcessStatus.FAILED)
 
 
 class Handling:
@@ -76,7 +87,9 @@ class Handling:
         """
         row = self.view.get(envelope.key)
         if row is not None:
-            if row.digest != envelope.digest:
+            if row.status == MessageStatus.EXPIRED and not envelope.inner:
+                raise expired(envelope)
+            if row.digest != envelope.digest and row.status != MessageStatus.EXPIRED:
                 raise MessageConflict(
                     f"message {envelope.message_id!r} (source {envelope.source!r}) was accepted with other content as a {row.kind!r}; "
                     f"a new message needs a new id"
@@ -186,7 +199,7 @@ class Handling:
             return replace(row, status=MessageStatus.OPEN)
         if envelope.expires_at is None:
             self.seal_null(tenant_id, reference(envelope.source, envelope.message_id), asked=row.asked)
-            return replace(row, copies=0, note="nobody was under the tag")
+            return replace(row, copies=0, done_at=self.view.now, note="nobody was under the tag")
         guard, parking = tag_parking(self.view, tenant_id, tag)
         self.view.update(guard, ParkingRow(parking.parked + 1))
         return replace(row, status=MessageStatus.PARKED, parked_under=under_tag(tag), expires_at=envelope.expires_at)
@@ -204,7 +217,7 @@ class Handling:
         assert process_id is not None, "it is known whose message it is"
         process_key = PROCESS.key(tenant_id, process_id)
         process = self.view.get(process_key)
-        if process is None or not process.process_type or process.status in _OVER:
+        if process is None or not process.process_type or process.status in OVER:
             reason, error = _nobody(process_id, process)
             return self._refuse(key, row, reason, error, inner=inner)
         if (
@@ -252,9 +265,12 @@ class Handling:
             open_message=ref,
             turn_seq=process.head,
             head=process.head + 2,
+            aging=1 if process.head else 0,
             updated_at=self.view.now,
         )
         self.view.update(process_key, opened)
+        if process.head and not process.aging:
+            age(self.view, tenant_id, process_id, AgingRow(Aging.TURNS, self.view.now))
         turn_key = TURN.key(tenant_id, process_id, ref)
         assert self.view.get(turn_key) is None, f"message {ref!r} has one turn"
         self.view.insert(turn_key, TurnRow(state=TurnState.STARTED, attempts=1))
@@ -443,6 +459,14 @@ class Handling:
 def operation_key(tenant_id: str, ref: str) -> Key[OperationRow]:
     """Return the key of the operation that holds a message's sealed reply."""
     return OPERATION.key(tenant_id, SCOPE, ref)
+
+
+def expired(envelope: Envelope) -> MessageExpired:
+    """Return what the late duplicate of a message gets whose reply is kept no longer."""
+    return MessageExpired(
+        f"message {envelope.message_id!r} (source {envelope.source!r}) was accepted and done, and its reply is kept no longer; "
+        f"nothing was done again; a new message needs a new id"
+    )
 
 
 def _nobody(process_id: str, process: ProcessRow | None) -> tuple[str, ProcessNotFound | ProcessEnded]:

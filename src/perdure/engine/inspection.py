@@ -20,8 +20,8 @@ from perdure.engine.notes import NO_APP
 from perdure.engine.redriving import Redrive
 from perdure.engine.restarting import RestartFrom
 from perdure.engine.searching import AttributeFilter, Order, Page, Search, search
-from perdure.engine.timeline import Timeline, TimelineEntry, Wait, timeline
-from perdure.errors import ProcessNotFound, UsageError
+from perdure.engine.timeline import Timeline, TimelineEntry, Wait, shown, timeline
+from perdure.errors import UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId
 from perdure.messages.tables import DEAD_LETTERS, MESSAGES
 from perdure.store import Store
@@ -52,7 +52,7 @@ __all__ = [
 class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One process as it is stored. Times are microseconds since the epoch, UTC.
 
-    Lists leave `fields`, `attributes`, `keys` and `tags` out.
+    Of `events`, those before `first_event` are removed. Lists leave `fields`, `attributes`, `keys` and `tags` out.
     """
 
     tenant_id: str
@@ -61,6 +61,7 @@ class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     open_message: str | None
     events: int
+    first_event: int
     note: str
     created_at: Micros
     updated_at: Micros
@@ -125,9 +126,7 @@ async def process(store: Store, process_id: str, *, tenant: str = DEFAULT_TENANT
     """Return one process, with its durable fields and attributes as of the last commit, and its addresses. Raises ProcessNotFound."""
     key = PROCESS.key(TenantId(tenant), ProcessId(process_id))
     reader = store.access.reader
-    row = await reader.get(key)
-    if row is None:
-        raise ProcessNotFound(f"no process {process_id!r} in tenant {tenant}")
+    row = shown(key, await reader.get(key))
     state = await reader.get(PROCESS_STATE.key(*key.parts))
     attributes = {name: await reader.get(ATTRIBUTE.key(*key.parts, name)) for name in names_of(row)}
     return msgspec.structs.replace(
@@ -222,6 +221,7 @@ def _info(parts: tuple[Any, ...], row: ProcessRow) -> ProcessInfo:
         status=row.status,
         open_message=row.open_message,
         events=row.head,
+        first_event=row.first,
         note=row.note,
         created_at=row.created_at,
         updated_at=row.updated_at,

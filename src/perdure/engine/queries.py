@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from perdure.codec import JSON
-from perdure.conversations.tables import PROCESS, PROCESS_STATE
+from perdure.conversations.tables import PROCESS, PROCESS_STATE, ProcessStatus
 from perdure.errors import DefinitionError, PayloadInvalid, ProcessNotFound, QueryNotFound, UsageError
 from perdure.identity import ProcessId, RegistryKey, TenantId
 from perdure.routing.tables import KEY
@@ -117,7 +117,7 @@ async def _loaded(store: Store, app: App, *, process_id: str, tenant: str) -> tu
     # The fields before the process: one that is made between the two reads was made with its first fields.
     state = await reader.get(PROCESS_STATE.key(*parts))
     row = await reader.get(PROCESS.key(*parts))
-    if row is None or not row.process_type:
+    if row is None or not row.process_type or row.status == ProcessStatus.REMOVED:
         raise ProcessNotFound(f"no process {process_id!r} in tenant {tenant}")
     made = app.type_named(row.process_type)
     try:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from perdure.conversations.events import decode_event
-from perdure.conversations.tables import EVENT, PROCESS, ProcessRow, ProcessStatus
+from perdure.conversations.tables import EVENT, OVER, PROCESS, ProcessRow, ProcessStatus
 from perdure.core.table import Read
 from perdure.core.view import View
 from perdure.engine.addressing import Address, reference
@@ -59,7 +59,7 @@ class Redrive(msgspec.Struct, frozen=True, gc=False):
             new_id = next_id(new_id)
         address, process_id = address_of(row), row.process_id or self.process_id
         process = view.get(PROCESS.key(self.tenant_id, process_id)) if address.way == "start" else None
-        if process is not None and process.status in (ProcessStatus.ENDED, ProcessStatus.FAILED):
+        if process is not None and process.status in OVER:
             address, process_id = replace(address, process_id=None), self.process_id
         envelope = Envelope(
             tenant_id=self.tenant_id,

@@ -81,7 +81,7 @@ class _FromStep(msgspec.Struct, frozen=True, gc=False):
     def process(self, view: View) -> ProcessRow:
         """Return the process. Raises ProcessNotFound."""
         process = view.get(self.key)
-        if process is None or not process.process_type:
+        if process is None or not process.process_type or process.status == ProcessStatus.REMOVED:
             raise ProcessNotFound(f"no process {self.process_id!r} in tenant {self.tenant_id}")
         return process
 

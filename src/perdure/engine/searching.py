@@ -230,6 +230,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     def _is_asked_for(self, row: ProcessRow) -> bool:
         return (
             bool(row.process_type)  # else it is a conversation, which no engine runs
+            and row.status != ProcessStatus.REMOVED
             and self.process_type in (None, row.process_type)
             and self.status in (None, row.status)
             and (self.created_after is None or row.created_at > self.created_after)

@@ -32,10 +32,10 @@ from perdure.conversations.events import (
 )
 from perdure.conversations.tables import EVENTS, PROCESS, TURN, ProcessRow, ProcessStatus
 from perdure.core.backend import Reader
-from perdure.core.table import Scan
+from perdure.core.table import Key, Scan
 from perdure.engine.addressing import split_reference
 from perdure.engine.outcomes import error_text
-from perdure.errors import ProcessNotFound, UsageError
+from perdure.errors import HistoryCompacted, ProcessNotFound, UsageError
 from perdure.flows.tables import PLACE
 from perdure.flows.writes import HELD
 from perdure.identity import DEFAULT_TENANT, ProcessId, TenantId
@@ -86,16 +86,29 @@ class Timeline(list[TimelineEntry]):
 
 
 async def timeline(
-    store: Store, process_id: str, *, tenant: str = DEFAULT_TENANT, after: int = -1, limit: int = limits.PAGE_DEFAULT
+    store: Store, process_id: str, *, tenant: str = DEFAULT_TENANT, after: int | None = None, limit: int = limits.PAGE_DEFAULT
 ) -> Timeline:
-    """Return a page of a process's events. `after` is the last sequence of the page before. Raises ProcessNotFound, CorruptEvent."""
+    """Return a page of a process's events, from the first that is kept.
+
+    `after` is the last sequence of the page before.
+
+    Raises:
+        ProcessNotFound: there is none, or it was removed.
+        HistoryCompacted: what follows `after` was removed.
+        CorruptEvent: an event cannot be read.
+    """
     if not 1 <= limit <= limits.PAGE_MAX:
         raise UsageError(f"limit is 1 to {limits.PAGE_MAX}, found {limit}")
     reader = store.access.reader
     tenant_id = TenantId(tenant)
-    process = await reader.get(PROCESS.key(tenant_id, ProcessId(process_id)))
-    if process is None:
-        raise ProcessNotFound(f"no process {process_id!r} in tenant {tenant}")
+    place = PROCESS.key(tenant_id, ProcessId(process_id))
+    process = shown(place, await reader.get(place))
+    if after is None:
+        after = process.first - 1
+    elif after < process.first - 1:
+        raise HistoryCompacted(
+            f"process {process_id!r}: the events before {process.first} were removed, by its retention; ask for later ones"
+        )
     stream = f"process/{tenant}/{process_id}"
     # One event more, before the page, tells how long its first one took.
     begin = after - 1 if after > 0 else -1
@@ -115,6 +128,16 @@ async def timeline(
     more = bool(rows) and bool(entries) and int(rows[-1][0].parts[2] or 0) > entries[-1].seq
     waits = await _waits(reader, tenant_id, process_id, process)
     return Timeline(entries, status=process.status, waits_for=waits, next=entries[-1].seq if more else None)
+
+
+def shown(key: Key[ProcessRow], row: ProcessRow | None) -> ProcessRow:
+    """Return the row of a process that people may see. Raises ProcessNotFound, also for one that was removed."""
+    tenant, process_id = map(str, key.parts)
+    if row is None:
+        raise ProcessNotFound(f"no process {process_id!r} in tenant {tenant}")
+    if row.status == ProcessStatus.REMOVED:
+        raise ProcessNotFound(f"process {process_id!r} in tenant {tenant} was over and has been removed, by its retention")
+    return row
 
 
 async def _kind(reader: Reader, tenant_id: str, ref: str) -> str:

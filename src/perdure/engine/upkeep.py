@@ -35,7 +35,7 @@ class ExpireParked(msgspec.Struct, frozen=True, gc=False):
     def decide(self, view: View) -> tuple[bool, list[Note]]:
         """Return whether there may be more."""
         handling = Handling(view, NO_APP)
-        rows = view.scan(Scan(EXPIRING, (), limits.FAN_OUT_CHUNK, upto=(view.now,)))
+        rows = view.scan(Scan(EXPIRING, (MessageStatus.PARKED,), limits.FAN_OUT_CHUNK, upto=(view.now,)))
         for key, row in rows:
             tenant_id = str(key.parts[0])
             assert row.parked_under is not None, "a parked message says where"

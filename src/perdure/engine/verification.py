@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from perdure import limits
 from perdure.conversations.attributes import is_marked, names_stored
-from perdure.conversations.tables import ATTRIBUTES, EVENTS, PROCESS, PROCESSES, TURN, ProcessRow, ProcessStatus
+from perdure.conversations.tables import AGING, ATTRIBUTES, EVENTS, PROCESS, PROCESSES, TURN, ProcessRow, ProcessStatus
 from perdure.core.table import Index, Scan
 from perdure.identity import TenantId
 from perdure.messages.tables import MAILBOX, MESSAGE, MESSAGES, MessageRow, MessageStatus
@@ -107,10 +107,14 @@ async def _processes(store: Store, tenant: str) -> list[Finding]:
 
 async def _process(store: Store, tenant: str, process_id: str, row: ProcessRow) -> list[Finding]:
     reader, findings = store.access.reader, []
-    if row.head:
+    findings += await _aging(store, tenant, process_id, row)
+    if row.first < row.head:
         rows = await reader.scan(Scan(EVENTS, (tenant, row.stream_no), 2, after=(row.head - 2,)))
         if [event.parts[2] for event, _ in rows] != [row.head - 1]:
             findings.append(Finding(tenant, "events", f"process {process_id}: its head is {row.head}, its last events do not end there"))
+        rows = await reader.scan(Scan(EVENTS, (tenant, row.stream_no), 1, after=(row.first - 1,)))
+        if [event.parts[2] for event, _ in rows] != [row.first]:
+            findings.append(Finding(tenant, "events", f"process {process_id}: its events begin at {row.first}, and there is none"))
     if row.open_message is not None and await reader.get(TURN.key(tenant, process_id, row.open_message)) is None:
         findings.append(Finding(tenant, "turn", f"process {process_id}: message {row.open_message!r} is open without a turn"))
     if row.open_message is None and row.status == ProcessStatus.WAITING:
@@ -134,3 +138,10 @@ async def _attributes(store: Store, tenant: str) -> list[Finding]:
         Finding(tenant, "attributes", f"process {process_id}: is not there and has {sorted(rows)}") for process_id, rows in stored.items()
     ]
     return findings
+
+
+async def _aging(store: Store, tenant: str, process_id: str, row: ProcessRow) -> list[Finding]:
+    aging = await store.access.reader.get(AGING.key(tenant, process_id))
+    if (aging is not None) == bool(row.aging):
+        return []
+    return [Finding(tenant, "retention", f"process {process_id}: says {row.aging} of what there is to remove, the store has {aging}")]

@@ -12,7 +12,7 @@ from perdure.engine.scheduled import Scheduled
 from perdure.engine.upkeep import ExpireParked, Pull, ReleaseDelayed
 from perdure.errors import PerdureError
 from perdure.flows.tables import WANTED
-from perdure.messages.tables import DELAYED, EXPIRING
+from perdure.messages.tables import DELAYED, EXPIRING, MessageStatus
 from perdure.timers.tables import DUE
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Wheel:
 
     async def _expiries(self) -> None:
         owner, reader = self._owner, self._owner.store.access.reader
-        while rows := await reader.scan(Scan(EXPIRING, (), 1)):
+        while rows := await reader.scan(Scan(EXPIRING, (MessageStatus.PARKED,), 1)):
             [(_, row)] = rows
             assert row.expires_at is not None, "the index holds only such"
             if row.expires_at > owner.clock.now():

@@ -19,15 +19,17 @@ class MessageStatus(StrEnum):
     OPEN = "open"  # in the open turn of its process, or in a fan-out that is under way
     DONE = "done"
     DEAD = "dead"
+    EXPIRED = "expired"  # a tombstone: the id was used, and is refused while it stands
 
 
 class MessageRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One accepted message.
 
     `address` is what its sender asked for, `parked_under` where it waits for somebody (`key k` or `tag t`),
-    `mail_number` its place in its process's mailbox, `tick` the order of acceptance, `copies` how many members a
-    fan-out reached, `note` the reason when it is dead, `sender` the process that sent it, `available_at` when a delayed one
-    is delivered, `asked` how many turns have asked for its reply (rows of `awaited_reply`).
+    `mail_number` its place in its process's mailbox, `tick` the order of acceptance, `expires_at` until when it is
+    parked, or its tombstone stands, `done_at` when it was done, once its turn's events are gone, `copies` how many
+    members a fan-out reached, `note` the reason when it is dead, `sender` the process that sent it, `available_at` when a
+    delayed one is delivered, `asked` how many turns have asked for its reply (rows of `awaited_reply`).
     """
 
     digest: bytes
@@ -40,6 +42,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tick: int
     accepted_at: Micros
     expires_at: Micros | None = None
+    done_at: Micros | None = None
     copies: int | None = None
     note: str = ""
     sender: str = ""
@@ -128,9 +131,17 @@ PARKED = Index(
 EXPIRING = Index(
     MESSAGE,
     "message_expiring",
+    prefix=("status",),
     order=("expires_at", "tenant_id", "source", "message_id"),
-    where=lambda row: row.expires_at is not None and row.status == MessageStatus.PARKED,
-    where_sql="expires_at is not null and status = 'parked'",
+    where=lambda row: row.expires_at is not None,
+    where_sql="expires_at is not null",
+)
+AGED = Index(
+    MESSAGE,
+    "message_aging",
+    order=("done_at", "tenant_id", "source", "message_id"),
+    where=lambda row: row.done_at is not None,
+    where_sql="done_at is not null",
 )
 DELAYED = Index(
     MESSAGE,
@@ -151,4 +162,4 @@ KEPT_FOR_TAGS = Index(
 FAN_OUTS = Index(FAN_OUT, "fan_out", order=("tenant_id", "source", "message_id"))
 DEAD_LETTERS = Index(DEAD_LETTER, "dead_letter", prefix=("tenant_id",), order=("tick", "source", "message_id"))
 TABLES = (MESSAGE, AWAITED_REPLY, MAILBOX, PARKING, FAN_OUT, DEAD_LETTER)
-INDEXES = (MAIL, PARKED, KEPT_FOR_TAGS, EXPIRING, DELAYED, AWAITED, MESSAGES, FAN_OUTS, DEAD_LETTERS)
+INDEXES = (MAIL, PARKED, KEPT_FOR_TAGS, EXPIRING, AGED, DELAYED, AWAITED, MESSAGES, FAN_OUTS, DEAD_LETTERS)

@@ -104,6 +104,12 @@ def sealed_of(view: View, key: Key[OperationRow]) -> SealedResponse | None:
     return answer_in(view.get(key))
 
 
+def evict(view: View, key: Key[OperationRow], row: OperationRow) -> None:
+    """Remove the answer of a sealed operation, and leave a tombstone."""
+    tombstone = replace(row, state=EXPIRED, outcome="", codec="", root_type="", response=None, retain_until=None, changed_at=view.now)
+    view.update(key, tombstone)
+
+
 # --- writes ---------------------------------------------------------------------------------------------------
 
 
@@ -295,10 +301,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
         """Leave tombstones; return how many, and the place to go on from, None at the end."""
         rows = view.scan(self._scan())
         for key, row in rows:
-            view.update(
-                key,
-                replace(row, state=EXPIRED, outcome="", codec="", root_type="", response=None, retain_until=None, changed_at=view.now),
-            )
+            evict(view, key, row)
         return len(rows), RETENTION.order_of(rows[-1][0].parts, rows[-1][1]) if len(rows) == limits.READ_PAGE else None
 
 

@@ -47,7 +47,7 @@ class TableSql:
         there = f"{found} AND rev = ?{len(fields) + len(keys) + 1}"
         self.renew = f"UPDATE {table.name} SET {', '.join(sets.values())} WHERE {there}"
         self.update = f"UPDATE {table.name} SET {', '.join(sets[field] for field in sets if field not in table.fixed)} WHERE {there}"
-        self.delete = f"DELETE FROM {table.name} WHERE {here} AND rev = ?"
+        self.delete = f"DELETE FROM {table.name} WHERE {here} AND {rev} = ?"
         self.count = f"SELECT count(*) FROM {table.name}"
 
     def scan(self, scan: Scan[Any], limit: int) -> tuple[str, Values]:

@@ -10,24 +10,29 @@ CREATE TABLE process (
     package_hash TEXT CHECK (length(package_hash) = 64),
     status TEXT NOT NULL CHECK (
         status = 'idle' OR status = 'runnable' OR status = 'waiting' OR status = 'paused'
-        OR status = 'stuck' OR status = 'stranded' OR status = 'failed' OR status = 'ended'
+        OR status = 'stuck' OR status = 'stranded' OR status = 'failed' OR status = 'ended' OR status = 'removed'
     ),
     head INTEGER NOT NULL CHECK (head >= 0),
     stream_no INTEGER NOT NULL CHECK (stream_no > 0),
     shard INTEGER NOT NULL CHECK (shard >= 0),
     open_message TEXT,
     turn_seq INTEGER NOT NULL CHECK (turn_seq >= 0),
+    first INTEGER NOT NULL CHECK (first >= 0),
     timers INTEGER NOT NULL CHECK (timers >= 0),
     placed INTEGER NOT NULL CHECK (placed IN (0, 1)),
     attributes TEXT NOT NULL,
+    aging INTEGER NOT NULL CHECK (aging = 0 OR aging = 1),
     note TEXT NOT NULL,
     parent TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     rev INTEGER NOT NULL,
-    PRIMARY KEY (tenant_id, process_id)
+    PRIMARY KEY (tenant_id, process_id),
+    CHECK (first <= turn_seq)
 ) STRICT;
 CREATE INDEX process_runnable ON process (shard, tenant_id, process_id) WHERE status IN ('runnable', 'stuck');
+-- A process that is over is not written any more: it comes into this index once, at its right end.
+CREATE INDEX process_over ON process (updated_at, tenant_id, process_id) WHERE status = 'ended' OR status = 'failed';
 
 CREATE TABLE process_state (
     tenant_id TEXT NOT NULL,

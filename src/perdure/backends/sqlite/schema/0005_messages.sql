@@ -6,7 +6,9 @@ CREATE TABLE message (
     message_id TEXT NOT NULL CHECK (message_id <> ''),
     digest BLOB NOT NULL,
     kind TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status = 'delayed' OR status = 'parked' OR status = 'queued' OR status = 'open' OR status = 'done' OR status = 'dead'),
+    status TEXT NOT NULL CHECK (
+        status = 'delayed' OR status = 'parked' OR status = 'queued' OR status = 'open' OR status = 'done' OR status = 'dead' OR status = 'expired'
+    ),
     address TEXT NOT NULL,
     process_id TEXT,
     parked_under TEXT,
@@ -14,6 +16,7 @@ CREATE TABLE message (
     tick INTEGER NOT NULL,
     accepted_at INTEGER NOT NULL,
     expires_at INTEGER,
+    done_at INTEGER,
     copies INTEGER,
     note TEXT NOT NULL,
     sender TEXT NOT NULL,
@@ -25,13 +28,14 @@ CREATE TABLE message (
     PRIMARY KEY (tenant_id, source, message_id),
     CHECK (status <> 'delayed' OR available_at IS NOT NULL),
     CHECK (status <> 'parked' OR parked_under IS NOT NULL),
+    CHECK (done_at IS NULL OR status = 'done'),
     CHECK (status <> 'queued' OR (process_id IS NOT NULL AND mail_number IS NOT NULL))
 ) STRICT;
 CREATE INDEX message_mail ON message (tenant_id, process_id, mail_number, source, message_id) WHERE status = 'queued';
 CREATE INDEX message_parked ON message (tenant_id, parked_under, tick, source, message_id) WHERE status = 'parked';
 CREATE INDEX message_delayed ON message (available_at, tenant_id, source, message_id) WHERE status = 'delayed';
-CREATE INDEX message_expiring ON message (expires_at, tenant_id, source, message_id)
-    WHERE expires_at IS NOT NULL AND status = 'parked';
+CREATE INDEX message_expiring ON message (status, expires_at, tenant_id, source, message_id) WHERE expires_at IS NOT NULL;
+CREATE INDEX message_aging ON message (done_at, tenant_id, source, message_id) WHERE done_at IS NOT NULL;
 
 CREATE TABLE mailbox (
     tenant_id TEXT NOT NULL,
