@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from benchmarks import core, growth, peers, turns
+from benchmarks import core, fairness, growth, peers, sleepers, turns
 
 ALL: dict[str, Callable[[], Awaitable[None]]] = {
     "core": core.transactions,
@@ -14,6 +14,8 @@ ALL: dict[str, Callable[[], Awaitable[None]]] = {
     "dbos": peers.dbos,
     "cpu": turns.with_cpu,
     "one-process": turns.one_process,
+    "fairness": fairness.fairness,
+    "sleepers": sleepers.sleepers,
     "lookups": growth.lookups,
     "appends": growth.appends,
     "import": growth.import_time,

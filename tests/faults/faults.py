@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.faults import asking, control, core, engine, flows, inspection, rooms, schedules, schemas, sqlite, steps, testing
+from tests.faults import asking, control, core, engine, flows, inspection, residency, rooms, schedules, schemas, sqlite, steps, testing
 from tests.faults.fault import Fault
 
 FAULTS: Final[tuple[Fault, ...]] = (
@@ -20,4 +20,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *schedules.FAULTS,
     *testing.FAULTS,
     *steps.FAULTS,
+    *residency.FAULTS,
 )

@@ -46,6 +46,13 @@ class Engine:
         store: an open store; one engine at a time runs the processes of a SQLite file.
         app: the process types.
         max_threads: plain functions that run as steps at the same time.
+        max_concurrency: turns that run at the same time, fairly shared among tenants; others are accepted, and run later.
+            Turns that wait do not count, nor do turns whose steps take long.
+        max_steps: steps that run at the same time.
+        max_resident: processes in memory; of those that wait, the ones that were not used for the longest time leave first.
+
+    Raises:
+        UsageError: a bound is less than 1.
 
     Raises, on entry:
         EngineRunning: another engine runs the processes of this store.
@@ -59,12 +66,25 @@ class Engine:
 
     owner_type: ClassVar[type[Owner]] = Owner
 
-    def __init__(self, store: Store, app: App, *, max_threads: int = limits.MAX_THREADS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        app: App,
+        *,
+        max_threads: int = limits.MAX_THREADS,
+        max_concurrency: int = limits.MAX_CONCURRENCY,
+        max_steps: int = limits.MAX_STEPS,
+        max_resident: int = limits.MAX_RESIDENT,
+    ) -> None:
+        if min(max_threads, max_concurrency, max_steps, max_resident) < 1:
+            raise UsageError("max_threads, max_concurrency, max_steps and max_resident are at least 1 each")
         self.store = store
         self.app = app
         self.clock = store.access.clock
         self._randomness = store.access.randomness
-        self._owner = self.owner_type(store, app, max_threads=max_threads)
+        self._owner = self.owner_type(
+            store, app, max_threads=max_threads, max_concurrency=max_concurrency, max_steps=max_steps, max_resident=max_resident
+        )
         self._doors = Doors(store.access)
         self.schedules = Schedules(store, app=app, rules=self._owner.rules, run=self._owner.run)
         self._open = False
