@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from benchmarks import core, growth, lives, peers, turns
+from benchmarks import core, fairness, growth, lives, peers, sleepers, turns
 
 ALL: dict[str, Callable[[], Awaitable[None]]] = {
     "core": core.transactions,
@@ -15,6 +15,8 @@ ALL: dict[str, Callable[[], Awaitable[None]]] = {
     "cpu": turns.with_cpu,
     "one-process": turns.one_process,
     "life": lives.lives,
+    "fairness": fairness.fairness,
+    "sleepers": sleepers.sleepers,
     "lookups": growth.lookups,
     "appends": growth.appends,
     "import": growth.import_time,

@@ -18,8 +18,8 @@ Micros = int
 
 SECOND: Final = 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# A loop's timer may not be set further ahead than the platform's poll allows; a day is well below every limit.
-_LONGEST_WAIT: Final = 86_400.0
+# Seconds between two looks at the clock: a loop's timers do not notice that it was set forwards.
+_LONGEST_WAIT: Final = 60.0
 
 
 def micros_of(instant: datetime) -> Micros:
@@ -51,25 +51,69 @@ class Clock(Protocol):
     """Where time comes from."""
 
     def now(self) -> Micros:
-        """Return the present instant; it may step backwards when somebody sets the machine's clock."""
+        """Return the present instant; it may step forwards when somebody sets the machine's clock."""
         ...
 
     def call_at(self, when: Micros, callback: Callable[[], None]) -> Alarm:
-        """Call `callback` on the running event loop, once `now()` is `when` or later; it may be early by a step of the clock."""
+        """Call `callback` on the running event loop, once `now()` is `when` or later."""
         ...
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The machine's clock, but it never runs backwards.
+
+    When the machine's clock is set back, this one goes on at half its speed until the other has caught up: what was to
+    happen in ten seconds happens in twenty, and not ten seconds after the hour by which it was set back. When it is set
+    forwards, this one follows at once: what is due by then rings within a minute.
+
+    Args:
+        wall: nanoseconds since the epoch, UTC, as the machine says.
+        steady: nanoseconds that pass whatever the machine's clock is set to.
+    """
+
+    def __init__(self, wall: Callable[[], int] = time.time_ns, steady: Callable[[], int] = time.monotonic_ns) -> None:
+        self._wall = wall
+        self._steady = steady
+        self._last: Micros = wall() // 1000
+        self._at: Micros = steady() // 1000
 
     def now(self) -> Micros:
-        """Return the machine's time, in microseconds since the epoch."""
-        return time.time_ns() // 1000
+        """Return the time in microseconds since the epoch."""
+        now, at = self._wall() // 1000, self._steady() // 1000
+        if now >= self._last:
+            self._last, self._at = now, at
+        else:
+            half = max(0, at - self._at) // 2
+            self._last += half
+            self._at += 2 * half
+        return self._last
 
     def call_at(self, when: Micros, callback: Callable[[], None]) -> Alarm:
-        """Set a timer of the running loop; far instants ring early, at most a day after now."""
-        delay = min(max(0.0, (when - self.now()) / SECOND), _LONGEST_WAIT)
-        return asyncio.get_running_loop().call_later(delay, callback)
+        """Set an alarm on the running loop; it looks at the clock once a minute, because somebody may have set it."""
+        return _SystemAlarm(self, when, callback)
+
+
+class _SystemAlarm:
+    __slots__ = ("_callback", "_clock", "_loop", "_timer", "_when")
+
+    def __init__(self, clock: SystemClock, when: Micros, callback: Callable[[], None]) -> None:
+        self._clock = clock
+        self._when = when
+        self._callback = callback
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(self._delay(), self._ring)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+    def _delay(self) -> float:
+        return min(max(0.0, (self._when - self._clock.now()) / SECOND), _LONGEST_WAIT)
+
+    def _ring(self) -> None:
+        if self._clock.now() < self._when:
+            self._timer = self._loop.call_later(self._delay(), self._ring)
+        else:
+            self._callback()
 
 
 class _VirtualAlarm:

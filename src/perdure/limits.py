@@ -86,7 +86,24 @@ PLAN_VALUES_MAX: Final = 1_024  # integers of a bounded range that a plan tries 
 # --- engine ------------------------------------------------------------------------------------------------
 MAX_THREADS: Final = 32  # threads for plain functions
 MAILBOX_MAX: Final = 10_000  # messages queued for one process
+MAIL_BLOCK: Final = (
+    100  # messages of one mailbox that its tenant's count sees at once, so that its row is no bottleneck; the first are free
+)
+TENANT_MAIL_MAX: Final = 1_000_000  # messages queued for the processes of one tenant, beyond the first block of each
 MAIL_WINDOW: Final = 500  # messages of one mailbox in memory
+MAIL_LOOK: Final = 8  # messages looked at first for one that starts a turn: most often it is the oldest
+MAX_CONCURRENCY: Final = 128  # runnable turns in memory: enough to fill each commit, few enough to be fair
+MAX_STEPS: Final = 1_000  # steps under way at the same time
+MAX_RESIDENT: Final = 10_000  # processes in memory, some 9 kB each, beyond those that have something under way
+DISPATCH_MAX: Final = 10_000  # keys of one tenant's processes that wait for a slot; what is over it is read from the store
+DISPATCH_NOTES: Final = 1_000  # of those, turns that can begin without a read
+DISPATCH_NOTE_BYTES: Final = 4 * KIB  # a message that is longer is read again
+WAKE_UPS: Final = 50  # processes that one round of the loop brings into memory, or lets go: some 5 ms
+LONG_STEP_US: Final = 20_000  # microseconds; a turn whose steps take longer does not keep others from running
+REST_US: Final = 1_000_000  # microseconds that a waiting turn stays in memory at least: most answers come soon
+REST_REPLAYS: Final = 20  # times its replay that it stays at least, so that replays are a twentieth of the work at most
+REST_MAX_US: Final = 3_600_000_000  # microseconds that it stays at most; a replay of 3 minutes is beyond TURN_EVENTS_MAX
+REPLAY_EVENT_US: Final = 7  # microseconds to replay an event, for turns that were never replayed
 FAN_OUT_CHUNK: Final = 100  # members that one transaction delivers to
 EFFECTS_CHUNK: Final = 500  # effects that one transaction commits
 EFFECTS_CHUNK_BYTES: Final = 1 * MIB  # of payload in them, unless a single effect is larger
@@ -138,6 +155,10 @@ assert max(MESSAGE_MAX, STEP_OUTPUT_MAX, RESULT_MAX, FIELDS_MAX) * 3 < TRANSACTI
 assert max(STREAM_ENTRY_MAX, SNAPSHOT_MAX) <= TRANSACTION_BYTES_MAX, "an entry and a snapshot are one transaction each"
 assert EFFECTS_CHUNK <= TURN_EVENTS_MAX, "a chunk of effects has to fit into a turn"
 assert MAIL_WINDOW <= MAILBOX_MAX, "a window is part of a mailbox"
+assert MAIL_BLOCK <= MAILBOX_MAX <= TENANT_MAIL_MAX, "a block is part of a mailbox, and a tenant may fill one"
+assert MAIL_LOOK <= MAIL_WINDOW, "the first look is a part of the window"
+assert DISPATCH_NOTES <= DISPATCH_MAX, "what is noted is a part of what is queued"
+assert TURN_EVENTS_MAX * REPLAY_EVENT_US * REST_REPLAYS < REST_MAX_US, "the longest turn may rest for its full time"
 assert PAGE_DEFAULT <= PAGE_MAX, "the default page has to be allowed"
 assert SCHEDULE_ID_MAX + 40 <= REGISTRY_KEY_MAX, "a process that a schedule starts is named by schedule, slot and number"
 assert TURN_EVENTS_WARN < TURN_EVENTS_MAX, "a warning comes before the refusal"

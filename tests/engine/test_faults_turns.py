@@ -175,11 +175,11 @@ async def test_mail_that_is_known_already_is_not_taken_in_again(running: Running
         await reaches(engine, process.process_id, "waiting")
         await engine.deliver(Comment("1", "x"), id="c")
         resident = engine._owner.residents[TENANT, process.process_id]
-        [mail] = resident.mail
+        [mail] = resident.window.letters
 
         resident.post(Mail(*mail))
 
-        assert list(resident.mail) == [mail]
+        assert list(resident.window.letters) == [mail]
 
 
 async def test_a_second_engine_on_the_same_store_is_refused(running: Running) -> None:

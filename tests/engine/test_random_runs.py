@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from random import Random
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from perdure import Address, Engine, Store, VirtualClock, open_store
+from perdure import Address, Engine, Store, VirtualClock, limits, open_store
 from perdure.conversations.events import MessageReceived, MessageTaken, ProcessingFinished, StepCompleted, decode_event
 from perdure.conversations.tables import EVENTS, PROCESSES
 from perdure.core.backend import Batch, BatchRefused
@@ -29,21 +29,24 @@ from tests.engine.actors import ACTORS, ALIASES, CALM, TAGS, WILD, Do, Effects, 
 from tests.engine.orders import crash
 
 TENANT = "default"
+WIDE: Mapping[str, int] = {}
+NARROW: Mapping[str, int] = {"max_concurrency": 2, "max_steps": 1, "max_resident": 2}
+NARROW_LIMITS = {"MAIL_WINDOW": 2, "MAIL_LOOK": 1, "DISPATCH_MAX": 2, "DISPATCH_NOTES": 1, "WAKE_UPS": 1}
 Delivery = Callable[[Engine], Awaitable[Any]]
 
 
 class Run:
-    """One random history on one store. `calm` ones come to the same end however they are disturbed."""
+    """One random history on one store. `calm` ones come to the same end however they are disturbed; `bounds` are the engine's."""
 
-    def __init__(self, store: Store, clock: VirtualClock, seed: int, *, calm: bool, disturbed: bool) -> None:
+    def __init__(self, store: Store, clock: VirtualClock, seed: int, *, calm: bool, disturbed: bool, bounds: Mapping[str, int]) -> None:
         self.store, self.clock, self.calm = store, clock, calm
         self.random, self.luck = Random(seed), Random(seed + 1)
-        self.disturbed = disturbed
+        self.disturbed, self.bounds = disturbed, bounds
         self.effects = Effects()
         self.app = actors(self.effects)
         self.full = False
         self.paused: set[str] = set()
-        self.engine = Engine(store, self.app)
+        self.engine = Engine(store, self.app, **bounds)  # type: ignore[arg-type]  # only bounds are named
         backend: Any = store.access.writer._backend
         self._apply, backend.apply = backend.apply, self._applied
 
@@ -88,7 +91,7 @@ class Run:
             tasks.append(asyncio.ensure_future(self.stubborn(delivery)))
             await self.disturb()
         await self.resume_all()
-        for _ in range(60):
+        for _ in range(1000):
             self.full = False
             await self.settle()
             due = self.clock.next_alarm()
@@ -115,7 +118,7 @@ class Run:
 
     async def start(self) -> None:
         for _ in range(100):
-            self.engine = Engine(self.store, self.app)
+            self.engine = Engine(self.store, self.app, **self.bounds)  # type: ignore[arg-type]  # see above
             try:
                 await self.engine.__aenter__()
             except StoreFull:
@@ -268,10 +271,10 @@ class Run:
         return notes, statuses
 
 
-async def once(seed: int, *, calm: bool, disturbed: bool) -> tuple[Any, ...]:
+async def once(seed: int, *, calm: bool, disturbed: bool, bounds: Mapping[str, int] = WIDE) -> tuple[Any, ...]:
     clock = VirtualClock()
     async with open_store("sqlite:///:memory:", clock=clock) as store:
-        run = Run(store, clock, seed, calm=calm, disturbed=disturbed)
+        run = Run(store, clock, seed, calm=calm, disturbed=disturbed, bounds=bounds)
         await run.go()
         await run.check()
         outcome = await run.outcome()
@@ -282,19 +285,19 @@ async def once(seed: int, *, calm: bool, disturbed: bool) -> tuple[Any, ...]:
 RUNS = int(os.environ.get("PERDURE_SOAK_RUNS", "5000"))
 
 
-async def wild(seeds: range) -> None:
+async def wild(seeds: range, bounds: Mapping[str, int] = WIDE) -> None:
     for seed in seeds:
         try:
-            await once(seed, calm=False, disturbed=True)
+            await once(seed, calm=False, disturbed=True, bounds=bounds)
         except BaseException as error:
             error.add_note(f"wild seed {seed}")
             raise
 
 
-async def calm(seeds: range) -> None:
+async def calm(seeds: range, bounds: Mapping[str, int] = WIDE) -> None:
     for seed in seeds:
         try:
-            assert await once(seed, calm=True, disturbed=True) == await once(seed, calm=True, disturbed=False)
+            assert await once(seed, calm=True, disturbed=True, bounds=bounds) == await once(seed, calm=True, disturbed=False)
         except BaseException as error:
             error.add_note(f"calm seed {seed}")
             raise
@@ -306,6 +309,13 @@ async def test_whatever_happens_each_message_ends_somewhere_and_nothing_happens_
 
 async def test_crashes_and_full_disks_change_nothing_in_the_outcome() -> None:
     await calm(range(50))
+
+
+async def test_narrow_bounds_change_nothing_but_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in NARROW_LIMITS.items():
+        monkeypatch.setattr(limits, name, value)
+    await wild(range(100), NARROW)
+    await calm(range(50), NARROW)
 
 
 @pytest.mark.soak

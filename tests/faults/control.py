@@ -114,7 +114,7 @@ FAULTS: Final = (
     ),
     Fault(
         "cancel-keeps-the-answer-of-the-next-message",
-        f"{HERE}/resident.py",
+        f"{HERE}/endings.py",
         "isinstance(note, TurnStarted) and note.ref == next.ref",
         'getattr(note, "ref", None) == next.ref',
         (f"{ATTACK}::test_who_waits_for_the_message_after_a_turn_hears_that_the_process_was_cancelled_at_its_end",),
@@ -150,22 +150,22 @@ FAULTS: Final = (
     Fault(
         "pause-takes-mail-out-of-memory",
         f"{HERE}/resident.py",
-        "        self.mail.clear()\n        self.replies.clear()\n        self.mail_seen = _NO_MAIL\n",
+        "        self.window.shut()\n",
         "",
         (f"{ATTACK}::test_mail_in_memory_is_not_taken_while_the_process_is_paused",),
     ),
     Fault(
         "pause-claims-to-have-seen-the-mail",
-        f"{HERE}/resident.py",
-        "        self.mail_seen = _NO_MAIL\n",
+        f"{HERE}/window.py",
+        "        self.seen = -1\n",
         "",
         (f"{ATTACK}::test_what_came_for_a_process_that_was_resumed_before_its_turn_ended_is_handled",),
     ),
     Fault(
         "resume-by-another-leaves-who-waits-a-suspect",
         f"{HERE}/resident.py",
-        'process runnable: that it waits has to be stored again."""\n        self._stored_waiting = False\n',
-        'process runnable: that it waits has to be stored again."""\n',
+        "        self._stored_waiting = False\n        self.window.more = True\n",
+        "        self.window.more = True\n",
         (f"{ATTACK}::test_a_process_that_waits_is_stored_so_again_after_another_has_paused_and_resumed_it",),
     ),
     Fault(
@@ -198,9 +198,9 @@ FAULTS: Final = (
     ),
     Fault(
         "handler-that-raises-no-exception-stops-the-engine",
-        f"{HERE}/resident.py",
-        "        except BaseException as raised:",
-        "        except Exception as raised:",
+        f"{HERE}/endings.py",
+        "    except BaseException as raised:",
+        "    except Exception as raised:",
         (f"{TESTS}/test_attack_misuse.py::test_a_handler_that_raises_no_exception_fails_and_the_engine_goes_on",),
     ),
 )

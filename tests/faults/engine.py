@@ -229,15 +229,15 @@ FAULTS: Final = (
     Fault(
         "turn-gets-the-object-of-the-step",
         RESIDENT,
-        "functools.partial(_completed, data), value))\n",
-        "functools.partial(_completed, data), result))\n",
+        "functools.partial(completed, data), value))\n",
+        "functools.partial(completed, data), result))\n",
         (f"{MOMENTS}::test_live_the_code_gets_what_was_recorded_and_not_the_object_of_the_step",),
     ),
     Fault(
         "turn-mail-of-others-is-not-caught-up",
-        RESIDENT,
-        "        elif mail.number > self.mail_seen + 1:",
-        "        elif mail.number < 0:",
+        f"{HERE}/window.py",
+        "        if self.more or mail.number > self.seen + 1 or not (self.room",
+        "        if self.more or not (self.room",
         (f"{TESTS}/test_attack_commits.py::test_what_a_command_line_redrives_to_a_busy_process_is_handled_in_order",),
     ),
     # --- replay --------------------------------------------------------------------------------------

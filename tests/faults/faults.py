@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.faults import asking, control, core, engine, flows, inspection, retention, rooms, schedules, schemas, sqlite, steps, testing
+from tests.faults import (
+    asking,
+    control,
+    core,
+    engine,
+    flows,
+    inspection,
+    residency,
+    retention,
+    rooms,
+    schedules,
+    schemas,
+    sqlite,
+    steps,
+    testing,
+)
 from tests.faults.fault import Fault
 
 FAULTS: Final[tuple[Fault, ...]] = (
@@ -21,4 +36,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *testing.FAULTS,
     *steps.FAULTS,
     *retention.FAULTS,
+    *residency.FAULTS,
 )

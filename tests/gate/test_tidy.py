@@ -28,6 +28,7 @@ TEXT_RULES: list[TextRule] = [rules.registry_host, rules.machine_path]
 # Who reads a clock or randomness itself: the file, what it reads, and why no seam serves it.
 SEAMS = {
     ("clock.py", "time.time_ns"): "the system's clock",
+    ("clock.py", "time.monotonic_ns"): "whether the system's clock was set back",
     ("identity.py", "time.time_ns"): "`ProcessId.new()` works without a store",
     ("identity.py", "os.urandom"): "the default of the seam",
     ("engine/process.py", "random.Random"): "the type of a handler's own random numbers, which are derived from its turn",

@@ -148,6 +148,7 @@ class Attempt:
     def _lost(self, error: StepTimedOut) -> None:
         """It was stopped in the middle: it may have happened."""
         del self._tasks[self._operation.id]
+        self._owner.dispatcher.step_over()
         # While its thread goes on, no probe can say that it has not happened.
         if self._options.probe is None or self._operation.thread is not None:
             self._tell(step_failed(self._operation, outcome_unknown(self._turn, self._operation, "it did not end in time"), error))
@@ -162,6 +163,7 @@ class Attempt:
             self._stepped(self._turn, operation, result, None)
             return
         del self._tasks[operation.id]
+        self._owner.dispatcher.step_over()
         if error is None:
             self._turn.begin_again(operation)
             self._pump()

@@ -52,6 +52,13 @@ class Engine:
         max_threads: plain functions that run as steps at the same time.
         retention: how long what is over is kept; for ever when not given.
         archive: a folder that events are written to before they are removed, or a callable that is given them.
+        max_concurrency: turns that run at the same time, fairly shared among tenants; others are accepted, and run later.
+            Turns that wait do not count, nor do turns whose steps take long.
+        max_steps: steps that run at the same time.
+        max_resident: processes in memory; of those that wait, the ones that were not used for the longest time leave first.
+
+    Raises:
+        UsageError: a bound is less than 1.
 
     Raises, on entry:
         EngineRunning: another engine runs the processes of this store.
@@ -73,12 +80,19 @@ class Engine:
         max_threads: int = limits.MAX_THREADS,
         retention: Retention | None = None,
         archive: str | Path | Archive | None = None,
+        max_concurrency: int = limits.MAX_CONCURRENCY,
+        max_steps: int = limits.MAX_STEPS,
+        max_resident: int = limits.MAX_RESIDENT,
     ) -> None:
+        if min(max_threads, max_concurrency, max_steps, max_resident) < 1:
+            raise UsageError("max_threads, max_concurrency, max_steps and max_resident are at least 1 each")
         self.store = store
         self.app = app
         self.clock = store.access.clock
         self._randomness = store.access.randomness
-        self._owner = self.owner_type(store, app, max_threads=max_threads)
+        self._owner = self.owner_type(
+            store, app, max_threads=max_threads, max_concurrency=max_concurrency, max_steps=max_steps, max_resident=max_resident
+        )
         self._doors = Doors(store.access)
         self.schedules = Schedules(store, app=app, rules=self._owner.rules, run=self._owner.run)
         kept_in = Folder(archive, self.clock.now) if isinstance(archive, str | Path) else archive

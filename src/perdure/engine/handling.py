@@ -234,16 +234,15 @@ class Handling:
         tenant_id, process_id = str(process_key.parts[0]), str(process_key.parts[1])
         process = self.view.get(process_key)
         assert process is not None, "the process of a mailbox exists"
-        number = enqueue(self.view, tenant_id, process_id, refuse=not inner)
-        self.tell_engine()
         wakes = False
-        if self.rules.foreign and process.status == ProcessStatus.IDLE:
-            self.view.update(process_key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=self.view.now))
         if process.status == ProcessStatus.WAITING and process.open_message is not None:
             turn = self.view.get(TURN.key(tenant_id, process_id, process.open_message))
             wakes = turn is not None and row.kind in turn.awaits.split("\n")
-            if wakes:
-                self.view.update(process_key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=self.view.now))
+        # What a turn waits for is taken even if the mailbox is full of other things: nothing else would empty it.
+        number = enqueue(self.view, tenant_id, process_id, refuse=not (inner or wakes))
+        self.tell_engine()
+        if wakes or (self.rules.foreign and process.status == ProcessStatus.IDLE):
+            self.view.update(process_key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=self.view.now))
         mail = Mail(number, str(key.parts[1]), str(key.parts[2]), row.kind, row.payload)
         self.notes.append(MailArrived(tenant_id, process_id, mail, wakes))
         return replace(row, status=MessageStatus.QUEUED, mail_number=number, parked_under=None, expires_at=None)
@@ -318,7 +317,9 @@ class Handling:
             return
         kinds = self.rules.kinds.get(process.process_type, frozenset())
         after: tuple[Any, ...] | None = None
-        while rows := self.view.scan(Scan(MAIL, (tenant_id, process_id), limits.MAIL_WINDOW, after=after)):
+        look = limits.MAIL_LOOK
+        while rows := self.view.scan(Scan(MAIL, (tenant_id, process_id), look, after=after)):
+            look = limits.MAIL_WINDOW
             for key, row in rows:
                 if row.kind == REPLY_KIND:  # nobody waits for it: the turn that asked is over
                     unqueue(self.view, tenant_id, process_id, 1)

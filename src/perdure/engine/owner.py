@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from perdure import limits
 from perdure.clock import Micros
@@ -22,6 +22,7 @@ from perdure.core.write import Transaction, Write
 from perdure.engine.addressing import reference
 from perdure.engine.app import App
 from perdure.engine.delivery import Deliver, FanOutChunk
+from perdure.engine.dispatcher import Dispatcher, Want
 from perdure.engine.leaving import Leave, MarkStuck
 from perdure.engine.notes import (
     CancelAsked,
@@ -39,6 +40,7 @@ from perdure.engine.notes import (
     TurnStarted,
 )
 from perdure.engine.recovery import Recovery
+from perdure.engine.residency import Residency
 from perdure.engine.resident import Resident
 from perdure.engine.wheel import Wheel
 from perdure.errors import LeaseLost, PerdureError, SequenceConflict, StoreError, StoreUnavailable, TransactionRefused, UsageError
@@ -58,9 +60,14 @@ class Owner:
         store: an open store.
         app: the process types.
         max_threads: plain functions that run as steps at the same time.
+        max_concurrency: turns that run at the same time.
+        max_steps: steps that run at the same time.
+        max_resident: processes in memory, beyond those that have something under way.
     """
 
-    def __init__(self, store: Store, app: App, *, max_threads: int) -> None:
+    evicts: ClassVar[bool] = True
+
+    def __init__(self, store: Store, app: App, *, max_threads: int, max_concurrency: int, max_steps: int, max_resident: int) -> None:
         self.store = store
         self.app = app
         self.clock = store.access.clock
@@ -80,6 +87,8 @@ class Owner:
         self._later: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._running_later = False
         self._open = False
+        self.dispatcher = Dispatcher(self, max_concurrency=max_concurrency, max_steps=max_steps)
+        self._residency = Residency(self, most=max_resident)
         self._recovery = Recovery(self)
         self._wheel = Wheel(self)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -106,6 +115,8 @@ class Owner:
         self._open = False
         self._listening.close()
         self._wheel.stop()
+        self.dispatcher.stop()
+        self._residency.stop()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -308,48 +319,76 @@ class Owner:
                     self._control(note)
 
     def _start(self, note: TurnStarted) -> None:
+        resident = self.residents.get((note.tenant_id, note.process_id))
         if not self._open:
             return
-        key = (note.tenant_id, note.process_id)
-        resident = self.residents.get(key)
-        if resident is None:
-            if note.queued:
-                self._recovery.load(*key)
-                return
-            resident = self.residents[key] = Resident(self, *key, self.app.types[note.process.process_type])
-        elif resident.loading:
+        if resident is not None and resident.loading:
             resident.missed = True
-            return
-        elif resident.held:  # it was paused, and goes on again
+        elif resident is not None and resident.held:  # it was paused, and goes on again
             self._read_again(resident)
-            return
-        resident.mail_seen = max(resident.mail_seen, note.mail_seen)
-        for mail in resident.mail:
-            if mail.ref == note.ref:
-                resident.mail.remove(mail)
-                break
-        if len(resident.mail) + len(resident.replies) != note.queued:  # a process without an app, a command line, say, has queued some
-            self._read_again(resident)
-            return
+        elif self.dispatcher.free or (resident is not None and resident.holds and not self.dispatcher.crowded):
+            self._begin(note, resident)
+        else:
+            self.dispatcher.offer(note.tenant_id, note.process_id, Want(note))
+
+    def _begin(self, note: TurnStarted, resident: Resident | None) -> None:
+        if resident is None:
+            key = (note.tenant_id, note.process_id)
+            resident = self.residents[key] = Resident(self, *key, self.app.types[note.process.process_type])
+        self.dispatcher.hold(resident)
+        resident.window.started(note.ref, seen=note.mail_seen, queued=note.queued)
         process = note.process
         resident.open(note.ref, note.kind, note.payload, head=process.head, at=note.at, found=note.fields, attributes=process.attributes)
+        if resident.window.low and not self.dispatcher.crowded:
+            self.read_on(resident)
 
     def _post(self, note: MailArrived) -> None:
         resident = self.residents.get((note.tenant_id, note.process_id))
         if resident is not None:
             resident.post(note.mail, wakes=note.wakes)
-        elif note.wakes and self._open:
-            self._recovery.load(note.tenant_id, note.process_id)
+        elif note.wakes:
+            self.load(note.tenant_id, note.process_id)
+        self.dispatcher.stale(note.tenant_id, note.process_id)
+
+    def load(self, tenant_id: str, process_id: str, *, crashed: bool = False, wake: bool = False) -> bool:
+        """Bring a process into memory, now or when its turn comes; see `Recovery.load`. False: its tenant has too many that wait."""
+        if not self._open or (tenant_id, process_id) in self.residents:
+            return True
+        if not self.dispatcher.free:
+            return self.dispatcher.offer(tenant_id, process_id, Want(crashed=crashed, wake=wake))
+        self._recovery.load(tenant_id, process_id, crashed=crashed, wake=wake)
+        return True
+
+    def let_in(self, tenant_id: str, process_id: str, want: Want) -> None:
+        """The turn of a queued process has come."""
+        resident = self.residents.get((tenant_id, process_id))
+        if not self._open:
+            return
+        if resident is not None and resident.turn is not None:
+            self.dispatcher.hold(resident)
+            resident.pump()
+        elif resident is not None and (want.note is None or resident.held or resident.loading):
+            resident.missed = True  # it is on its way into memory, or out of it
+        elif want.note is not None:
+            self._begin(want.note, resident)
+        else:
+            self._recovery.load(tenant_id, process_id, crashed=want.crashed, wake=want.wake)
+
+    def refill(self, tenant_id: str) -> None:
+        """A tenant had more that wait than are noted, and those have run."""
+        self.background(self._recovery.take_up(tenant_id))
+        self._wheel.look(self.clock.now())
 
     def _control(self, note: CancelAsked | Held | Resumed | Dropped) -> None:
         """Do what people ask of a process."""
         key = (note.tenant_id, note.process_id)
+        self.dispatcher.stale(*key)
         resident = self.residents.get(key)
         if isinstance(note, CancelAsked):
             if resident is not None:
                 resident.cancel(note.reason, note.number)
-            elif self._open:
-                self._recovery.load(*key)
+            else:
+                self.load(*key)
         elif isinstance(note, Held):
             if resident is not None:
                 resident.hold()
@@ -359,13 +398,13 @@ class Owner:
             if resident is not None:
                 self._drop(resident)
             self._stuck.pop(key, None)
-            if note.reload and self._open:
-                self._recovery.load(*key)
+            if note.reload:
+                self.load(*key)
 
     def _resume(self, key: _Key, resident: Resident | None) -> None:
         self._stuck.pop(key, None)
         if resident is None:
-            self._recovery.load(*key)
+            self.load(*key)
         elif resident.loading:
             resident.missed = True
         elif not resident.held and self._open:  # it has not heard of the pause; one that has is read again when its steps are recorded
@@ -405,13 +444,23 @@ class Owner:
         for when in due:
             self._wheel.look(when)
 
-    def catch_up(self, resident: Resident) -> None:
-        """Read the mail of a process again: some of it was queued by others."""
-        self.background(self._recovery.catch_up(resident))
+    def read_on(self, resident: Resident) -> None:
+        """Read the next part of a process's mailbox, unless that is under way."""
+        if resident.window.reading is None:
+            resident.window.reading = reading = object()
+            self.background(self._recovery.read_on(resident, reading))
+
+    def ring(self, tenant_id: str, process_id: str, timer_id: str, due: Micros) -> None:
+        """A timer of a process is due."""
+        resident = self.residents.get((tenant_id, process_id))
+        if resident is None:
+            self.wake(tenant_id, process_id)
+        else:
+            resident.due(timer_id, due)
 
     def wake(self, tenant_id: str, process_id: str) -> None:
         """Load a process that waits, because something is due for it."""
-        self._recovery.load(tenant_id, process_id, wake=True)
+        self.load(tenant_id, process_id, wake=True)
 
     def unload(self, resident: Resident) -> None:
         """Forget a process that had nothing to go on with; look again if something came for it meanwhile."""
@@ -419,13 +468,22 @@ class Owner:
         if resident.missed:
             self.wake(resident.tenant_id, resident.process_id)
 
+    def evict(self, resident: Resident) -> None:
+        """Let a process that waits leave memory; mail and timers bring it back."""
+        self._drop(resident)
+
     def settled(self, resident: Resident) -> None:
         """Forget a process that has nothing under way; tell the poison lane when a suspect has come through."""
         if resident.holds_still:
             self._read_again(resident)  # it may have been resumed meanwhile
         elif resident.quiet:
-            if resident.turn is None and not resident.loading:
+            if resident.turn is not None:
+                self.dispatcher.release(resident)
+                self._residency.rest(resident)
+            elif not resident.loading:
                 self._forget(resident)
+                if resident.missed:
+                    self.wake(resident.tenant_id, resident.process_id)
             if resident.alone:
                 resident.alone = False
                 self._recovery.came_through()
@@ -444,7 +502,7 @@ class Owner:
         self._drop(resident)
         if isinstance(error, SequenceConflict | LeaseLost):
             logger.warning("process %s is read again: %s", resident.process_id, error)
-            self._recovery.load(resident.tenant_id, resident.process_id)
+            self.load(resident.tenant_id, resident.process_id)
             return
         logger.error("process %s left memory: %s", resident.process_id, error)
         if not isinstance(error, StoreError) or isinstance(error, TransactionRefused):  # this commit's own fault: others go on
@@ -463,6 +521,7 @@ class Owner:
         key = (resident.tenant_id, resident.process_id)
         if self.residents.get(key) is resident:
             del self.residents[key]
+        self.dispatcher.release(resident)
 
     def goes_on(self, resident: Resident) -> None:
         """Take in that a process is in memory again: it is stuck no more."""
@@ -470,7 +529,7 @@ class Owner:
 
     def _read_again(self, resident: Resident) -> None:
         self._drop(resident)
-        self._recovery.load(resident.tenant_id, resident.process_id)
+        self.load(resident.tenant_id, resident.process_id)
 
     def _drop(self, resident: Resident) -> None:
         self._forget(resident)

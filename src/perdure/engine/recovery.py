@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.events import (
@@ -27,11 +25,13 @@ from perdure.conversations.events import (
 from perdure.conversations.tables import EVENTS, PROCESS, PROCESS_STATE, RUNNABLE, TURN, ProcessRow, ProcessStatus, TurnRow
 from perdure.core.table import Index, Scan
 from perdure.engine.addressing import Mail
+from perdure.engine.app import ProcessType
 from perdure.engine.control import CancelProcess
+from perdure.engine.endings import failed
 from perdure.engine.flush import Finish, Flush
 from perdure.engine.handling import message_key
 from perdure.engine.leaving import Resume, StartQueued, Wake
-from perdure.engine.resident import Resident, failed
+from perdure.engine.resident import Resident
 from perdure.engine.upkeep import HandOver
 from perdure.errors import CorruptEvent, PerdureError, PoisonMessage
 from perdure.messages.tables import FAN_OUTS, KEPT_FOR_TAGS, MAIL, MAILBOX, MailboxRow
@@ -55,11 +55,12 @@ class Recovery:
         self._reader = owner.store.access.reader
         self._suspects: deque[_Key] = deque()
         self._suspect: _Key | None = None
+        self._since: Micros = 0
 
     async def run(self) -> None:
-        """Load what was runnable when the last engine stopped; waiting processes cost nothing here."""
-        async for key, process in self._runnable():
-            await self._recover(*key, process)
+        """Take up what was runnable when the last engine stopped; waiting processes cost nothing here."""
+        self._since = self._owner.clock.now()
+        await self.take_up(first=True)
         await self._hand_over_owed()
         self._next_suspect()
 
@@ -87,42 +88,61 @@ class Recovery:
 
     async def look(self) -> None:
         """Take up what another process has made runnable: one without an app, a command line, say."""
-        async for key, process in self._runnable():
-            resident = self._owner.residents.get(key)
-            if resident is not None:
-                resident.missed = resident.missed or resident.loading
-                if resident.turn is not None:  # something may have come for it
-                    resident.roused()
-            elif process.open_message is None:
-                await self._recover(*key, process)
-            elif process.process_type not in self._owner.app.types:
-                await self._end_forced(*key, await self._reader.get(MAILBOX.key(*key)))
-            elif process.status == ProcessStatus.RUNNABLE:
-                self.load(*key)
+        await self.take_up()
         await self._hand_over_owed()
 
-    async def _runnable(self) -> AsyncIterator[tuple[_Key, ProcessRow]]:
-        for shard in range(self._owner.store.shards):
-            after: tuple[Any, ...] | None = None
-            while rows := await self._reader.scan(Scan(RUNNABLE, (shard,), limits.READ_PAGE, after=after)):
-                for key, process in rows:
-                    yield (str(key.parts[0]), str(key.parts[1])), process
-                after = rows[-1][0].parts
+    async def take_up(self, tenant_id: str | None = None, *, first: bool = False) -> None:
+        """Queue what is runnable in the store, of one tenant or of all; of each, as many as the dispatcher takes.
 
-    async def _recover(self, tenant_id: str, process_id: str, process: ProcessRow) -> None:
-        made = self._owner.app.types.get(process.process_type)
+        `first`: nothing has run yet, so whatever is open was left behind by a crash, or has not begun.
+        """
+        for shard in range(self._owner.store.shards):
+            after: tuple[Any, ...] | None = None if tenant_id is None else (tenant_id, "")
+            while rows := await self._reader.scan(Scan(RUNNABLE, (shard,), limits.READ_PAGE, after=after)):
+                after = rows[-1][0].parts
+                for key, process in rows:
+                    tenant, process_id = str(key.parts[0]), str(key.parts[1])
+                    if tenant_id not in (None, tenant):
+                        after = None
+                        break
+                    if not await self._take_up(tenant, process_id, process, first=first):
+                        after = (tenant,)  # go on with the next tenant's
+                        break
+                if after is None:
+                    break
+
+    async def _take_up(self, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
+        """Take up one process. False: its tenant has too many that wait already."""
+        resident = self._owner.residents.get((tenant_id, process_id))
+        if resident is None:
+            return await self._recover(tenant_id, process_id, process, first=first)
+        resident.missed = resident.missed or resident.loading
+        if resident.turn is not None:  # something may have come for it
+            self._owner.later(resident.roused)
+        return True
+
+    async def _recover(self, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
+        key, made = (tenant_id, process_id), self._owner.app.types.get(process.process_type)
+        if key == self._suspect or key in self._suspects:
+            return True
         if made is None:
-            if not await self._end_forced(tenant_id, process_id, await self._reader.get(MAILBOX.key(tenant_id, process_id))):
+            mailbox = await self._reader.get(MAILBOX.key(tenant_id, process_id))
+            if not await self._end_forced(tenant_id, process_id, mailbox) and first:
                 logger.error("process %s: this app has no process type %r; it stays as it is", process_id, process.process_type)
-            return
+            return True
         if process.open_message is None:
             notes = await self._owner.store.access.writer.run(StartQueued(self._owner.rules, tenant_id, process_id))
             self._owner.later(self._owner.route, notes)
-            return
+            return True
+        if first or process.updated_at < self._since:
+            return await self._after_crash(made, tenant_id, process_id, process)
+        return process.status != ProcessStatus.RUNNABLE or self._owner.load(tenant_id, process_id)
+
+    async def _after_crash(self, made: ProcessType, tenant_id: str, process_id: str, process: ProcessRow) -> bool:
+        assert process.open_message is not None, "it has an open turn"
         message = await self._reader.get(message_key(tenant_id, process.open_message))
         if message is None or message.kind not in made.handlers:
-            self.load(tenant_id, process_id)  # it says what is wrong
-            return
+            return self._owner.load(tenant_id, process_id)  # it says what is wrong
         turn = await self._reader.get(TURN.key(tenant_id, process_id, process.open_message))
         attempts = 0 if turn is None else turn.attempts
         if attempts >= limits.POISON_SOLO_AFTER + limits.POISON_ATTEMPTS:
@@ -130,7 +150,8 @@ class Recovery:
         elif attempts >= limits.POISON_SOLO_AFTER and process.status == ProcessStatus.RUNNABLE:
             self._suspects.append((tenant_id, process_id))
         else:
-            self.load(tenant_id, process_id, crashed=True)
+            return self._owner.load(tenant_id, process_id, crashed=True)
+        return True
 
     # --- the poison lane -------------------------------------------------------------------------------
 
@@ -204,6 +225,7 @@ class Recovery:
         placeholder.loading = True
         placeholder.alone = alone
         owner.residents[key] = placeholder
+        owner.dispatcher.hold(placeholder)
         owner.background(self._load(placeholder, crashed=crashed, wake=wake))
 
     async def _load(self, resident: Resident, *, crashed: bool, wake: bool) -> None:
@@ -228,16 +250,22 @@ class Recovery:
         else:
             owner.later(opening)
 
-    async def catch_up(self, resident: Resident) -> None:
-        """Read the mail of a process in memory again."""
-        key = (resident.tenant_id, resident.process_id)
-        stored = await self._reader.get(MAILBOX.key(*key))
-        if await self._end_forced(*key, stored):
+    async def read_on(self, resident: Resident, reading: object) -> None:
+        """Read the next part of the mailbox of a process in memory."""
+        owner = self._owner
+        try:
+            key = (resident.tenant_id, resident.process_id)
+            stored = await self._reader.get(MAILBOX.key(*key))
+            if await self._end_forced(*key, stored):
+                return
+            letters, mailbox, whole = await self._mail(resident, stored)
+        except PerdureError as error:
+            logger.exception("the mail of process %s cannot be read; others are not affected", resident.process_id)
+            if error.retryable and resident.window.reading is reading:
+                resident.window.reading = None
+                owner.clock.call_at(owner.clock.now() + limits.STALL_US, partial(owner.later, resident.roused))
             return
-        mail, mailbox = await self._mail(resident, stored)
-        self._owner.later(resident.take_in, mail)
-        if mailbox.cancelled is not None:
-            self._owner.later(resident.cancel, mailbox.cancelled, mailbox.last)
+        owner.later(partial(resident.read, reading, letters, mailbox=mailbox, whole=whole))
 
     async def _end_forced(self, tenant_id: str, process_id: str, mailbox: MailboxRow | None) -> bool:
         """End a process for which another has asked that by force, and return whether one has: only its owner knows who waits for it."""
@@ -263,8 +291,7 @@ class Recovery:
         state = await reader.get(PROCESS_STATE.key(tenant_id, process_id)) if made.durable else None
         events = await self._events(resident, process)
         timers = await self._timers(tenant_id, process_id, process)
-        mail, mailbox = await self._mail(resident, stored)
-        seen = mailbox.last
+        mail, mailbox, whole = await self._mail(resident, stored)
         found = None if state is None else state.found
         saved = None if state is None else state.saved
         at = events[0][0] if events else self._owner.clock.now()
@@ -273,20 +300,14 @@ class Recovery:
         def opening() -> None:
             if resident.left:
                 return
-            early = [letter for letter in (*resident.mail, *resident.replies) if letter.number > seen]
-            early.sort(key=lambda letter: letter.number)
-            resident.mail.clear()
-            resident.replies.clear()
-            for letter in mail:
-                resident.keep(letter)
-            resident.mail_seen = seen
+            clock = self._owner.clock
+            begin = clock.now()
+            resident.window.put(mail, last=mailbox.last, whole=whole)
             resident.type = made
-            resident.loading = False
+            missed, resident.missed, resident.loading = resident.missed, False, False
             self._owner.goes_on(resident)
-            for letter in early:
-                resident.post(letter)
             if mailbox.cancelled is not None:
-                resident.cancel(mailbox.cancelled, seen)
+                resident.cancel(mailbox.cancelled, mailbox.last)
             resident.open(
                 process.open_message or "",
                 message.kind,
@@ -301,9 +322,14 @@ class Recovery:
                 effects_done=_effects(turn),
                 more=bool(turn.more),
             )
-            self._owner.armed([self._owner.clock.now()])
-            if resident.missed:  # another has asked something of it since its mail was read
-                self._owner.catch_up(resident)
+            resident.replayed_in = clock.now() - begin
+            for timer_id, due in timers.items():
+                if due <= clock.now():
+                    resident.due(timer_id, due)
+                else:
+                    self._owner.armed([due])
+            if missed:  # another has asked something of it since its mail was read
+                resident.roused()
 
         return opening
 
@@ -337,15 +363,16 @@ class Recovery:
             after = rows[-1][0].parts[2:]
         return timers
 
-    async def _mail(self, resident: Resident, stored: MailboxRow | None) -> tuple[list[Mail], MailboxRow]:
-        key = (resident.tenant_id, resident.process_id)
-        mailbox = MailboxRow() if stored is None else stored
-        mail: list[Mail] = []
-        after: tuple[Any, ...] | None = None
-        while rows := await self._reader.scan(Scan(MAIL, key, limits.MAIL_WINDOW, after=after)):
-            mail.extend(Mail(row.mail_number or 0, str(k.parts[1]), str(k.parts[2]), row.kind, row.payload) for k, row in rows)
-            after = (mail[-1].number,)
-        return mail, msgspec.structs.replace(mailbox, last=max([mailbox.last, *(letter.number for letter in mail)]))
+    async def _mail(self, resident: Resident, stored: MailboxRow | None) -> tuple[list[Mail], MailboxRow, bool]:
+        """Return the next messages for the window, the mailbox as it was before, and whether that is all."""
+        key, window = (resident.tenant_id, resident.process_id), resident.window
+        if stored is None:
+            return [], MailboxRow(), True
+        if window.room <= 0:
+            return [], stored, False
+        rows = await self._reader.scan(Scan(MAIL, key, window.room, after=(window.seen,)))
+        mail = [Mail(row.mail_number or 0, str(k.parts[1]), str(k.parts[2]), row.kind, row.payload) for k, row in rows]
+        return mail, stored, len(rows) < window.room
 
 
 def _effects(turn: TurnRow) -> int:

@@ -10,47 +10,45 @@ import functools
 import logging
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.attributes import names_found
-from perdure.conversations.events import Event, ProcessingFinished, StepAttemptFailed, StepCompleted, TimerFired, encode_event
+from perdure.conversations.events import Event, ProcessingFinished, TimerFired, encode_event
 from perdure.conversations.tables import LOG_ENTRIES, ProcessStatus
 from perdure.core.table import Scan
 from perdure.engine.addressing import Mail, TurnId
 from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.attempts import Attempt
 from perdure.engine.attributes import attributes_after
-from perdure.engine.flush import HANDLER_FAILED, Finish, Flush, Flushed, cancelled_note, chunks
-from perdure.engine.notes import Note, TurnStarted
+from perdure.engine.endings import attempt_failed, completed, ending, runs_already
+from perdure.engine.flush import Finish, Flush, Flushed, chunks
 from perdure.engine.operation import Input, Operation, step_failed
-from perdure.engine.outcomes import encode_error, error_text
+from perdure.engine.outcomes import encode_error
 from perdure.engine.process import Process
 from perdure.engine.process_log import LogType
-from perdure.engine.replies import REPLY_KIND
 from perdure.engine.steps import STEP_INFO, StepInfo, called
 from perdure.engine.turn import Turn
+from perdure.engine.window import Window
 from perdure.errors import (
     DeadlockedTurn,
     NondeterministicTurn,
     PayloadInvalid,
     PayloadUnencodable,
     PerdureError,
-    ProcessCancelled,
     SequenceConflict,
     StoreBusy,
     StoreFull,
-    TurnFailed,
 )
+from perdure.messages.tables import MailboxRow
 
 if TYPE_CHECKING:
     from perdure.engine.owner import Owner
 
 logger = logging.getLogger("perdure.engine")
-_NO_MAIL: Final = -1
 
 
 class Resident:
@@ -62,10 +60,11 @@ class Resident:
         self.process_id = process_id
         self.type = type
         self.turn: Turn | None = None
-        self.mail: deque[Mail] = deque()
-        self.replies: deque[Mail] = deque()
-        self.mail_seen = 0
+        self.window = Window()
         self.head = 0
+        self.holds = False  # a slot of the dispatcher's
+        self.rests_until: Micros = 0
+        self.replayed_in: Micros = 0
         self.loading = False
         self.left = False
         self.alone = False
@@ -84,6 +83,8 @@ class Resident:
         self._unsaved: deque[tuple[Flush, list[Operation]]] = deque()
         self._submitted = 0
         self._refused = 0
+        self._looks_on = False
+        self._swept: tuple[str, int] | None = None
 
     # --- opening a turn ----------------------------------------------------------------------------
 
@@ -126,8 +127,8 @@ class Resident:
             fields=self._fields,
             saved=self._saved if self.type.durable else None,
             timers=timers,
-            mail=self.mail,
-            replies=self.replies,
+            mail=self.window.letters,
+            replies=self.window.replies,
             more=more,
             clock=self.owner.clock.now,
             request=self.owner.app.request,
@@ -138,6 +139,7 @@ class Resident:
         turn.read_log = self._read_log
         for name, of in self.type.logs.items():
             getattr(process, name).bind(turn, of)
+        turn.may_take = self.window.gives_to
         process._turn = turn  # noqa: SLF001  # the slot that the verbs look into
         try:
             code = self._handler.open(process, payload)
@@ -159,23 +161,23 @@ class Resident:
         if self.held:  # it stays in the store until the process goes on
             return
         if self.loading:
-            self.keep(mail)
+            self.window.announce(mail.number)
             self.missed = self.missed or wakes
-        elif mail.number > self.mail_seen + 1:  # a process without an app, a command line, say, has queued the ones before
-            self.owner.catch_up(self)
-        elif mail.number > self.mail_seen:  # else it was read with the process
-            self._stored_waiting = self._stored_waiting and not wakes
-            self.take_in([mail])
-
-    def take_in(self, mail: Iterable[Mail]) -> None:
-        """Take in messages as the store has them now."""
-        if self.held:
             return
-        for letter in mail:
-            if letter.number > self.mail_seen:
-                self.keep(letter)
-                self.mail_seen = letter.number
-        self.pump()
+        if wakes:
+            self._stored_waiting = False
+        gap = mail.number > self.window.seen + 1 and not self.window.more
+        if self.window.post(mail) or wakes or gap:  # beside a gap, a process without an app, a command line, say, has queued some
+            self.proceed()
+
+    def read(self, reading: object, letters: Iterable[Mail], *, mailbox: MailboxRow, whole: bool) -> None:
+        """Take in what was read of the mailbox, unless the window has moved meanwhile."""
+        if self.left or self.held or self.window.reading is not reading:
+            return
+        self.window.put(letters, last=mailbox.last, whole=whole)
+        if mailbox.cancelled is not None and self._cancel is None:
+            self.cancel(mailbox.cancelled, mailbox.last)
+        self.proceed()
 
     def cancel(self, reason: str, number: int) -> None:
         """Take in that somebody asked the process to stop, with the number of that request among the mail."""
@@ -183,39 +185,45 @@ class Resident:
         if self.loading:
             self.missed = True
             return
-        if number == self.mail_seen + 1:
-            self.mail_seen = number
+        self.window.skip(number)
         self._stored_waiting = False
         if self.turn is not None:
             self.turn.cancel(reason)
-        self.pump()
+        self.proceed()
 
     def roused(self) -> None:
         """Take in that another has made the process runnable: that it waits has to be stored again."""
+        if self.left or self.held or self.loading:
+            return
         self._stored_waiting = False
-        self.owner.catch_up(self)
+        self.window.more = True
+        self.window.reading = None  # that may have begun too early
+        self.owner.read_on(self)
 
     def hold(self) -> None:
         """Begin nothing more: the process is paused."""
         self._keep_still()
+        if self.owner.dispatcher.waits(self.tenant_id, self.process_id):
+            self.pump()  # what its steps have done is recorded all the same
         self.owner.settled(self)
 
     def _keep_still(self) -> None:
         # What has come stays in the store, too, and no commit may say that its owner has seen it: the process is read again.
         self.held = True
-        self.mail.clear()
-        self.replies.clear()
-        self.mail_seen = _NO_MAIL
-
-    def keep(self, letter: Mail) -> None:
-        """Add a letter to those that no turn has taken yet."""
-        (self.replies if letter.kind == REPLY_KIND else self.mail).append(letter)
+        self.window.shut()
 
     def due(self, timer_id: str, when: Micros) -> None:
         """Take in that a timer is due, unless that is known already."""
         self.missed = self.missed or self.loading
         if self.turn is not None and not self.loading and not self.held and self.turn.expects(timer_id, when):
             self.turn.feed(Input(timer_id, lambda turn, operation: TimerFired(turn.id.message, operation.id)))
+            self.proceed(timer=True)
+
+    def proceed(self, *, timer: bool = False) -> None:
+        """Go on with the turn, now or when there is a slot for it; `timer`: because one is due."""
+        if self.turn is None or self.left or self.loading:
+            return
+        if self.holds or self.held or self.owner.dispatcher.admits(self, timer=timer):
             self.pump()
 
     def pump(self) -> None:
@@ -246,12 +254,16 @@ class Resident:
                 fields = self._fields()
             except (PayloadUnencodable, PerdureError) as error:
                 failure = error
-        finish = self._finish(turn, failure) if failure is not None or turn.done else None
+        finish = ending(turn, self._handler, self.type, failure) if failure is not None or turn.done else None
         changed = fields if fields != self._saved else None
         waiting = finish is None and turn.waiting
-        if finish is None and not turn.produced and changed is None and waiting == self._stored_waiting:
+        hidden = waiting and self.window.hides(turn)
+        if finish is None and not turn.produced and changed is None and (hidden or waiting == self._stored_waiting):
             self._start_after_commits(turn.take().starts)
+            self._rest(turn, hidden=hidden)
             return
+        waiting = waiting and not hidden
+        self._looks_on = hidden
         armed, awakeables = (turn.armed, turn.awakeables) if finish is not None else ([], [])
         if finish is not None:
             turn.leave()
@@ -277,8 +289,8 @@ class Resident:
         produced = turn.take()
         failed = finish is not None and finish.outcome != "ok"
         if finish is not None:
-            produced.letters.extend(self.replies)  # nobody will ask for them
-            self.replies.clear()
+            produced.letters.extend(self.window.replies)  # nobody will ask for them
+            self.window.replies.clear()
             outcome = ProcessingFinished(self.ref, None, finish.outcome)
             produced.events.append((turn.now, encode_event(outcome)))
         flush = Flush(
@@ -300,7 +312,8 @@ class Resident:
             fields=fields,
             waiting=waiting,
             awaits="\n".join(turn.awaits) if waiting else "",
-            mail_seen=self.mail_seen,
+            # Who awaits no message may wait whatever is in the mailbox.
+            mail_seen=self.window.seen if turn.takes_mail or self.held or not waiting else limits.SEQUENCE_MAX,
             finish=finish,
             next=None,
             answers=produced.answers,
@@ -308,47 +321,21 @@ class Resident:
         )
         return flush, [] if finish is not None else produced.starts
 
-    def _finish(self, turn: Turn, failure: BaseException | None) -> Finish:
-        handler = self._handler
-        assert handler is not None, "a turn has a handler"
-        data, error = b"null", failure
-        if error is None:
-            data, error = self._outcome(turn, handler)
-        text = "" if turn.cancelled is None else cancelled_note(turn.cancelled)
-        if error is None:
-            ended = self.type.is_function or turn.ending or turn.cancelled is not None
-            status = ProcessStatus.ENDED if ended else ProcessStatus.IDLE
-            root_type = "" if handler.result_type is None else handler.result_type.hash
-            return Finish(outcome="ok", response=data, root_type=root_type, status=status, text=text)
-        if isinstance(error, ProcessCancelled):
-            return Finish(outcome="error", response=encode_error(error), root_type="", status=ProcessStatus.ENDED, text=text)
-        logger.info("%s: the handler failed", turn.id, exc_info=error)
-        return failed(handler, error, cancelled=turn.cancelled is not None)
-
-    def _outcome(self, turn: Turn, handler: HandlerOf) -> tuple[bytes, BaseException | None]:
-        try:
-            value = turn.result()
-            forgotten = turn.forgotten()
-            if forgotten is not None:
-                return b"", forgotten
-            what = f"handler {handler.function.__qualname__}"
-            return handler.output.record(value, what=what, limit=limits.RESULT_MAX)[0], None
-        except asyncio.CancelledError:
-            if turn.cancelled is not None:
-                return b"", ProcessCancelled(f"{turn.id}: {cancelled_note(turn.cancelled)}")
-            return b"", TurnFailed(f"{turn.id}: the handler was cancelled from within")
-        except BaseException as raised:  # noqa: BLE001  # whatever the handler raised is its outcome
-            return b"", raised
-
     def _with_next(self, flush: Flush) -> Flush:
-        """Let the flush that finishes a turn also open the next one, when a queued message starts one."""
-        if flush.finish is None or flush.finish.status != ProcessStatus.IDLE:
+        """Let the flush that finishes a turn also open the next one, when a queued message starts one and nobody else waits for the slot."""
+        window = self.window
+        if flush.finish is None or flush.finish.status != ProcessStatus.IDLE or window.empty:
             return flush
-        for mail in self.mail:
-            if mail.kind in self.type.handlers:
-                self.mail.remove(mail)
-                return msgspec.structs.replace(flush, next=mail)
-        return flush
+        if not (window.passed_over or self.owner.dispatcher.crowded):
+            for mail in window.letters:
+                if mail.kind in self.type.handlers:
+                    window.letters.remove(mail)
+                    if window.low:
+                        self.owner.read_on(self)
+                    return msgspec.structs.replace(flush, next=mail)
+            if not window.more:
+                return flush
+        return msgspec.structs.replace(flush, mail_seen=-1)  # the store looks for it
 
     def _after_finish(self, flush: Flush, finish: Finish, attributes: frozenset[str]) -> None:
         """Go on with the next turn ahead of the disk: its steps wait for every commit before them."""
@@ -393,17 +380,21 @@ class Resident:
         _, starts = self._unsaved.popleft()
         # Also when the process has left memory meanwhile: other processes, and who waits for an answer, have no part in that.
         if flushed.notes:
-            self.owner.route([note for note in flushed.notes if not _runs_already(flush.next, note)])
+            self.owner.route([note for note in flushed.notes if not runs_already(flush.next, note)])
         if self.left:
             return
         if self._unsaved:
             self._submit()
         if flushed.held:
             self._keep_still()
+        looks_on = self._looks_on and not (self._unsaved or self.held)
         if self.turn is not None and self.turn.id.message == flush.ref:
             self._go_on(self.turn, flush, flushed, starts)
         else:
             self._start(starts)
+        if looks_on:
+            self._looks_on = False
+            self.pump()
         self.owner.settled(self)
 
     def _not_committed(self, flush: Flush, error: Exception) -> None:
@@ -427,10 +418,9 @@ class Resident:
         missed = flush.waiting and not flushed.waits
         if missed:
             self._stored_waiting = False
-            if self.mail_seen == flush.mail_seen:
-                self.owner.catch_up(self)
+            self.window.more = self.window.more or self.window.seen == flush.mail_seen
         self._start(starts)
-        if owners or (missed and self.mail_seen > flush.mail_seen):
+        if owners or missed:
             self.pump()
 
     @property
@@ -448,6 +438,44 @@ class Resident:
         """Whether a step of it is under way."""
         return bool(self._tasks)
 
+    # --- resting -------------------------------------------------------------------------------------
+
+    def _rest(self, turn: Turn, *, hidden: bool) -> None:
+        """The turn has nothing to commit. If it waits, what it waits for may lie outside of the window; else nothing is under way."""
+        if hidden and self._unsaved:
+            self._looks_on = True  # what those commits take is still in the mailbox
+        elif hidden:
+            if self.window.reading is None:
+                self.window.move(turn.receives)
+                self.owner.read_on(self)
+        elif self._stored_waiting:
+            self.owner.settled(self)
+
+    @property
+    def rests(self) -> bool:
+        """Whether it may leave memory: it waits, and what comes for it comes through the store."""
+        return (
+            self.turn is not None
+            and not (self.left or self.loading or self.holds or self.window.reading)
+            and self.quiet
+            and not self.owner.dispatcher.waits(self.tenant_id, self.process_id)
+        )
+
+    @property
+    def replay_time(self) -> Micros:
+        """How long it would take to come back."""
+        events = 0 if self.turn is None else self.turn.events
+        return max(self.replayed_in, events * limits.REPLAY_EVENT_US)
+
+    def only_steps(self) -> bool:
+        """Return whether it does nothing but wait for steps under way, and has done nothing else since this was asked last."""
+        turn = self.turn
+        if turn is None or self.loading or self._unsaved or not self._tasks or len(self._tasks) < turn.steps_under_way:
+            self._swept = None
+            return False
+        before, self._swept = self._swept, (self.ref, turn.events)
+        return before == self._swept
+
     # --- steps ---------------------------------------------------------------------------------------
 
     def _start_after_commits(self, starts: list[Operation]) -> None:
@@ -457,24 +485,31 @@ class Resident:
             self._start(starts)
 
     def _start(self, starts: list[Operation]) -> None:
-        turn, owner = self.turn, self.owner
+        turn, dispatcher = self.turn, self.owner.dispatcher
         for operation in starts:
-            if turn is None or self.held or not turn.runs(operation):
-                continue
-            if operation.options is not None:
-                Attempt(owner, turn, operation, self._tasks, start=self._start, stepped=self._stepped, pump=self.pump).run()
-                continue
-            context, known, function = operation.context, operation.known, operation.function
-            assert context is not None, "an asked-for step has a context"
-            assert known is not None, "a step has a function"
-            assert function is not None, "a step has a function"
-            context.run(STEP_INFO.set, StepInfo(operation.attempt, self.tenant_id, self.process_id, self.ref, operation.id))
-            if known.is_async:
-                self._tasks[operation.id] = owner.loop.create_task(self._step(turn, operation), context=context)
-            else:
-                operation.thread = owner.threads.submit(context.run, called, function, operation.arguments)
-                self._tasks[operation.id] = call = asyncio.wrap_future(operation.thread, loop=owner.loop)
-                call.add_done_callback(functools.partial(self._returned, turn, operation))
+            if turn is not None and not self.held and turn.runs(operation):
+                dispatcher.begin_step(self, turn, operation)
+
+    def begin_step(self, turn: Turn, operation: Operation) -> None:
+        """Begin a step that has got its slot."""
+        if self.held or not turn.runs(operation):  # nobody waits for it any more
+            self.owner.dispatcher.step_over()
+            return
+        owner = self.owner
+        if operation.options is not None:
+            Attempt(owner, turn, operation, self._tasks, start=self._start, stepped=self._stepped, pump=self.proceed).run()
+            return
+        context, known, function = operation.context, operation.known, operation.function
+        assert context is not None, "an asked-for step has a context"
+        assert known is not None, "a step has a function"
+        assert function is not None, "a step has a function"
+        context.run(STEP_INFO.set, StepInfo(operation.attempt, self.tenant_id, self.process_id, self.ref, operation.id))
+        if known.is_async:
+            self._tasks[operation.id] = owner.loop.create_task(self._step(turn, operation), context=context)
+        else:
+            operation.thread = owner.threads.submit(context.run, called, function, operation.arguments)
+            self._tasks[operation.id] = call = asyncio.wrap_future(operation.thread, loop=owner.loop)
+            call.add_done_callback(functools.partial(self._returned, turn, operation))
 
     async def _step(self, turn: Turn, operation: Operation) -> None:
         """Run an async step. Its outcome is taken in by a callback of the loop: a turn is never driven from inside a task."""
@@ -498,7 +533,8 @@ class Resident:
     def _stepped(self, turn: Turn, operation: Operation, result: Any, error: BaseException | None) -> None:
         if self.left or turn is not self.turn or not (turn.runs(operation) or turn.lingers(operation)):
             return
-        self._tasks.pop(operation.id, None)
+        del self._tasks[operation.id]
+        self.owner.dispatcher.step_over()
         assert operation.known is not None, "a step has a function"
         if error is None:
             try:
@@ -506,13 +542,13 @@ class Resident:
             except PerdureError as invalid:
                 turn.feed(step_failed(operation, invalid))
             else:
-                turn.feed(Input(operation.id, functools.partial(_completed, data), value))
+                turn.feed(Input(operation.id, functools.partial(completed, data), value))
         elif operation.retry is not None and operation.retry.allows(error, operation.attempt) and turn.runs(operation):
             due = self.owner.clock.now() + operation.retry.delay(operation.attempt, self.owner.random)
-            turn.feed(Input(operation.id, functools.partial(_attempt_failed, encode_error(error), due)))
+            turn.feed(Input(operation.id, functools.partial(attempt_failed, encode_error(error), due)))
         else:
             turn.feed(step_failed(operation, error))
-        self.pump()
+        self.proceed()
 
     async def _read_log(self, of: LogType, after: int, length: int, limit: int) -> list[Any]:
         """Read entries of a log of this process: those that were there when the turn asked. They are never changed."""
@@ -523,12 +559,14 @@ class Resident:
         """Stop a step that nobody waits for any more. Return whether its thread goes on, and its outcome counts."""
         task = self._tasks.pop(operation.id, None)
         if task is None:
+            self.owner.dispatcher.drop_step(self.tenant_id, operation)
             return False
         turn = self.turn
         stays = turn is not None and not turn.leaving
         if stays and operation.thread is not None and operation.outlives_its_caller and not operation.thread.cancel():
             self._tasks[operation.id] = task
             return True
+        task.add_done_callback(self.owner.dispatcher.step_over)
         task.cancel()
         return False
 
@@ -540,37 +578,10 @@ class Resident:
         turn, self.turn = self.turn, None
         if turn is not None:
             turn.leave()
-        for task in list(self._tasks.values()):
+        for task in self._tasks.values():
+            task.add_done_callback(self.owner.dispatcher.step_over)
             task.cancel()
         self._tasks.clear()
-
-
-def _runs_already(next: Mail | None, note: Note) -> bool:
-    """Return whether the owner runs that turn ahead of the commit which opens it."""
-    return next is not None and isinstance(note, TurnStarted) and note.ref == next.ref
-
-
-def failed(handler: HandlerOf, error: BaseException, *, cancelled: bool = False) -> Finish:
-    """Return how a turn ends whose handler raised `error`; after a cancellation no process goes on."""
-    status, reason = {
-        "fail_turn": (ProcessStatus.IDLE, ""),
-        "fail_process": (ProcessStatus.FAILED, ""),
-        "park": (ProcessStatus.PAUSED, HANDLER_FAILED),
-    }[handler.on_error]
-    if cancelled and status == ProcessStatus.IDLE:
-        status = ProcessStatus.ENDED
-    response = encode_error(error)
-    text = error_text(response)[: limits.ERROR_TEXT_MAX]
-    return Finish(outcome="error", response=response, root_type="", status=status, text=text, reason=reason)
-
-
-def _completed(data: bytes, turn: Turn, operation: Operation) -> Event:
-    turn.steps += 1
-    return StepCompleted(turn.id.message, turn.steps - 1, data, operation.id, operation.input)
-
-
-def _attempt_failed(error: bytes, due: Micros, turn: Turn, operation: Operation) -> Event:
-    return StepAttemptFailed(turn.id.message, operation.id, operation.attempt, error, due)
 
 
 async def _raising(error: Exception) -> None:

@@ -37,7 +37,7 @@ from perdure.engine.loop import TurnLeft
 from perdure.engine.operation import DurableTimer, Input, Kind, Operation, Produced, outcome_unknown, step_failed
 from perdure.engine.releasing import resolve
 from perdure.engine.replies import decode_reply
-from perdure.engine.turn_state import TurnState, nobody, nothing
+from perdure.engine.turn_state import TurnState, anybody, nobody, nothing
 from perdure.errors import DeadlockedTurn, NotAwaited, NotInTurn, PayloadInvalid, ReplyTooLate, TurnTooLong
 
 logger = logging.getLogger("perdure.engine")
@@ -184,6 +184,7 @@ class Turn(TurnState):
         self.loop.turn_is_over()
         self.read_log = nothing
         self.cancel_step = nobody
+        self.may_take = anybody
 
     # --- releasing inputs --------------------------------------------------------------------------
 
@@ -210,7 +211,7 @@ class Turn(TurnState):
                 return True
         if self._cancel is not None:
             return self._release_cancel(self._cancel)
-        return (bool(self._replies) and self._take_reply()) or (bool(self._receives) and self._take_mail())
+        return (bool(self._replies) and self._take_reply()) or (bool(self.receives) and self._take_mail())
 
     def _release_input(self, given: Input, operation: Operation) -> bool:
         event = given.make(self, operation)
@@ -297,9 +298,9 @@ class Turn(TurnState):
         return False
 
     def _receiver_of(self, mail: Mail) -> tuple[Operation | None, Any]:
-        for operation in self._receives:
+        for operation in self.receives:
             decode = operation.kinds.get(mail.kind)
-            if decode is None:
+            if decode is None or not self.may_take(operation):
                 continue
             try:
                 value = decode(mail.payload)
@@ -342,7 +343,7 @@ class Turn(TurnState):
         del self._operations[operation.id]
         self._starts.pop(operation.id, None)
         if operation.kind == "receive":
-            self._receives.remove(operation)
+            self.receives.remove(operation)
         elif operation.kind == "bind" and (operation.id, operation.key) in self.produced.binds:
             self.produced.binds.remove((operation.id, operation.key))
         if operation.due is not None:
@@ -462,7 +463,7 @@ class Turn(TurnState):
             operation.context = contextvars.copy_context()
             self._starts[operation.id] = operation
         elif operation.kind == "receive":
-            self._receives.append(operation)
+            self.receives.append(operation)
         elif operation.kind == "bind":
             self.produced.binds.append((operation.id, operation.key))
         elif operation.kind == "reply":

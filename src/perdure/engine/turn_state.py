@@ -81,7 +81,7 @@ class TurnState:
         self._untils: dict[asyncio.Future[None], Callable[[], bool]] = {}
         self._inputs: deque[Input] = deque()
         self._operations: dict[str, Operation] = {}
-        self._receives: list[Operation] = []
+        self.receives: list[Operation] = []
         self._unawaited: dict[str, Operation] = {}
         self._starts: dict[str, Operation] = {}
         self._running: dict[str, Operation] = {}
@@ -95,6 +95,7 @@ class TurnState:
         self.attributes: dict[str, bool] | None = None
         self.produced = Produced()
         self.cancel_step: Callable[[Operation], bool] = nobody
+        self.may_take: Callable[[Operation], bool] = anybody
         self.read_log: Callable[..., Coroutine[Any, Any, list[Any]]] = nothing
         self.request: Callable[[Callable[..., Any], tuple[Any, ...]], Request] = request
 
@@ -115,9 +116,19 @@ class TurnState:
         return not (self._running or self._starts or self.produced.binds or self._blocked or self._inputs or self._lingering)
 
     @property
+    def steps_under_way(self) -> int:
+        """The number of steps that were handed over and have not ended."""
+        return len(self._running)
+
+    @property
+    def takes_mail(self) -> bool:
+        """Whether a message or a reply could move it."""
+        return bool(self.receives) or any(operation.kind == "reply" for operation in self._operations.values())
+
+    @property
     def awaits(self) -> tuple[str, ...]:
         """The kinds that it would take out of the mailbox now."""
-        return tuple(kind for operation in self._receives for kind in operation.kinds)
+        return tuple(kind for operation in self.receives for kind in operation.kinds)
 
     @property
     def armed(self) -> list[str]:
@@ -159,6 +170,11 @@ class TurnState:
 def nobody(_operation: Operation) -> bool:
     """Stop a step, where nobody runs any."""
     return False
+
+
+def anybody(_operation: Operation) -> bool:
+    """Let a `receive` take whatever is there."""
+    return True
 
 
 async def nothing(*_arguments: Any) -> list[Any]:

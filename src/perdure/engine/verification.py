@@ -10,7 +10,8 @@ from perdure.conversations.attributes import is_marked, names_stored
 from perdure.conversations.tables import AGING, ATTRIBUTES, EVENTS, PROCESS, PROCESSES, TURN, ProcessRow, ProcessStatus
 from perdure.core.table import Index, Scan
 from perdure.identity import TenantId
-from perdure.messages.tables import MAILBOX, MESSAGE, MESSAGES, MessageRow, MessageStatus
+from perdure.messages.tables import MAILBOX, MESSAGE, MESSAGES, TENANT_MAIL, MessageRow, MessageStatus
+from perdure.messages.writes import reserved
 from perdure.routing.tables import ALL_KEYS, KEY, KEYS
 from perdure.store import Store
 
@@ -66,13 +67,18 @@ async def _mailboxes(store: Store, tenant: str) -> list[Finding]:
         queued.update([row.process_id] if row.status == MessageStatus.QUEUED else [])
         parked.update([row.parked_under] if row.status == MessageStatus.PARKED else [])
         findings += await _message(store, tenant, key.parts, row)
+    places = 0
     for key, _ in await _rows(store, PROCESSES, tenant):
         mailbox = await store.access.reader.get(MAILBOX.key(tenant, key.parts[1]))
         counted = 0 if mailbox is None else mailbox.queued
+        places += reserved(counted)
         if counted != queued[key.parts[1]]:
             findings.append(
                 Finding(tenant, "mailbox", f"process {key.parts[1]}: counts {counted} messages, {queued[key.parts[1]]} are queued")
             )
+    row = await store.access.reader.get(TENANT_MAIL.key(tenant))
+    if (taken := 0 if row is None else row.reserved) != places:
+        findings.append(Finding(tenant, "mailbox", f"the tenant counts {taken} places, its mailboxes have {places}"))
     for key, row in await _rows(store, KEYS, tenant):
         waiting = parked[f"key {key.parts[1]}"]
         if row.parked != waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -87,13 +88,9 @@ class Wheel:
         after: tuple[Any, ...] | None = None
         while rows := await reader.scan(Scan(DUE, (), limits.READ_PAGE, after=after, upto=(now,))):
             for key, row in rows:
-                tenant_id, process_id, timer_id = (str(part) for part in key.parts)
-                resident = owner.residents.get((tenant_id, process_id))
-                if resident is None:
-                    owner.wake(tenant_id, process_id)
-                else:
-                    owner.later(resident.due, timer_id, row.due)
+                owner.later(owner.ring, *map(str, key.parts), row.due)
             after = DUE.order_of(rows[-1][0].parts, rows[-1][1])
+            await asyncio.sleep(0)  # many may be due at once: messages get their time in between
         for _, row in await reader.scan(Scan(DUE, (), 1, after=(now,))):
             self.look(row.due)
 

@@ -73,6 +73,12 @@ class MailboxRow(msgspec.Struct, frozen=True, gc=False):
     forced: int = 0
 
 
+class TenantMailRow(msgspec.Struct, frozen=True, gc=False):
+    """How many messages the mailboxes of a tenant may hold as of now, in whole blocks, beyond the first block of each."""
+
+    reserved: int = 0
+
+
 class ParkingRow(msgspec.Struct, frozen=True, gc=False):
     """How many messages are parked under a key or tag: the guard of that range."""
 
@@ -105,6 +111,7 @@ class DeadLetterRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 MESSAGE = Table("message", ("tenant_id", "source", "message_id"), MessageRow)
 MAILBOX = Table("mailbox", ("tenant_id", "process_id"), MailboxRow)
+TENANT_MAIL = Table("tenant_mail", ("tenant_id",), TenantMailRow)
 PARKING = Table("parking", ("tenant_id", "parked_under"), ParkingRow)
 FAN_OUT = Table("fan_out", ("tenant_id", "source", "message_id"), FanOutRow)
 DEAD_LETTER = Table("dead_letter", ("tenant_id", "tick", "source", "message_id"), DeadLetterRow)
@@ -161,5 +168,5 @@ KEPT_FOR_TAGS = Index(
 )
 FAN_OUTS = Index(FAN_OUT, "fan_out", order=("tenant_id", "source", "message_id"))
 DEAD_LETTERS = Index(DEAD_LETTER, "dead_letter", prefix=("tenant_id",), order=("tick", "source", "message_id"))
-TABLES = (MESSAGE, AWAITED_REPLY, MAILBOX, PARKING, FAN_OUT, DEAD_LETTER)
+TABLES = (MESSAGE, AWAITED_REPLY, MAILBOX, TENANT_MAIL, PARKING, FAN_OUT, DEAD_LETTER)
 INDEXES = (MAIL, PARKED, KEPT_FOR_TAGS, EXPIRING, AGED, DELAYED, AWAITED, MESSAGES, FAN_OUTS, DEAD_LETTERS)

@@ -8,7 +8,18 @@ from perdure import limits
 from perdure.core.table import Key
 from perdure.core.view import View
 from perdure.errors import MailboxFull
-from perdure.messages.tables import DEAD_LETTER, MAILBOX, PARKING, DeadLetterRow, MailboxRow, MessageRow, MessageStatus, ParkingRow
+from perdure.messages.tables import (
+    DEAD_LETTER,
+    MAILBOX,
+    PARKING,
+    TENANT_MAIL,
+    DeadLetterRow,
+    MailboxRow,
+    MessageRow,
+    MessageStatus,
+    ParkingRow,
+    TenantMailRow,
+)
 
 replace = msgspec.structs.replace
 
@@ -17,7 +28,7 @@ def enqueue(view: View, tenant_id: str, process_id: str, *, refuse: bool) -> int
     """Return the number of the next mail of a process, and count it.
 
     Raises:
-        MailboxFull: too many wait, and `refuse` says that the sender may be told.
+        MailboxFull: too many wait for it or for its tenant, and `refuse` says that the sender may be told.
     """
     key = MAILBOX.key(tenant_id, process_id)
     row = view.get(key)
@@ -26,6 +37,7 @@ def enqueue(view: View, tenant_id: str, process_id: str, *, refuse: bool) -> int
         return 1
     if refuse and row.queued >= limits.MAILBOX_MAX:
         raise MailboxFull(f"process {process_id}: {row.queued:,} messages are queued already; repeat later")
+    _reserve(view, tenant_id, reserved(row.queued + 1) - reserved(row.queued), refuse=refuse)
     view.update(key, replace(row, last=row.last + 1, queued=row.queued + 1))
     return row.last + 1
 
@@ -35,7 +47,28 @@ def unqueue(view: View, tenant_id: str, process_id: str, count: int) -> None:
     key = MAILBOX.key(tenant_id, process_id)
     row = view.get(key)
     assert row is not None, f"process {process_id} has no mailbox to take from"
+    _reserve(view, tenant_id, reserved(row.queued - count) - reserved(row.queued), refuse=False)
     view.update(key, replace(row, queued=row.queued - count))
+
+
+def reserved(queued: int) -> int:
+    """Return how many places of its tenant's a mailbox has taken: whole blocks, and none for the first."""
+    blocks = -(-queued // limits.MAIL_BLOCK)
+    return max(0, blocks - 1) * limits.MAIL_BLOCK
+
+
+def _reserve(view: View, tenant_id: str, places: int, *, refuse: bool) -> None:
+    if not places:
+        return
+    key = TENANT_MAIL.key(tenant_id)
+    row = view.get(key)
+    taken = 0 if row is None else row.reserved
+    if refuse and taken + places > limits.TENANT_MAIL_MAX:
+        raise MailboxFull(f"tenant {tenant_id}: {taken:,} messages are queued for its processes already; repeat later")
+    if row is None:
+        view.insert(key, TenantMailRow(places))
+    else:
+        view.update(key, TenantMailRow(taken + places))
 
 
 def mailbox_of(view: View, tenant_id: str, process_id: str) -> MailboxRow:

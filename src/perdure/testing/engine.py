@@ -33,8 +33,10 @@ _NOBODY_ANSWERS = (
 class LastingOwner(Owner):
     """An owner whose callers outlive it: who waited for it when it was dropped asks the next one, as the client of a killed server does."""
 
-    def __init__(self, store: Store, app: App, *, max_threads: int) -> None:
-        super().__init__(store, app, max_threads=max_threads)
+    evicts = False  # each would be one more step of the clock; crashes try the replay
+
+    def __init__(self, store: Store, app: App, **bounds: int) -> None:
+        super().__init__(store, app, **bounds)
         self.successor: asyncio.Future[LastingOwner] = asyncio.get_running_loop().create_future()
         self.replies = 0  # how many were asked for
         self._started = asyncio.Event()

@@ -49,6 +49,13 @@ CREATE TABLE mailbox (
     PRIMARY KEY (tenant_id, process_id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE tenant_mail (
+    tenant_id TEXT NOT NULL,
+    reserved INTEGER NOT NULL CHECK (reserved >= 0),
+    rev INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE parking (
     tenant_id TEXT NOT NULL,
     parked_under TEXT NOT NULL,

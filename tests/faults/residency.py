@@ -1,0 +1,104 @@
+"""Faults in what bounds the engine: slots, eviction, windows of mail, the clock."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.faults.fault import Fault
+
+HERE: Final = "src/perdure/engine"
+DISPATCHER: Final = f"{HERE}/dispatcher.py"
+WINDOW: Final = f"{HERE}/window.py"
+RESIDENT: Final = f"{HERE}/resident.py"
+SLOTS: Final = "tests/engine/test_dispatcher.py"
+MAIL: Final = "tests/engine/test_mail_windows.py"
+RESTS: Final = "tests/engine/test_residency.py"
+CLOCK: Final = "tests/engine/test_clock_steps.py"
+RUNS: Final = "tests/engine/test_random_runs.py::test_narrow_bounds_change_nothing_but_the_pace"
+
+FAULTS: Final = (
+    Fault(
+        "dispatcher-tenants-do-not-take-turns",
+        DISPATCHER,
+        "            self._tenants[tenant_id] = (other, lane)\n",
+        "            self._tenants[tenant_id] = (other, lane)\n            self._tenants.move_to_end(tenant_id, last=False)\n",
+        (f"{SLOTS}::test_tenants_take_turns_and_the_processes_of_one_go_in_order",),
+    ),
+    Fault(
+        "dispatcher-a-flood-overtakes-who-waits",
+        DISPATCHER,
+        "        return not self._queue.size and len(self._holders) + self._coming < self._max\n",
+        "        return True\n",
+        (f"{SLOTS}::test_what_is_over_the_bound_is_accepted_and_runs_later",),
+    ),
+    Fault(
+        "dispatcher-forgets-whom-it-refused",
+        DISPATCHER,
+        "            self._behind.add(tenant_id)\n",
+        "",
+        (f"{SLOTS}::test_more_starts_than_are_noted_all_run",),
+    ),
+    Fault(
+        "dispatcher-long-steps-keep-others-out",
+        DISPATCHER,
+        "            if resident.only_steps():\n",
+        "            if False:\n",
+        (f"{SLOTS}::test_long_steps_keep_their_own_slots_and_no_others",),
+    ),
+    Fault(
+        "dispatcher-messages-wait-for-all-that-is-due",
+        DISPATCHER,
+        "        self._queue.put(tenant_id, process_id, want, aside=want.wake)\n",
+        "        self._queue.put(tenant_id, process_id, want)\n",
+        (f"{CLOCK}::test_timers_due_at_one_instant_all_fire_once_and_messages_get_through_in_between",),
+    ),
+    Fault(
+        "residency-evicts-what-moves",
+        f"{HERE}/residency.py",
+        "            if not resident.rests:\n",
+        "            if False:\n",
+        (RUNS, f"{RESTS}::test_a_turn_with_a_step_under_way_stays"),
+    ),
+    Fault(
+        "residency-replays-do-not-count",
+        f"{HERE}/residency.py",
+        "max(limits.REST_US, limits.REST_REPLAYS * resident.replay_time)",
+        "limits.REST_US",
+        (f"{RESTS}::test_a_turn_stays_for_twenty_times_its_replay",),
+    ),
+    Fault(
+        "window-is-taken-for-the-whole-mailbox",
+        RESIDENT,
+        "        hidden = waiting and self.window.hides(turn)\n",
+        "        hidden = False\n",
+        (f"{MAIL}::test_receives_find_what_lies_beyond_the_window_and_then_begin_again_with_the_oldest",),
+    ),
+    Fault(
+        "window-gives-what-is-not-the-oldest",
+        RESIDENT,
+        "        turn.may_take = self.window.gives_to\n",
+        "",
+        (f"{MAIL}::test_receives_find_what_lies_beyond_the_window_and_then_begin_again_with_the_oldest",),
+    ),
+    Fault(
+        "window-misses-what-came-while-it-was-read",
+        WINDOW,
+        "        self.more = not whole or self._newest > self.seen\n",
+        "        self.more = not whole\n",
+        (f"{MAIL}::test_mail_announced_while_the_mailbox_is_read_is_not_taken_for_read",),
+    ),
+    Fault(
+        "mail-of-a-tenant-has-no-bound",
+        "src/perdure/messages/writes.py",
+        "    if refuse and taken + places > limits.TENANT_MAIL_MAX:\n",
+        "    if False:\n",
+        (f"{MAIL}::test_a_tenant_with_too_much_mail_is_refused_and_others_are_not",),
+    ),
+    Fault(
+        "clock-runs-backwards",
+        "src/perdure/clock.py",
+        "        if now >= self._last:\n",
+        "        if True:\n",
+        (f"{CLOCK}::test_after_a_step_backwards_time_goes_on_at_half_speed_until_the_machine_has_caught_up",),
+    ),
+)
