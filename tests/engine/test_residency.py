@@ -156,20 +156,24 @@ async def test_over_the_bound_the_one_that_waits_longest_leaves_first(store: Sto
 
 
 async def test_a_turn_with_a_step_under_way_stays(running: Running, clock: VirtualClock) -> None:
-    app, gate = App("steps"), asyncio.Event()
+    app, gate, begun = App("steps"), asyncio.Event(), list[str]()
 
     async def slow() -> str:
+        begun.append("slow")
         await gate.wait()
         return "done"
 
     @app.process
     async def both(p: Process) -> str:
+        await p.receive(Approve)
         step, approval = await asyncio.gather(p.step(slow), p.receive(Approve, timeout=timedelta(hours=1)))
         return f"{step} {approval}"
 
     async with running(app) as engine:
         task = asyncio.ensure_future(engine.call(both, id="b"))
-        await reaches(engine, "b", "runnable")
+        await rests(engine, "b")
+        await engine.deliver(Approve("1"), id="a", to=Address.process("b"))
+        await eventually(lambda: _begun(begun))
         clock.advance(60 * SECOND)
         await engine.store.commit()
         assert list(engine._owner.residents) == [(TENANT, "b")]
@@ -178,6 +182,10 @@ async def test_a_turn_with_a_step_under_way_stays(running: Running, clock: Virtu
         clock.advance(3600 * SECOND)
 
         assert await task == "done None"
+
+
+async def _begun(begun: list[str]) -> bool:
+    return begun == ["slow"]
 
 
 async def test_many_leave_in_rounds_and_all_come_back(running: Running, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:

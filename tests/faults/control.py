@@ -157,8 +157,8 @@ FAULTS: Final = (
     Fault(
         "pause-claims-to-have-seen-the-mail",
         f"{HERE}/window.py",
-        "        self.seen = -1\n",
-        "",
+        "        self.seen = 0\n        self.more = True\n",
+        "        self.more = True\n",
         (f"{ATTACK}::test_what_came_for_a_process_that_was_resumed_before_its_turn_ended_is_handled",),
     ),
     Fault(

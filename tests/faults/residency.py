@@ -14,7 +14,6 @@ SLOTS: Final = "tests/engine/test_dispatcher.py"
 MAIL: Final = "tests/engine/test_mail_windows.py"
 RESTS: Final = "tests/engine/test_residency.py"
 CLOCK: Final = "tests/engine/test_clock_steps.py"
-RUNS: Final = "tests/engine/test_random_runs.py::test_narrow_bounds_change_nothing_but_the_pace"
 
 FAULTS: Final = (
     Fault(
@@ -37,6 +36,7 @@ FAULTS: Final = (
         "            self._behind.add(tenant_id)\n",
         "",
         (f"{SLOTS}::test_more_starts_than_are_noted_all_run",),
+        hangs=True,
     ),
     Fault(
         "dispatcher-long-steps-keep-others-out",
@@ -54,10 +54,10 @@ FAULTS: Final = (
     ),
     Fault(
         "residency-evicts-what-moves",
-        f"{HERE}/residency.py",
-        "            if not resident.rests:\n",
-        "            if False:\n",
-        (RUNS, f"{RESTS}::test_a_turn_with_a_step_under_way_stays"),
+        RESIDENT,
+        "            and not (self.left or self.loading or self.holds or self.window.reading)\n            and self.quiet\n",
+        "",
+        (f"{RESTS}::test_a_turn_with_a_step_under_way_stays",),
     ),
     Fault(
         "residency-replays-do-not-count",

@@ -124,7 +124,6 @@ class Window:
     def shut(self) -> None:
         """Nothing is taken from here any more, and no commit may say that all mail was seen."""
         self.rewind()
-        self.seen = -1
         self.more = False
 
     # --- a turn that finds nothing here ---------------------------------------------------------------
