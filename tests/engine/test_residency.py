@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from datetime import timedelta
 
 import pytest
@@ -186,6 +188,29 @@ async def test_a_turn_with_a_step_under_way_stays(running: Running, clock: Virtu
 
 async def _begun(begun: list[str]) -> bool:
     return begun == ["slow"]
+
+
+async def test_a_turn_that_has_left_memory_is_freed_without_the_collector_of_cycles(running: Running, clock: VirtualClock) -> None:
+    app, turns = App("freed"), list[weakref.ref[object]]()
+
+    @app.process
+    async def waits(p: Process) -> None:
+        turns.append(weakref.ref(p._open()))
+        async with asyncio.timeout(60):
+            await asyncio.gather(p.receive(Approve), p.sleep(30), p.first(p.sleep(20), p.receive(Place)))
+
+    async with running(app) as engine:
+        gc.collect()
+        gc.disable()
+        try:
+            task = asyncio.ensure_future(engine.call(waits, id="w"))
+            await rests(engine, "w")
+            clock.advance(SECOND)
+            await out_of_memory(engine)
+            assert [turn() for turn in turns] == [None]
+        finally:
+            gc.enable()
+        task.cancel()
 
 
 async def test_many_leave_in_rounds_and_all_come_back(running: Running, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,13 @@ FAULTS: Final = (
         (f"{RESTS}::test_a_turn_with_a_step_under_way_stays",),
     ),
     Fault(
+        "residency-what-has-left-stays-in-memory",
+        f"{HERE}/turn.py",
+        "            self._root = None  #",
+        "            pass  #",
+        (f"{RESTS}::test_a_turn_that_has_left_memory_is_freed_without_the_collector_of_cycles",),
+    ),
+    Fault(
         "residency-replays-do-not-count",
         f"{HERE}/residency.py",
         "max(limits.REST_US, limits.REST_REPLAYS * resident.replay_time)",

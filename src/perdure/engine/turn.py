@@ -163,7 +163,7 @@ class Turn(TurnState):
 
     def leave(self) -> None:
         """Leave memory: cancel the turn's tasks. What they still ask for raises TurnLeft; nothing is recorded."""
-        self.leaving = True
+        self.leaving, was_done = True, self.done
         self.replay.leave()
         self._inputs.clear()
         running, self._running = self._running, {}
@@ -181,6 +181,8 @@ class Turn(TurnState):
             if operation.call is not None:
                 operation.call.close()
         # Nothing calls back any more: without these, only the collector of cycles could free a turn.
+        if not was_done:
+            self._root = None  # its cancellation has a traceback, which leads back here
         self.loop.turn_is_over()
         self.read_log = nothing
         self.cancel_step = nobody
