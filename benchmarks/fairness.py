@@ -11,7 +11,7 @@ from perdure import Engine
 from perdure.store import Store
 
 FLOOD = 500 if SHORT else 10_000
-BOUNDS = (64, 128) if SHORT else (64, 128, 1_000_000)  # the last one is no bound at all
+BOUNDS = (None, 128) if SHORT else (None, 64, 128, 1_000_000)  # the first one is the default, the last one no bound at all
 
 
 async def _probe(engine: Engine, flood: asyncio.Future[list[int]] | None, count: int) -> list[float]:
@@ -24,8 +24,8 @@ async def _probe(engine: Engine, flood: asyncio.Future[list[int]] | None, count:
     return sorted(taken)
 
 
-async def _flooded(store: Store, bound: int) -> None:
-    async with Engine(store, app, max_concurrency=bound, max_steps=max(1000, bound)) as engine:
+async def _flooded(store: Store, bound: int | None) -> None:
+    async with Engine(store, app, max_concurrency=bound, max_steps=max(1000, bound or 0)) as engine:
         alone = await _probe(engine, None, 50)
         begin = time.perf_counter()
         flood = asyncio.gather(*(engine.call(four, n, tenant="flood") for n in range(FLOOD)))

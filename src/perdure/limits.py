@@ -92,7 +92,9 @@ MAIL_BLOCK: Final = (
 TENANT_MAIL_MAX: Final = 1_000_000  # messages queued for the processes of one tenant, beyond the first block of each
 MAIL_WINDOW: Final = 500  # messages of one mailbox in memory
 MAIL_LOOK: Final = 8  # messages looked at first for one that starts a turn: most often it is the oldest
-MAX_CONCURRENCY: Final = 128  # runnable turns in memory: enough to fill each commit, few enough to be fair
+MAX_CONCURRENCY: Final = 64  # turns that run while several tenants want to: another's workflow takes some 40 ms beside a flood
+MAX_CONCURRENCY_ALONE: Final = 1_000  # turns that run while one tenant is alone: large commits, a seventh more of them per second
+BESIDE_US: Final = 1_000_000  # microseconds for which a tenant that was seen is taken to come again
 MAX_STEPS: Final = 1_000  # steps under way at the same time
 MAX_RESIDENT: Final = 10_000  # processes in memory, some 9 kB each, beyond those that have something under way
 DISPATCH_MAX: Final = 10_000  # keys of one tenant's processes that wait for a slot; what is over it is read from the store
@@ -154,6 +156,7 @@ assert TRANSACTION_BYTES_MAX <= BATCH_BYTES_MAX, "a transaction has to fit into 
 assert max(MESSAGE_MAX, STEP_OUTPUT_MAX, RESULT_MAX, FIELDS_MAX) * 3 < TRANSACTION_BYTES_MAX, "a finish carries up to three payloads"
 assert max(STREAM_ENTRY_MAX, SNAPSHOT_MAX) <= TRANSACTION_BYTES_MAX, "an entry and a snapshot are one transaction each"
 assert EFFECTS_CHUNK <= TURN_EVENTS_MAX, "a chunk of effects has to fit into a turn"
+assert MAX_CONCURRENCY <= MAX_CONCURRENCY_ALONE <= MAX_RESIDENT, "who runs is in memory"
 assert MAIL_WINDOW <= MAILBOX_MAX, "a window is part of a mailbox"
 assert MAIL_BLOCK <= MAILBOX_MAX <= TENANT_MAIL_MAX, "a block is part of a mailbox, and a tenant may fill one"
 assert MAIL_LOOK <= MAIL_WINDOW, "the first look is a part of the window"

@@ -260,3 +260,37 @@ async def test_more_starts_than_are_noted_all_run(store: Store, monkeypatch: pyt
 
         assert await asyncio.gather(*tasks) == [f"j{number}" for number in range(12)]
     assert len(work.begun) == 12
+
+
+async def test_a_tenant_alone_has_more_slots_than_several_side_by_side(store: Store, clock: VirtualClock) -> None:
+    most, few = limits.MAX_CONCURRENCY + 20, limits.MAX_CONCURRENCY
+    work = Work()
+    app = make_app(work)
+
+    async def begun(count: int) -> bool:
+        return len(work.begun) >= count
+
+    async with Engine(store, app) as engine:
+        alone = [start(engine, app, f"a{n}", tenant="alone") for n in range(most)]
+        await eventually(lambda: begun(most))
+        work.gate.set()
+        await asyncio.gather(*alone)
+        work.gate.clear()
+        work.begun.clear()
+
+        beside = [start(engine, app, "b", tenant="beside")]
+        await eventually(lambda: begun(1))
+        beside += [start(engine, app, f"c{n}", tenant="alone") for n in range(most)]
+        await eventually(lambda: begun(few))
+        await settled(engine)
+        assert len(work.begun) == few
+
+        work.gate.set()
+        await asyncio.gather(*beside)
+        clock.advance(limits.BESIDE_US)
+        work.gate.clear()
+        work.begun.clear()
+        again = [start(engine, app, f"d{n}", tenant="alone") for n in range(most)]
+        await eventually(lambda: begun(most))
+        work.gate.set()
+        await asyncio.gather(*again)

@@ -26,9 +26,24 @@ FAULTS: Final = (
     Fault(
         "dispatcher-a-flood-overtakes-who-waits",
         DISPATCHER,
-        "        return not self._queue.size and len(self._holders) + self._coming < self._max\n",
+        "        return not self._queue.size and len(self._holders) + self._coming < self._bound()\n",
         "        return True\n",
         (f"{SLOTS}::test_what_is_over_the_bound_is_accepted_and_runs_later",),
+    ),
+    Fault(
+        "dispatcher-as-wide-beside-others",
+        DISPATCHER,
+        "        return self._narrow if self._beside_until and",
+        "        return self._wide if self._beside_until and",
+        (f"{SLOTS}::test_a_tenant_alone_has_more_slots_than_several_side_by_side",),
+    ),
+    Fault(
+        "dispatcher-narrow-for-ever",
+        DISPATCHER,
+        "self._beside_until and self._owner.clock.now() < self._beside_until",
+        "self._beside_until",
+        (f"{SLOTS}::test_a_tenant_alone_has_more_slots_than_several_side_by_side",),
+        hangs=True,
     ),
     Fault(
         "dispatcher-forgets-whom-it-refused",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import msgspec
 
 from perdure import limits
-from perdure.clock import Alarm
+from perdure.clock import Alarm, Micros
 from perdure.engine.notes import TurnStarted
 
 if TYPE_CHECKING:
@@ -102,13 +102,16 @@ class Dispatcher:
 
     Args:
         owner: whose turns they are.
-        max_concurrency: turns.
+        max_concurrency: turns; None: as many as is good for one tenant alone, or for several side by side.
         max_steps: steps.
     """
 
-    def __init__(self, owner: Owner, *, max_concurrency: int, max_steps: int) -> None:
+    def __init__(self, owner: Owner, *, max_concurrency: int | None, max_steps: int) -> None:
         self._owner = owner
-        self._max = max_concurrency
+        self._wide = limits.MAX_CONCURRENCY_ALONE if max_concurrency is None else max_concurrency
+        self._narrow = limits.MAX_CONCURRENCY if max_concurrency is None else max_concurrency
+        self._tenant = ""
+        self._beside_until: Micros = 0
         self._max_steps = max_steps
         self._holders: set[Resident] = set()
         self._queue: TenantQueue[str, Want] = TenantQueue()
@@ -125,7 +128,17 @@ class Dispatcher:
     @property
     def free(self) -> bool:
         """Whether a turn may run at once: there is a slot, and nobody waits for one."""
-        return not self._queue.size and len(self._holders) + self._coming < self._max
+        return not self._queue.size and len(self._holders) + self._coming < self._bound()
+
+    def _bound(self) -> int:
+        """How many turns may run: many for a tenant that is alone, whose commits are the larger for it; few for several."""
+        return self._narrow if self._beside_until and self._owner.clock.now() < self._beside_until else self._wide
+
+    def _meet(self, tenant_id: str) -> None:
+        """Another tenant than the last one wants to run."""
+        if self._tenant:
+            self._beside_until = self._owner.clock.now() + limits.BESIDE_US
+        self._tenant = tenant_id
 
     @property
     def crowded(self) -> bool:
@@ -135,6 +148,8 @@ class Dispatcher:
     def hold(self, resident: Resident) -> None:
         """Give it a slot, whether there is one or not."""
         if not resident.holds:
+            if resident.tenant_id != self._tenant:
+                self._meet(resident.tenant_id)
             resident.holds = True
             self._holders.add(resident)
 
@@ -159,6 +174,8 @@ class Dispatcher:
 
         One that is in memory, `known`, is queued all the same: what came for it may be nowhere else, a step's end, say.
         """
+        if tenant_id != self._tenant:
+            self._meet(tenant_id)
         queued = self._queue.find(tenant_id, process_id)
         if queued is not None:
             self.stale(tenant_id, process_id)  # what was noted of it is not all any more
@@ -194,7 +211,7 @@ class Dispatcher:
 
     def _run(self) -> None:
         self._scheduled = False
-        for _ in range(min(limits.WAKE_UPS, self._max - len(self._holders) - self._coming)):
+        for _ in range(min(limits.WAKE_UPS, self._bound() - len(self._holders) - self._coming)):
             if not self._queue.size:
                 break
             tenant_id, process_id, want = self._queue.take()
@@ -206,7 +223,7 @@ class Dispatcher:
                 self._owner.refill(tenant_id)
         if not self._queue.size:
             self.stop()
-        elif len(self._holders) + self._coming < self._max:
+        elif len(self._holders) + self._coming < self._bound():
             self._schedule()
         elif self._alarm is None:
             clock = self._owner.clock

@@ -52,7 +52,8 @@ class Engine:
         max_threads: plain functions that run as steps at the same time.
         retention: how long what is over is kept; for ever when not given.
         archive: a folder that events are written to before they are removed, or a callable that is given them.
-        max_concurrency: turns that run at the same time, fairly shared among tenants; others are accepted, and run later.
+        max_concurrency: turns that run at the same time, fairly shared among tenants; others are accepted, and run later. When
+            not given, 64 while several tenants want to run, 1,000 while one is alone.
             Turns that wait do not count, nor do turns whose steps take long.
         max_steps: steps that run at the same time.
         max_resident: processes in memory; of those that wait, the ones that were not used for the longest time leave first.
@@ -80,11 +81,11 @@ class Engine:
         max_threads: int = limits.MAX_THREADS,
         retention: Retention | None = None,
         archive: str | Path | Archive | None = None,
-        max_concurrency: int = limits.MAX_CONCURRENCY,
+        max_concurrency: int | None = None,
         max_steps: int = limits.MAX_STEPS,
         max_resident: int = limits.MAX_RESIDENT,
     ) -> None:
-        if min(max_threads, max_concurrency, max_steps, max_resident) < 1:
+        if min(max_threads, 1 if max_concurrency is None else max_concurrency, max_steps, max_resident) < 1:
             raise UsageError("max_threads, max_concurrency, max_steps and max_resident are at least 1 each")
         self.store = store
         self.app = app

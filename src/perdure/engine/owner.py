@@ -67,7 +67,7 @@ class Owner:
 
     evicts: ClassVar[bool] = True
 
-    def __init__(self, store: Store, app: App, *, max_threads: int, max_concurrency: int, max_steps: int, max_resident: int) -> None:
+    def __init__(self, store: Store, app: App, *, max_threads: int, max_concurrency: int | None, max_steps: int, max_resident: int) -> None:
         self.store = store
         self.app = app
         self.clock = store.access.clock
