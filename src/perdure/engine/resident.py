@@ -313,7 +313,7 @@ class Resident:
             waiting=waiting,
             awaits="\n".join(turn.awaits) if waiting else "",
             # Who awaits no message may wait whatever is in the mailbox.
-            mail_seen=self.window.seen if turn.takes_mail or self.held or not waiting else limits.SEQUENCE_MAX,
+            mail_seen=self.window.seen if not waiting or self.held or turn.takes_mail else limits.SEQUENCE_MAX,
             finish=finish,
             next=None,
             answers=produced.answers,
