@@ -53,7 +53,7 @@ class Engine:
         retention: how long what is over is kept; for ever when not given.
         archive: a folder that events are written to before they are removed, or a callable that is given them.
         max_concurrency: turns that run at the same time, fairly shared among tenants; others are accepted, and run later. When
-            not given, 64 while several tenants want to run, 1,000 while one is alone.
+            not given, 64 while several tenants want to run, 256 while one is alone.
             Turns that wait do not count, nor do turns whose steps take long.
         max_steps: steps that run at the same time.
         max_resident: processes in memory; of those that wait, the ones that were not used for the longest time leave first.
