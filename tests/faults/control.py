@@ -35,7 +35,7 @@ FAULTS: Final = (
     Fault(
         "cancel-beside-a-plain-function",
         TURN,
-        "        if any(operation.outlives_its_caller for operation in self._running.values()):\n",
+        "        if any(operation.outlives_its_caller for operation in self.running.values()):\n",
         "        if False:\n",
         (f"{CANCEL}::test_a_plain_function_is_waited_for_and_its_outcome_recorded_but_nothing_more_begins",),
     ),

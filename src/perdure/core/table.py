@@ -34,16 +34,24 @@ class Table(Generic[RowT]):
     Source: architecture.md, "The core idea".
     """
 
-    __slots__ = ("columns", "fixed", "key_columns", "kind", "name", "row")
+    __slots__ = ("columns", "fixed", "indexed", "key_columns", "kind", "name", "row")
 
     def __init__(
-        self, name: str, key_columns: tuple[str, ...], row: type[RowT], *, kind: Kind = "shared", fixed: tuple[str, ...] = ()
+        self,
+        name: str,
+        key_columns: tuple[str, ...],
+        row: type[RowT],
+        *,
+        kind: Kind = "shared",
+        fixed: tuple[str, ...] = (),
+        indexed: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.key_columns = key_columns
         self.row = row
         self.kind: Kind = kind
         self.fixed = fixed
+        self.indexed = indexed
         self.columns = (*key_columns, *row.__struct_fields__)
 
     def key(self, *parts: Scalar) -> Key[RowT]:
@@ -54,7 +62,7 @@ class Table(Generic[RowT]):
         return f"Table({self.name})"
 
 
-class Key(msgspec.Struct, Generic[RowT], frozen=True, gc=False):
+class Key(msgspec.Struct, Generic[RowT], frozen=True, gc=False, cache_hash=True):
     """One row, present or not."""
 
     table: Table[RowT]
