@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
-from perdure import App, testing
+from perdure import App, limits, testing
 from perdure.testing import CrashReport, EffectLedger, VirtualEngine
 from perdure.testing.crashes import Scenario
 
@@ -25,6 +26,13 @@ def admitted(example: str) -> set[str]:
     return set(_ROW.findall(section.partition("\n## ")[0]))
 
 
+class Seen(NamedTuple):
+    """What the end of a run looks like: the effects in order, and the events of each process."""
+
+    effects: list[str]
+    history: dict[str, list[str]]
+
+
 async def survives(app: App, scenario: Scenario, *, ledger: EffectLedger, windows: Collection[str], in_order: bool = True) -> CrashReport:
     """Kill a scenario before and after each of its commits, resume it, and check that it comes to the end of an undisturbed run.
 
@@ -34,28 +42,40 @@ async def survives(app: App, scenario: Scenario, *, ledger: EffectLedger, window
         ledger: the outside world; the example's steps have to note their effects in it.
         windows: the steps, by their names in the timeline (`remind#2` is the second of that name), that a crash between
             effect and record repeats. No others may be repeated, and each of these has to be.
-        in_order: whether the effects have to come in the same order; not when steps run side by side.
+        in_order: whether the effects and the events of each process have to come in the same order as well; not when steps
+            run side by side.
 
     Returns:
         The report, which has passed.
     """
-    orders: list[list[str]] = []
+    seen: list[Seen] = []
 
     async def watched(engine: VirtualEngine) -> object:
         outcome = await scenario(engine)
         await engine.settled()
-        orders.append(firsts(ledger))
+        seen.append(Seen(firsts(ledger), await timelines(engine)))
         return outcome
 
     report = await testing.crashes(app, watched, ledger=ledger)
     report.check(windows=windows)
-    assert orders[0], "the steps note nothing in this ledger: a repetition would not be seen"
+    undisturbed, *disturbed = seen
+    assert undisturbed.effects, "the steps note nothing in this ledger: a repetition would not be seen"
     assert all(run.happened for run in report.runs), "a run had fewer commits than the undisturbed one: it was not crashed at all of them"
-    if in_order:
-        assert [run.crash for run, found in zip(report.runs, orders[1:], strict=True) if found != orders[0]] == [], (
-            "effects in another order"
-        )
+    for run, found in zip(report.runs, disturbed, strict=True):
+        assert not in_order or found == undisturbed, f"another order, {run.crash}: {found}, undisturbed {undisturbed}"
     return report
+
+
+async def timelines(engine: VirtualEngine) -> dict[str, list[str]]:
+    """Return what happened in each process, in order, without times, attempts, and how often a handler began."""
+    return {
+        one.process_id: [
+            f"{entry.event} {entry.name}" if entry.event == "StepAttemptFailed" else entry.text
+            for entry in await engine.timeline(one.process_id, limit=limits.PAGE_MAX)
+            if entry.event != "ProcessingStarted"
+        ]
+        for one in await engine.processes(limit=limits.PAGE_MAX)
+    }
 
 
 def firsts(ledger: EffectLedger) -> list[str]:
