@@ -94,6 +94,8 @@ WAYS: list[tuple[Scenario, set[str]]] = [
 async def test_a_trip_that_can_be_had_is_booked(world: World) -> None:
     async with testing.engine(app) as engine:
         assert await booked(engine) == Trip("booked", ["flight-1", "hotel-1", "car-1"])
+        [one] = await engine.processes(attributes={"trip": "1"})
+        assert one.status == "ended", "nothing is kept open for a trip that is over"
 
     assert firsts(world) == ["reserve flight-1", "reserve hotel-1", "reserve car-1"]
 
