@@ -53,6 +53,7 @@ async def survives(app: App, scenario: Scenario, *, ledger: EffectLedger, window
     async def watched(engine: VirtualEngine) -> object:
         outcome = await scenario(engine)
         await engine.settled()
+        await replays(engine, app)
         seen.append(Seen(firsts(ledger), await timelines(engine)))
         return outcome
 
@@ -64,6 +65,13 @@ async def survives(app: App, scenario: Scenario, *, ledger: EffectLedger, window
     for run, found in zip(report.runs, disturbed, strict=True):
         assert not in_order or found == undisturbed, f"another order, {run.crash}: {found}, undisturbed {undisturbed}"
     return report
+
+
+async def replays(engine: VirtualEngine, app: App) -> None:
+    """Check that the record of each process, exported, leads the code through the same turns to the same replies."""
+    processes = await engine.processes(limit=limits.PAGE_MAX)
+    replayed = testing.replay([await engine.export_process(one.process_id) for one in processes], app)
+    assert all(turn.verdict == "compatible" and (turn.open or not turn.text) for turn in replayed.turns), str(replayed)
 
 
 async def timelines(engine: VirtualEngine) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,21 @@ async def test_a_ledger_that_nobody_writes_to_fails() -> None:
 
     with pytest.raises(AssertionError, match="note nothing in this ledger"):
         await crashing.survives(bank.app, bank.scenario, ledger=EffectLedger(), windows=set())
+
+
+async def test_a_handler_that_says_something_else_when_its_record_is_replayed_fails() -> None:
+    bank, numbers = Bank(), itertools.count()
+
+    @bank.app.process
+    async def draw(p: Process) -> int:
+        return next(numbers)
+
+    async def scenario(engine: VirtualEngine) -> None:
+        await bank.scenario(engine)
+        await engine.call(draw, id="d")
+
+    with pytest.raises(AssertionError, match=r"draw .* compatible: replies 1, the record says 0"):
+        await crashing.survives(bank.app, scenario, ledger=bank.ledger, windows={"charge", "mail"})
 
 
 def test_the_windows_of_a_readme_are_the_first_column_of_their_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
