@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from examples.saga.cli import main
+from examples.saga.services import reserve
 from examples.saga.trip import PATIENT, Booking, BookTrip, Trip, app
 from examples.world import in_world
 from perdure import step_info, testing
@@ -152,6 +154,33 @@ async def test_killed_before_and_after_each_commit_a_trip_ends_like_an_undisturb
     report = await survives(app, scenario, ledger=world, windows=windows)
 
     assert report.commits >= 4
+
+
+async def test_a_trip_cancelled_in_the_middle_of_a_request_releases_what_was_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def slow_hotel(what: str, trip_id: str, place: str) -> str:
+        reference = await reserve(what, trip_id, place)
+        if what == "hotel":
+            asked.set()
+            await asyncio.get_running_loop().create_future()
+        return reference
+
+    async def scenario(engine: VirtualEngine) -> None:
+        asked.clear()
+        receipt = await engine.deliver(LISBON, id="book")
+        await asked.wait()
+        await engine.cancel(receipt.process_id or "")
+        assert await trip(engine, LISBON) == Trip("not booked", [], "cancelled")
+
+    monkeypatch.setattr("examples.saga.trip.reserve", slow_hotel)
+    windows = {"reserve flight", "reserve hotel", "release hotel", "release flight"}
+
+    await survives(app, scenario, ledger=world, windows=windows)
+
+    assert firsts(world) == ["reserve flight-1", "reserve hotel-1", "release hotel-1", "release flight-1"]
 
 
 def test_the_readme_admits_every_window_and_no_other() -> None:
