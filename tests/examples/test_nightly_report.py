@@ -178,19 +178,21 @@ async def test_killed_at_any_commit_it_comes_to_the_same_report_and_repeats_only
     assert ledger.counts[f"mail {EVE}: 450, 3 missing"] == 1
 
 
-def test_the_program_makes_the_report_of_yesterday_once(tmp_path: Path, capsys: pytest.CaptureFixture[str], shops: dict[str, Shop]) -> None:
+def test_the_program_makes_the_report_of_a_day_once(tmp_path: Path, capsys: pytest.CaptureFixture[str], shops: dict[str, Shop]) -> None:
     shops.update(berlin=FINE, rome=Shop(closed=False))
-    place = ["--store", f"sqlite:///{tmp_path / 'reports.db'}", "--world", str(tmp_path / "world.db")]
+    place = ["--store", f"sqlite:///{tmp_path / 'reports.db'}", "--world", str(tmp_path / "world.db"), "--day", "2026-01-01"]
 
-    statuses = [program.main(place)]
-    first = capsys.readouterr().out
-    statuses.append(program.main(place))
-    again = capsys.readouterr().out
+    statuses = [program.main(place), program.main(place)]
 
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("The next one is due at ")]
+    shown = [
+        "2026-01-01: 3.50",
+        "  berlin        3.50 in 2 sales",
+        "  rome       missing: BooksOpen: the books are not closed",
+        "Outside, in all runs: fetch 1, file 1, list 1, mail 1",
+    ]
     assert statuses == [0, 0]
-    assert "rome       missing: BooksOpen: the books are not closed" in first
-    assert first.endswith("Outside, in all runs: fetch 1, file 1, list 1, mail 1\n")
-    assert again == first
+    assert lines == [*shown, *shown]
 
 
 def test_a_store_that_is_none_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
