@@ -133,6 +133,21 @@ async def test_a_payment_that_nobody_approves_in_time_does_not_happen_and_a_late
     assert done(ledger) == ["ask about pay 30 to bob"]
 
 
+async def test_an_approval_after_the_time_and_before_the_reply_changes_nothing(ledger: EffectLedger) -> None:
+    async with testing.engine(app, auto_advance=False) as engine:
+        decided = asyncio.ensure_future(say(engine, "pay 30 to bob, a riddle", "m1"))
+        await engine.advance(timedelta(seconds=1))
+        request = (await engine.query(Chat.state, key=KEY)).waits_for
+        assert request is not None
+        await engine.advance(APPROVED_WITHIN)
+        assert not decided.done(), "the model is busy again, for a second"
+        await engine.complete_awakeable(request.token, YES)
+        await engine.advance(timedelta(seconds=1))
+
+        assert await decided == "not done: nobody has approved pay 30 to bob in time"
+    assert done(ledger) == ["ask about pay 30 to bob"]
+
+
 async def test_a_tool_that_says_no_is_something_to_tell_the_model(ledger: EffectLedger) -> None:
     async with testing.engine(app) as engine:
         request = await asked(engine, "pay 5000 to bob", "m1")
