@@ -338,15 +338,17 @@ class Engine:
         await self._owner.run(Skip(self._owner.rules, TenantId(tenant), ProcessId(process_id)), lambda notes: notes)
 
     async def cancel(self, process_id: str, *, reason: str = "", force: bool = False, tenant: str = DEFAULT_TENANT) -> bool:
-        """Ask a process to stop for good.
+        """Ask a process to stop for good, and its children with it, and theirs, but for those that are detached.
 
         Without an open turn it ends at once. With one, running async steps are cancelled, plain functions are waited for,
         and `asyncio.CancelledError` is raised once where the handler waits; what follows there may use steps. Then the process ends.
+        Children are asked page by page behind this commit, whatever crashes; they may clean up just so.
 
         Args:
             process_id: which.
             reason: for people; it stays with the process.
-            force: end it now, without running its code again: for one whose code does not fit, or does not stop.
+            force: end it now, without running its code again: for one whose code does not fit, or does not stop. Its children
+                are asked, and not forced.
             tenant: whose it is.
 
         Returns:
@@ -474,6 +476,21 @@ class Engine:
     async def process(self, process_id: str, *, tenant: str = DEFAULT_TENANT) -> inspection.ProcessInfo:
         """Return one process, with fields, attributes, keys and tags as of its last commit. Raises ProcessNotFound."""
         return await inspection.process(self.store, process_id, tenant=tenant)
+
+    async def children(
+        self, process_id: str, *, after: str | None = None, limit: int = limits.PAGE_DEFAULT, tenant: str = DEFAULT_TENANT
+    ) -> Page[inspection.ProcessInfo]:
+        """Return a page of the children of a process that have not ended, by id, also after its own end.
+
+        Raises ProcessNotFound, UsageError.
+
+        Args:
+            process_id: which.
+            after: `next` of the page before.
+            limit: rows of the page, 1 to 1,000.
+            tenant: whose.
+        """
+        return await inspection.children(self.store, process_id, tenant=tenant, after=after, limit=limit)
 
     async def timeline(
         self, process_id: str, *, after: int = -1, limit: int = limits.PAGE_DEFAULT, tenant: str = DEFAULT_TENANT

@@ -242,7 +242,7 @@ class Process(Verbs, msgspec.Struct, kw_only=True):
         request = turn.request(handler, args)
         message_id = self._derived("spawn")
         address = Address.start(request.process_type, key=request.key, id=message_id)
-        turn.effect(SendEffect(message_id, address, request.kind, request.payload, child=not detached))
+        turn.effect(SendEffect(message_id, address, request.kind, request.payload, child=not (detached or turn.cancelled is not None)))
         return ProcessId(message_id)
 
     def _derived(self, verb: str) -> str:

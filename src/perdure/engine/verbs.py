@@ -144,7 +144,7 @@ class Verbs(TurnSlot):
             payload=request.payload,
             operation_id=operation.id,
             digest=b"" if message_id is None else request.digest(""),
-            child=address is None and request.starts,
+            child=address is None and request.starts and turn.cancelled is None,
         )
         return turn.wait(operation)
 
