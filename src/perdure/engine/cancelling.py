@@ -199,7 +199,10 @@ def _ask_child(handling: Handling, parent: Key[ProcessRow], child_id: str, reaso
 
 
 class AskChildren(msgspec.Struct, frozen=True, gc=False):
-    """Ask a page of the children of a cancelled process to stop: of the one that has waited longest for its next page."""
+    """Ask children of cancelled processes to stop, `limits.CANCEL_CHUNK` of them: first of the one that has waited longest for its next page.
+
+    A family that is deep and narrow is gone through as quickly as a wide one, so a process that keeps starting others is caught up with.
+    """
 
     rules: Rules
 
@@ -209,27 +212,27 @@ class AskChildren(msgspec.Struct, frozen=True, gc=False):
 
     def decide(self, view: View) -> tuple[bool, list[Note]]:
         """Return whether there are more to ask, and what their owners have to do."""
-        handling = Handling(view, self.rules)
-        rows = view.scan(Scan(CANCELLATIONS, (), 1))
-        for key, row in rows:
-            self._page(handling, key, row)
-        return bool(rows and view.scan(Scan(CANCELLATIONS, (), 1))), handling.notes
+        handling, left = Handling(view, self.rules), limits.CANCEL_CHUNK
+        while left > 0 and (rows := view.scan(Scan(CANCELLATIONS, (), 1))):
+            left -= self._page(handling, *rows[0], most=left)
+        return left <= 0, handling.notes
 
-    def _page(self, handling: Handling, key: Key[CancellationRow], row: CancellationRow) -> None:
+    def _page(self, handling: Handling, key: Key[CancellationRow], row: CancellationRow, *, most: int) -> int:
+        """Ask the next children of one process, and return how many rows were looked at or changed, at least 1."""
         view, parent = handling.view, PROCESS.key(*key.parts)
         _tell_parent(handling, parent)
-        page = view.scan(Scan(CHILDREN, key.parts, limits.CANCEL_CHUNK, after=(row.after_id,), guard=parent))
-        after, changed = row.after_id, 0
+        page = view.scan(Scan(CHILDREN, key.parts, most, after=(row.after_id,), guard=parent))
+        after, done = row.after_id, 0
         for child, child_row in page:
-            if changed >= limits.CANCEL_CHUNK:
+            if done >= most:
                 break
             after = str(child.parts[2])
-            if row.since <= child_row.at <= row.until:
-                changed += _ask_child(handling, parent, after, row.reason)
-        if len(page) == limits.CANCEL_CHUNK or (page and after != page[-1][0].parts[2]):
+            done += _ask_child(handling, parent, after, row.reason) if row.since <= child_row.at <= row.until else 1
+        if len(page) == most or (page and after != page[-1][0].parts[2]):
             view.update(key, replace(row, after_id=after, tick=view.tick()))
         else:
             view.delete(key)
+        return max(1, done)
 
 
 class Asking:
