@@ -240,9 +240,9 @@ def _app(name: str) -> Any:
 @on_store
 @click.argument("process_id")
 @click.option("--reason", default="", help="For people; it stays with the process.")
-@click.option("--force", is_flag=True, help="End it now, without running its code again.")
+@click.option("--force", is_flag=True, help="End it now, without running its code again; its children are asked.")
 def cancel(url: str, tenant: str, process_id: str, *, as_json: bool, reason: str, force: bool) -> None:
-    """Ask a process to stop for good; a running engine tells it at once, or the next one does."""
+    """Ask a process to stop for good, and its children; a running engine tells them at once, or the next one does."""
     from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
 
     first = run(url, lambda opened: inspection.cancel(opened, process_id, reason=reason, force=force, tenant=tenant))

@@ -235,7 +235,8 @@ class Process(Verbs, msgspec.Struct, kw_only=True):
         Args:
             handler: a function process, or a start handler such as `Order.place`.
             *args: the function's arguments, or the message.
-            detached: it is not this process's child: what happens to this process does not concern it.
+            detached: it is not this process's child: it goes on when this process is cancelled. What a process starts once it has
+                heard of its cancellation is nobody's child either: it is there to clean up.
         """
         turn = self._open()
         turn.check_open("spawn")
