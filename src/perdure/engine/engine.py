@@ -15,23 +15,23 @@ from perdure.engine import inspection, queries
 from perdure.engine.addressing import Address, Request
 from perdure.engine.app import App
 from perdure.engine.archive import Archive, Folder
+from perdure.engine.awakeables import completing, failing
 from perdure.engine.control import CancelProcess, PauseProcess, ResumeProcess, checked_reason
 from perdure.engine.doors import Doors
 from perdure.engine.export import ProcessExport, export_process
 from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
 from perdure.engine.notes import Receipt
-from perdure.engine.outcomes import decode_error, encode_error
+from perdure.engine.outcomes import decode_error
 from perdure.engine.owner import Owner
 from perdure.engine.process import Process
 from perdure.engine.redriving import Redrive, Skip
-from perdure.engine.replies import Complete
 from perdure.engine.restarting import Fork, RestartFrom
 from perdure.engine.retention import Retention, Swept
 from perdure.engine.schedules import Schedules, declare
 from perdure.engine.searching import AttributeFilter, Order, Page
 from perdure.engine.sweeper import Sweeper, Sweeping
 from perdure.engine.upkeep import PutSchemas
-from perdure.errors import AwakeableFailed, PayloadTooLarge, ReplyNotSingle, TurnFailed, UsageError
+from perdure.errors import ReplyNotSingle, TurnFailed, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId, uuid7
 from perdure.store import Store
 
@@ -308,15 +308,11 @@ class Engine:
             AwakeableConflict: it was completed with another value, or failed.
             PayloadUnencodable, PayloadTooLarge, InvalidIdentifier: nothing was written.
         """
-        response = JSON.encode(value)
-        if len(response) > limits.RESULT_MAX:
-            raise PayloadTooLarge("the value of an awakeable", size=len(response), limit=limits.RESULT_MAX)
-        await self._owner.run(Complete(TenantId(tenant), MessageId(token), "ok", response), lambda notes: notes)
+        await self._owner.run(completing(token, value, tenant=tenant), lambda notes: notes)
 
     async def fail_awakeable(self, token: str, text: str, *, tenant: str = DEFAULT_TENANT) -> None:
         """Let whoever waits for an awakeable get AwakeableFailed with this text. Raises what `complete_awakeable` raises."""
-        response = encode_error(AwakeableFailed(text[: limits.ERROR_TEXT_MAX]))
-        await self._owner.run(Complete(TenantId(tenant), MessageId(token), "error", response), lambda notes: notes)
+        await self._owner.run(failing(token, text, tenant=tenant), lambda notes: notes)
 
     # --- people ------------------------------------------------------------------------------------------
 
