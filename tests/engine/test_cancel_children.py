@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 
 from perdure import Address, Engine, Store, testing
-from perdure.conversations.tables import CANCELLATIONS
+from perdure.conversations.tables import CANCELLATIONS, CHILD, ChildRow
 from perdure.core.table import Scan
+from perdure.core.view import View
 from perdure.engine import inspection
+from perdure.engine.verification import verify
 from perdure.errors import ProcessCancelled
 from perdure.testing import VirtualEngine
 from tests.engine.families import Families, Go, Visit, standing
@@ -237,6 +240,36 @@ async def test_a_parent_that_ends_by_itself_leaves_its_children_on_its_list() ->
         assert not await engine.cancel("parent"), "it is over, and nobody hears of it"
         await engine.settled()
         assert len(await engine.children("parent")) == 2
+
+
+class List(msgspec.Struct, frozen=True):
+    """List somebody as a child."""
+
+    process_id: str
+
+    def reads(self) -> tuple[()]:
+        return ()
+
+    def decide(self, view: View) -> None:
+        key = CHILD.key("default", "parent", self.process_id)
+        assert view.get(key) is None
+        view.insert(key, ChildRow(view.tick()))
+
+
+async def test_verify_finds_on_a_list_who_is_no_child_or_over() -> None:
+    family = Families()
+    async with testing.engine(family.app) as engine:
+        await begun(engine, family.parent, "p", 1)
+        await begun(engine, family.caller, "c")
+        assert await verify(engine.store) == []
+
+        for process_id in ("caller", "nobody"):
+            await engine.store.commit(List(process_id))
+
+        assert [(found.what, found.detail) for found in await verify(engine.store)] == [
+            ("children", "process parent: lists caller as a child, which is waiting, a child of nobody"),
+            ("children", "process parent: lists nobody as a child, which is not there"),
+        ]
 
 
 async def test_children_are_listed_page_by_page() -> None:

@@ -10,8 +10,10 @@ from typing import Any
 from perdure import App, Process, testing
 from perdure.engine.control import CancelProcess
 from perdure.engine.notes import NO_APP
+from perdure.engine.verification import verify
 from perdure.testing import Crash, VirtualEngine
 from tests.engine.families import Go
+from tests.engine.orders import eventually
 from tests.engine.test_cancel_children import all_asked
 
 RUNS = 60
@@ -71,12 +73,18 @@ async def run(seed: int) -> int:
             await engine.advance(chance.random() * 3)
         for _ in range(chance.randrange(60)):
             await asyncio.sleep(0)
+        await eventually(lambda: _there(engine, f"root-{seed}"))
         await cancel(engine, f"root-{seed}", chance)
         engine.crash_at(*(Crash(chance.randrange(1, 6), lost=chance.random() < 0.5) for _ in range(chance.randrange(3))))
         await engine.advance(60)
         call.cancel()
         assert await all_asked(engine.store)
         return await check(engine, seed)
+
+
+async def _there(engine: VirtualEngine, process_id: str) -> bool:
+    """Return whether a process is there: the commit of its start may have been lost."""
+    return process_id in [one.process_id for one in await engine.processes(limit=1_000)]
 
 
 async def cancel(engine: VirtualEngine, root: str, chance: random.Random) -> None:
@@ -88,6 +96,7 @@ async def cancel(engine: VirtualEngine, root: str, chance: random.Random) -> Non
 
 
 async def check(engine: VirtualEngine, seed: int) -> int:
+    assert await verify(engine.store) == []
     processes = {one.process_id: one for one in await engine.processes(limit=1_000)}
     cancelled = {process_id for process_id, one in processes.items() if one.note.startswith("cancelled")}
     for process_id, one in processes.items():
