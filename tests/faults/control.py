@@ -91,6 +91,7 @@ FAULTS: Final = (
         "if row.since <= child_row.at <= row.until else 1",
         "if child_row.at <= row.until else 1",
         (f"{TESTS}/test_cancel_again.py::test_children_of_a_process_that_was_removed_are_not_those_of_the_next_one_of_its_id",),
+        hangs=True,
     ),
     Fault(
         "cancel-of-children-that-came-afterwards",
