@@ -107,6 +107,7 @@ REST_REPLAYS: Final = 20  # times its replay that it stays at least, so that rep
 REST_MAX_US: Final = 3_600_000_000  # microseconds that it stays at most; a replay of 3 minutes is beyond TURN_EVENTS_MAX
 REPLAY_EVENT_US: Final = 7  # microseconds to replay an event, for turns that were never replayed
 FAN_OUT_CHUNK: Final = 100  # members that one transaction delivers to
+CANCEL_CHUNK: Final = 100  # children of a cancelled process that one transaction asks to stop, and messages of those that end at once
 EFFECTS_CHUNK: Final = 500  # effects that one transaction commits
 EFFECTS_CHUNK_BYTES: Final = 1 * MIB  # of payload in them, unless a single effect is larger
 TURN_EVENTS_WARN: Final = 2_000

@@ -11,9 +11,7 @@ import pytest
 from perdure import Address, App, Engine, Flow, Process, Store, VirtualClock, on
 from perdure.conversations.tables import CHILD
 from perdure.core.table import Index, Scan
-from perdure.core.view import View
 from perdure.engine import inspection
-from perdure.engine.children import children
 from perdure.errors import AskedSelf, MessageConflict, ProcessEnded, ProcessNotFound, ReplyNotSingle
 from perdure.messages.tables import AWAITED, MAIL
 from tests.engine.conftest import Running
@@ -264,28 +262,17 @@ async def test_a_message_that_receive_takes_can_be_answered(running: Running) ->
         assert await engine.call(app.type_named("asks").target, "who") == "held: who"
 
 
-class Children(msgspec.Struct, frozen=True):
-    """A look at who is whose child."""
-
-    parent: str
-
-    def reads(self) -> tuple[()]:
-        return ()
-
-    def decide(self, view: View) -> list[str]:
-        return children(view, "default", self.parent)
-
-
 async def test_children_are_listed_from_their_start_to_their_end_and_detached_ones_never(running: Running) -> None:
     app = make_app(Ledger())
     async with running(app) as engine:
         attached, detached = await engine.call(app.type_named("Parent").target.start, Question("x"), id="p")
         parent = (await engine.explain("p")).process_id
         assert parent is not None
-        assert (await engine.store.commit(Children(parent)))[0] == [attached]
+        [child] = await engine.children(parent)
+        assert (child.process_id, child.parent) == (attached, parent)
 
         for child in (attached, detached):  # one at a time has a place to begin
             await engine.deliver(Tell("go"), id=f"go {child}", to=Address.process(child))
             await reaches(engine, child, "ended")
 
-        assert (await engine.store.commit(Children(parent)))[0] == []
+        assert await engine.children(parent) == []

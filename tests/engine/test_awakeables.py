@@ -10,7 +10,7 @@ import pytest
 from perdure import Address, App, Engine, Process, Store
 from perdure.core.table import Index, Scan
 from perdure.engine import inspection
-from perdure.errors import AwakeableConflict, AwakeableFailed, AwakeableNotFound, PayloadInvalid
+from perdure.errors import AwakeableConflict, AwakeableFailed, AwakeableNotFound, PayloadInvalid, ProcessCancelled
 from perdure.messages.tables import AWAITED_REPLY
 from tests.engine.conftest import Running
 from tests.engine.crashes import crash_at_each_commit
@@ -124,6 +124,20 @@ async def test_what_no_open_turn_has_made_cannot_be_completed(running: Running) 
         with pytest.raises(AwakeableNotFound, match="turn is over"):
             await engine.complete_awakeable(token, 1)
         assert await awaited(engine.store) == 0
+
+
+@pytest.mark.parametrize("force", [False, True])
+async def test_what_a_cancelled_turn_has_made_cannot_be_completed(running: Running, force: bool) -> None:
+    desk = Desk()
+    async with running(make_app(desk)) as engine:
+        call = asyncio.ensure_future(engine.call(engine.app.type_named("order").target, id="o"))
+        await handed_in(desk)
+        await engine.cancel("o", force=force)
+        with pytest.raises(ProcessCancelled):
+            await call
+
+        with pytest.raises(AwakeableNotFound, match="turn is over"):
+            await engine.complete_awakeable(desk.tokens[0], Paid(7))
 
 
 async def test_a_crash_at_each_commit_completes_it_once() -> None:

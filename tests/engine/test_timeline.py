@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
 import pytest
@@ -103,6 +104,43 @@ async def test_a_failed_turn_and_a_failed_step_are_told(running: Running) -> Non
         texts = [entry.text for entry in await engine.timeline(process)]
 
     assert texts[-2:] == ["step boom failed: ConnectionError: boom 1 is down", "its handler failed"]
+
+
+async def test_what_came_from_others_is_told(running: Running) -> None:
+    app, tokens = App("asks"), []
+
+    @app.process
+    async def half(p: Process, number: int) -> int:
+        if number % 2:
+            raise ValueError(f"{number} is odd")
+        return number // 2
+
+    async def hand_out(token: str) -> None:
+        tokens.append(token)
+
+    @app.process
+    async def asks(p: Process) -> None:
+        await p.call(half, 4)
+        with contextlib.suppress(ValueError):
+            await p.call(half, 5)
+        token, answer = p.awakeable(str)
+        await p.step(hand_out, token)
+        await answer
+
+    async with running(app) as engine:
+        call = asyncio.ensure_future(engine.call(asks, id="a"))
+        await eventually(lambda: _has(tokens))
+        await engine.complete_awakeable(tokens[0], "yes")
+        await call
+
+        texts = [entry.text for entry in await engine.timeline("a")]
+
+    assert texts[2:4] == ["call half was answered with 2", "call half#2 was answered with an error: ValueError: 5 is odd"]
+    assert texts[5] == 'awakeable was answered with "yes"'
+
+
+async def _has(values: list[str]) -> bool:
+    return bool(values)
 
 
 async def test_a_timeline_of_nothing_is_an_error(running: Running) -> None:

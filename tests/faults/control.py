@@ -7,10 +7,13 @@ from typing import Final
 from tests.faults.fault import Fault
 
 HERE: Final = "src/perdure/engine"
+CANCELLING: Final = f"{HERE}/cancelling.py"
 FLUSH: Final = f"{HERE}/flush.py"
 TURN: Final = f"{HERE}/turn.py"
 TESTS: Final = "tests/engine"
 CANCEL: Final = f"{TESTS}/test_cancel.py"
+CHILDREN: Final = f"{TESTS}/test_cancel_children.py"
+FAMILIES: Final = f"{TESTS}/test_cancel_families.py"
 RESTART: Final = f"{TESTS}/test_restart.py"
 ATTACK: Final = f"{TESTS}/test_attack_control.py"
 PAUSE: Final = f"{TESTS}/test_pause.py"
@@ -18,7 +21,7 @@ PAUSE: Final = f"{TESTS}/test_pause.py"
 FAULTS: Final = (
     Fault(
         "cancel-is-no-mail",
-        f"{HERE}/control.py",
+        CANCELLING,
         "last=mailbox.last + 1, cancelled",
         "last=mailbox.last, cancelled",
         (f"{CANCEL}::test_a_process_that_begins_to_wait_as_it_is_cancelled_hears_of_it",),
@@ -26,9 +29,9 @@ FAULTS: Final = (
     ),
     Fault(
         "cancel-leaves-who-waits-asleep",
-        f"{HERE}/control.py",
-        "            if process.status == ProcessStatus.WAITING:\n",
-        "            if False:\n",
+        CANCELLING,
+        "        status = ProcessStatus.RUNNABLE if process.status == ProcessStatus.WAITING else process.status\n",
+        "        status = process.status\n",
         (f"{CANCEL}::test_a_process_is_cancelled_from_where_no_app_is",),
         hangs=True,
     ),
@@ -52,6 +55,50 @@ FAULTS: Final = (
         "        if mailbox.cancelled is not None:\n",
         "        if False:\n",
         (f"{CANCEL}::test_a_process_whose_turn_ends_as_it_is_cancelled_ends_with_it",),
+    ),
+    Fault(
+        "cancel-asks-no-children",
+        CANCELLING,
+        "    if view.scan(Scan(CHILDREN, (tenant_id, process_id), 1, guard=key)):\n",
+        "    if False:\n",
+        (f"{CHILDREN}::test_children_are_cancelled_with_their_parent_and_detached_ones_go_on",),
+    ),
+    Fault(
+        "cancel-lets-a-late-child-begin",
+        CANCELLING,
+        "    if mailbox is not None and mailbox.cancelled is not None:\n        _tell_parent(",
+        "    if False:\n        _tell_parent(",
+        (f"{FAMILIES}::test_a_child_that_is_started_before_its_parent_has_heard_never_begins",),
+        hangs=True,
+    ),
+    Fault(
+        "cancel-stops-the-clean-up",
+        f"{HERE}/process.py",
+        "child=not (detached or turn.cancelled is not None)",
+        "child=not detached",
+        (f"{CHILDREN}::test_what_a_process_starts_to_clean_up_is_not_cancelled",),
+    ),
+    Fault(
+        "cancel-of-children-ends-with-the-engine",
+        f"{HERE}/recovery.py",
+        "        if await self._reader.scan(Scan(CANCELLATIONS, (), 1)):\n",
+        "        if False:\n",
+        (f"{FAMILIES}::test_a_family_is_cancelled_to_its_last_member_whatever_commit_is_crashed",),
+    ),
+    Fault(
+        "cancel-of-children-of-another-process",
+        CANCELLING,
+        "if row.since <= child_row.at <= row.until else 1",
+        "if child_row.at <= row.until else 1",
+        (f"{TESTS}/test_cancel_again.py::test_children_of_a_process_that_was_removed_are_not_those_of_the_next_one_of_its_id",),
+        hangs=True,
+    ),
+    Fault(
+        "cancel-of-children-that-came-afterwards",
+        CANCELLING,
+        "if row.since <= child_row.at <= row.until else 1",
+        "if row.since <= child_row.at else 1",
+        (f"{TESTS}/test_cancel_again.py::test_children_of_a_process_that_runs_again_are_spared_by_the_request_before",),
     ),
     Fault(
         "pause-ends-with-the-turn",
@@ -122,7 +169,7 @@ FAULTS: Final = (
     Fault(
         "force-decided-by-who-does-not-own-it",
         f"{HERE}/control.py",
-        "        elif self.force and self.rules.foreign:\n",
+        "        elif self.rules.foreign:\n",
         "        elif False:\n",
         (f"{ATTACK}::test_who_waits_hears_of_a_process_that_is_ended_by_force_from_where_no_app_is",),
     ),

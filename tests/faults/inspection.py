@@ -90,8 +90,8 @@ FAULTS: Final = (
     ),
     Fault(
         "attribute-of-a-turn-ended-by-force-stands",
-        "src/perdure/engine/control.py",
-        "        settle_attributes(view, self.key, ok=False)\n",
+        "src/perdure/engine/cancelling.py",
+        "    settle_attributes(view, key, ok=False)\n",
         "",
         (f"{AGAIN}::test_a_process_that_is_ended_by_force_goes_back_to_what_its_turn_found",),
     ),

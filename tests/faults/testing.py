@@ -70,6 +70,20 @@ FAULTS: Final[tuple[Fault, ...]] = (
         (f"{CRASHES}::test_a_ledger_tells_steps_from_repetitions_of_one_step",),
     ),
     Fault(
+        "window-that-nobody-listed-passes",
+        f"{HERE}/crashes.py",
+        "for step in sorted(found - listed)]",
+        "for step in sorted(found & set())]",
+        (f"{CRASHES}::test_all_windows_of_at_least_once_are_listed_by_the_names_of_their_steps",),
+    ),
+    Fault(
+        "listed-window-that-cannot-occur-passes",
+        f"{HERE}/crashes.py",
+        "for step in sorted(listed - found)]",
+        "for step in sorted(listed & set())]",
+        (f"{CRASHES}::test_all_windows_of_at_least_once_are_listed_by_the_names_of_their_steps",),
+    ),
+    Fault(
         "replay-forgets-committed-effects",
         f"{HERE}/replaying.py",
         "            effects_done=exported.effects,\n",

@@ -19,7 +19,7 @@ HELLO_LINES = 10
 
 def run(argument: str, folder: Path) -> str:
     command = [sys.executable, "-W", "error", *argument.split()]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr or done.stdout
     return done.stdout

@@ -25,6 +25,22 @@ async def test_whatever_commit_is_crashed_before_or_after_the_outcome_is_that_of
     assert report.repeated, "a crash between an effect and its record repeats the effect, and the report says where"
 
 
+WINDOWS = {"charge", "ship"}
+
+
+async def test_all_windows_of_at_least_once_are_listed_by_the_names_of_their_steps() -> None:
+    shop = Shop()
+
+    report = await testing.crashes(shop.app, shop.ordering, ledger=shop.ledger)
+
+    report.check(windows=WINDOWS)
+    assert report.windows["ship"] == 1, "it ran once, so there is one commit before which a crash repeats it"
+    with pytest.raises(AssertionError, match="at least once, and not listed: step 'ship'"):
+        report.check(windows=WINDOWS - {"ship"})
+    with pytest.raises(AssertionError, match="listed as at least once, and no crash brought it about: step 'refund'"):
+        report.check(windows=WINDOWS | {"refund"})
+
+
 async def test_what_a_crash_changes_is_reported_with_the_commit_and_both_sides() -> None:
     app, numbers = App("wrong"), itertools.count()
 
@@ -118,6 +134,7 @@ async def test_a_ledger_tells_steps_from_repetitions_of_one_step() -> None:
 
     assert ledger.counts == {"work": 2}
     assert ledger.repeated == {"work": 1}
+    assert ledger.windows == {"work": 1}
     assert len(ledger.effects) == 3
     with pytest.raises(NotInTurn):
         ledger.note("outside of a step")

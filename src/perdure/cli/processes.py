@@ -150,6 +150,7 @@ def show_process(url: str, tenant: str, process_id: str, *, as_json: bool) -> No
         ("type", found.process_type),
         ("status", found.status),
         ("note", found.note),
+        ("parent", found.parent),
         ("open message", found.open_message),
         ("events", found.events),
         ("created", when(found.created_at)),
@@ -160,6 +161,55 @@ def show_process(url: str, tenant: str, process_id: str, *, as_json: bool) -> No
         ("fields", json.dumps(found.fields, ensure_ascii=False)),
     ]
     print_pairs(pairs)
+
+
+@processes.command()
+@on_store
+@click.argument("process_id")
+@click.option("--after", help="Where the page before ended, as it says.")
+@click.option("--limit", default=PAGE, show_default=True, help="Rows of a page.")
+def children(url: str, tenant: str, process_id: str, *, as_json: bool, after: str | None, limit: int) -> None:
+    """List the children of a process that have not ended. It may have ended itself."""
+    from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
+
+    found = run(url, lambda opened: inspection.children(opened, process_id, tenant=tenant, after=after, limit=limit))
+    if as_json:
+        print_json({"children": found, "next": found.next})
+        return
+    rows = [(one.process_id, one.process_type, one.status, when(one.created_at), when(one.updated_at), one.note) for one in found]
+    print_table(("process", "type", "status", "created", "updated", "note"), rows, empty="no children")
+    if found.next is not None:
+        click.echo(f"more: --after {found.next}", err=True)
+
+
+@processes.command()
+@on_store
+@click.argument("process_id")
+@click.argument("name", required=False)
+@click.option("--after", type=int, default=-1, help="The last position of the page before.")
+@click.option("--last", type=click.IntRange(min=1), help="Only the last so many entries.")
+@click.option("--limit", default=PAGE, show_default=True, help="Entries of a page.")
+def log(url: str, tenant: str, process_id: str, name: str | None, *, as_json: bool, **page: Any) -> None:
+    """Show the entries of the log NAME of a process, a field of type perdure.Log; without NAME, which logs it has."""
+    from perdure.engine import log_reading  # noqa: PLC0415  # see `cli/__init__.py`
+
+    if name is None:
+        logs = run(url, lambda opened: log_reading.logs(opened, process_id, tenant=tenant))
+        if as_json:
+            print_json(logs)
+        else:
+            print_table(("log", "entries"), [(one.name, f"{one.length:,}") for one in logs], empty="no logs with entries")
+        return
+    entries = run(url, lambda opened: log_reading.log(opened, process_id, name, tenant=tenant, **page))
+    if as_json:
+        print_json(entries)
+        return
+    rows = [
+        (one.seq, when(one.at), one.value if isinstance(one.value, str) else json.dumps(one.value, ensure_ascii=False)) for one in entries
+    ]
+    print_table(("seq", "at", "entry"), rows, empty="no more entries")
+    if len(entries) == page["limit"]:
+        click.echo(f"more: --after {entries[-1].seq}", err=True)
 
 
 @processes.command()
@@ -240,9 +290,9 @@ def _app(name: str) -> Any:
 @on_store
 @click.argument("process_id")
 @click.option("--reason", default="", help="For people; it stays with the process.")
-@click.option("--force", is_flag=True, help="End it now, without running its code again.")
+@click.option("--force", is_flag=True, help="End it now, without running its code again; its children are asked.")
 def cancel(url: str, tenant: str, process_id: str, *, as_json: bool, reason: str, force: bool) -> None:
-    """Ask a process to stop for good; a running engine tells it at once, or the next one does."""
+    """Ask a process to stop for good, and its children; a running engine tells them at once, or the next one does."""
     from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
 
     first = run(url, lambda opened: inspection.cancel(opened, process_id, reason=reason, force=force, tenant=tenant))

@@ -127,9 +127,26 @@ class SnapshotRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class ChildRow(msgspec.Struct, frozen=True, gc=False):
-    """A process that another one has started and that has not ended: the key says it all but when."""
+    """A process that another one has started and that has not ended. `at` is the tick at which it became a child.
 
-    at: Micros
+    Those before the parent's `stream_no` are of another process, removed since, that had the same id.
+    """
+
+    at: int
+
+
+class CancellationRow(msgspec.Struct, frozen=True, gc=False):
+    """A process was cancelled, and some of its children are still to be asked: those that became so from `since` to `until`.
+
+    Those up to `after_id` were asked, or had no need. `reason` is the one that was given with the first of all requests;
+    `tick` grows with each page, so that families take turns.
+    """
+
+    reason: str
+    since: int
+    until: int
+    after_id: str
+    tick: int
 
 
 class LogRow(msgspec.Struct, frozen=True, gc=False):
@@ -160,6 +177,7 @@ EVENT = Table("event", ("tenant_id", "stream_no", "seq"), EventRow, kind="log")
 # Additions are guarded by the parent's own row, which the commit that starts a child always writes; removals by nothing:
 # who takes a child for alive that has just ended finds that when he looks at it.
 CHILD = Table("child", ("tenant_id", "parent_id", "process_id"), ChildRow)
+CANCELLATION = Table("cancellation", ("tenant_id", "process_id"), CancellationRow)
 PROCESS_LOG = Table("process_log", ("tenant_id", "process_id", "name", "seq"), LogRow, kind="owned")
 SNAPSHOT = Table("snapshot", ("tenant_id", "process_id"), SnapshotRow)
 ATTRIBUTE = Table("process_attribute", ("tenant_id", "process_id", "name"), AttributeRow, kind="owned")
@@ -199,6 +217,7 @@ BY_ATTRIBUTE = Index(
     where_sql="value is not null",
 )
 CHILDREN = Index(CHILD, "child", prefix=("tenant_id", "parent_id"), order=("process_id",))
+CANCELLATIONS = Index(CANCELLATION, "cancellation_next", order=("tick", "tenant_id", "process_id"))
 LOG_ENTRIES = Index(PROCESS_LOG, "process_log", prefix=("tenant_id", "process_id", "name"), order=("seq",))
 LOGS = Index(PROCESS_LOG, "process_log", prefix=("tenant_id", "process_id"), order=("name", "seq"))
 ENDED = Index(
@@ -210,7 +229,7 @@ ENDED = Index(
 )
 TURNS = Index(TURN, "turn", prefix=("tenant_id", "process_id"), order=("message_id",))
 AGES = Index(AGING, "aging_at", prefix=("what",), order=("at", "tenant_id", "process_id"))
-TABLES = (PROCESS, PROCESS_STATE, TURN, EVENT, SNAPSHOT, CHILD, PROCESS_LOG, ATTRIBUTE, AGING)
+TABLES = (PROCESS, PROCESS_STATE, TURN, EVENT, SNAPSHOT, CHILD, CANCELLATION, PROCESS_LOG, ATTRIBUTE, AGING)
 INDEXES = (
     EVENTS,
     PROCESSES,
@@ -218,6 +237,7 @@ INDEXES = (
     BY_STATUS,
     CREATED,
     CHILDREN,
+    CANCELLATIONS,
     LOG_ENTRIES,
     LOGS,
     ATTRIBUTES,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
+from perdure.conversations.tables import PROCESS
 from perdure.core.view import View
 from perdure.engine.addressing import Address
-from perdure.engine.children import adopt
+from perdure.engine.cancelling import take_child
 from perdure.engine.effects import AskEffect
 from perdure.engine.handling import Handling, operation_key
 from perdure.engine.notes import Envelope, Receipt
@@ -32,8 +33,8 @@ def ask(handling: Handling, effect: AskEffect, envelope: Envelope, asker: Asker)
     except (AskedSelf, MessageConflict) as error:
         post_reply(view, handling.notes, asker, outcome="error", response=encode_error(error))
         return
-    if effect.child and receipt.process_id is not None:
-        adopt(view, asker.tenant_id, asker.process_id, receipt.process_id, message_id=ref)
+    if effect.child:
+        take_child(handling, PROCESS.key(asker.tenant_id, asker.process_id), receipt, ref)
     sealed = view.get(operation_key(asker.tenant_id, ref))
     if sealed is None or sealed.state == ADMITTED:
         await_reply(view, ref, asker)

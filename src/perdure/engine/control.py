@@ -10,28 +10,15 @@ from collections.abc import Iterable
 import msgspec
 
 from perdure import limits
-from perdure.conversations.attributes import settle_attributes
-from perdure.conversations.events import ProcessingFinished, encode_event
-from perdure.conversations.tables import (
-    EVENT,
-    OVER,
-    PROCESS,
-    PROCESS_STATE,
-    TURN,
-    EventRow,
-    ProcessRow,
-    ProcessStateRow,
-    ProcessStatus,
-    TurnState,
-)
+from perdure.conversations.tables import OVER, PROCESS, ProcessRow, ProcessStatus
 from perdure.core.table import Key, Read
 from perdure.core.view import View
-from perdure.engine.flush import cancelled_note, present
-from perdure.engine.handling import Handling, message_key
-from perdure.engine.notes import CancelAsked, Dropped, Held, Note, Resumed, Rules
-from perdure.errors import IllegalTransition, ProcessCancelled, ProcessEnded, ProcessNotFound
+from perdure.engine.cancelling import end_now, leave_to_owner, note_request, obey
+from perdure.engine.handling import Handling
+from perdure.engine.notes import Held, Note, Resumed, Rules
+from perdure.errors import IllegalTransition, ProcessEnded, ProcessNotFound
 from perdure.identity import checked_text
-from perdure.messages.tables import MAILBOX, MessageStatus
+from perdure.messages.tables import MAILBOX
 from perdure.messages.writes import mailbox_of
 
 replace = msgspec.structs.replace
@@ -65,7 +52,10 @@ def checked_reason(text: str) -> str:
 
 
 class CancelProcess(_Control, frozen=True, gc=False):
-    """Ask a process to stop for good. One without an open turn ends at once; `force` ends any, without running its code."""
+    """Ask a process to stop for good, and its children with it. One without an open turn ends at once.
+
+    `force` ends this one, not its children, without running its code.
+    """
 
     reason: str
     force: bool = False
@@ -80,60 +70,16 @@ class CancelProcess(_Control, frozen=True, gc=False):
         process = self.process(view)
         if process.status in OVER:
             return False, handling.notes
-        mailbox = mailbox_of(view, self.tenant_id, self.process_id)
-        first = mailbox.cancelled is None
-        if first:
-            mailbox = replace(mailbox, last=mailbox.last + 1, cancelled=self.reason)
-            view.update(MAILBOX.key(self.tenant_id, self.process_id), mailbox)
-        if process.open_message is None:
-            self._end(handling, process)
-        elif self.force and self.rules.foreign:
+        first = note_request(handling, self.key, self.reason)
+        if process.open_message is None or not self.force:
+            obey(handling, self.key, first=first)
+        elif self.rules.foreign:
+            mailbox = mailbox_of(view, self.tenant_id, self.process_id)
             view.update(MAILBOX.key(self.tenant_id, self.process_id), replace(mailbox, cancelled=self.reason, forced=1))
-            self._leave_to_owner(handling, process)
-        elif self.force:
-            self._end_turn(handling, process)
-        elif first:
-            if process.status == ProcessStatus.WAITING:
-                view.update(self.key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=view.now))
-            handling.tell_engine()
-            handling.notes.append(CancelAsked(self.tenant_id, self.process_id, self.reason, mailbox.last))
-        return first, handling.notes
-
-    def _end(self, handling: Handling, process: ProcessRow) -> None:
-        if self.rules.foreign:  # only the engine knows which of its queued messages had a handler
-            self._leave_to_owner(handling, process)
+            leave_to_owner(handling, self.key)
         else:
-            handling.end_process(self.key, status=ProcessStatus.ENDED, note=cancelled_note(self.reason))
-
-    def _leave_to_owner(self, handling: Handling, process: ProcessRow) -> None:
-        # It has the process in memory, knows its handlers, and answers those who wait for it.
-        handling.view.update(self.key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=handling.view.now))
-        handling.tell_engine()
-
-    def _end_turn(self, handling: Handling, process: ProcessRow) -> None:
-        view, ref = handling.view, process.open_message
-        assert ref is not None, "a turn is open"
-        finished = encode_event(ProcessingFinished(ref, None, "error"))
-        view.insert(EVENT.key(self.tenant_id, process.stream_no, process.head), EventRow(view.now, finished))
-        turn = TURN.key(self.tenant_id, self.process_id, ref)
-        view.update(turn, replace(present(view.get(turn)), state=TurnState.FINISHED, awaits="", outcome="error"))
-        message = message_key(self.tenant_id, ref)
-        note = cancelled_note(self.reason)
-        row = present(view.get(message))
-        view.update(message, replace(row, status=MessageStatus.DONE, note=note))
-        view.update(self.key, replace(process, head=process.head + 1))
-        self._go_back(view)
-        handling.end_process(self.key, status=ProcessStatus.ENDED, note=note)
-        handling.seal_error(self.tenant_id, ref, ProcessCancelled(f"process {self.process_id!r} was {note}"), asked=row.asked)
-        handling.notes.append(Dropped(self.tenant_id, self.process_id))
-
-    def _go_back(self, view: View) -> None:
-        """The turn has failed: the process ends with the fields and attributes that the turn found."""
-        state_key = PROCESS_STATE.key(self.tenant_id, self.process_id)
-        state = view.get(state_key)
-        if state is not None and state.saved != state.found:
-            view.update(state_key, ProcessStateRow(state.found, state.found))
-        settle_attributes(view, self.key, ok=False)
+            end_now(handling, self.key, self.reason)
+        return first, handling.notes
 
 
 class PauseProcess(_Control, frozen=True, gc=False):

@@ -12,7 +12,8 @@ from perdure.conversations.events import Event, StepAttemptFailed, StepCompleted
 from perdure.conversations.tables import ProcessStatus
 from perdure.engine.addressing import Mail
 from perdure.engine.app import HandlerOf, ProcessType
-from perdure.engine.flush import HANDLER_FAILED, Finish, cancelled_note
+from perdure.engine.cancelling import cancelled_note
+from perdure.engine.flush import HANDLER_FAILED, Finish
 from perdure.engine.notes import Note, TurnStarted
 from perdure.engine.operation import Operation
 from perdure.engine.outcomes import encode_error, error_text

@@ -15,23 +15,23 @@ from perdure.engine import inspection, queries
 from perdure.engine.addressing import Address, Request
 from perdure.engine.app import App
 from perdure.engine.archive import Archive, Folder
+from perdure.engine.awakeables import completing, failing
 from perdure.engine.control import CancelProcess, PauseProcess, ResumeProcess, checked_reason
 from perdure.engine.doors import Doors
 from perdure.engine.export import ProcessExport, export_process
 from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
 from perdure.engine.notes import Receipt
-from perdure.engine.outcomes import decode_error, encode_error
+from perdure.engine.outcomes import decode_error
 from perdure.engine.owner import Owner
 from perdure.engine.process import Process
 from perdure.engine.redriving import Redrive, Skip
-from perdure.engine.replies import Complete
 from perdure.engine.restarting import Fork, RestartFrom
 from perdure.engine.retention import Retention, Swept
 from perdure.engine.schedules import Schedules, declare
 from perdure.engine.searching import AttributeFilter, Order, Page
 from perdure.engine.sweeper import Sweeper, Sweeping
 from perdure.engine.upkeep import PutSchemas
-from perdure.errors import AwakeableFailed, PayloadTooLarge, ReplyNotSingle, TurnFailed, UsageError
+from perdure.errors import ReplyNotSingle, TurnFailed, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId, uuid7
 from perdure.store import Store
 
@@ -308,15 +308,11 @@ class Engine:
             AwakeableConflict: it was completed with another value, or failed.
             PayloadUnencodable, PayloadTooLarge, InvalidIdentifier: nothing was written.
         """
-        response = JSON.encode(value)
-        if len(response) > limits.RESULT_MAX:
-            raise PayloadTooLarge("the value of an awakeable", size=len(response), limit=limits.RESULT_MAX)
-        await self._owner.run(Complete(TenantId(tenant), MessageId(token), "ok", response), lambda notes: notes)
+        await self._owner.run(completing(token, value, tenant=tenant), lambda notes: notes)
 
     async def fail_awakeable(self, token: str, text: str, *, tenant: str = DEFAULT_TENANT) -> None:
         """Let whoever waits for an awakeable get AwakeableFailed with this text. Raises what `complete_awakeable` raises."""
-        response = encode_error(AwakeableFailed(text[: limits.ERROR_TEXT_MAX]))
-        await self._owner.run(Complete(TenantId(tenant), MessageId(token), "error", response), lambda notes: notes)
+        await self._owner.run(failing(token, text, tenant=tenant), lambda notes: notes)
 
     # --- people ------------------------------------------------------------------------------------------
 
@@ -338,15 +334,17 @@ class Engine:
         await self._owner.run(Skip(self._owner.rules, TenantId(tenant), ProcessId(process_id)), lambda notes: notes)
 
     async def cancel(self, process_id: str, *, reason: str = "", force: bool = False, tenant: str = DEFAULT_TENANT) -> bool:
-        """Ask a process to stop for good.
+        """Ask a process to stop for good, and its children with it, and theirs, but for those that are detached.
 
         Without an open turn it ends at once. With one, running async steps are cancelled, plain functions are waited for,
         and `asyncio.CancelledError` is raised once where the handler waits; what follows there may use steps. Then the process ends.
+        Children are asked page by page behind this commit, whatever crashes; they may clean up just so.
 
         Args:
             process_id: which.
             reason: for people; it stays with the process.
-            force: end it now, without running its code again: for one whose code does not fit, or does not stop.
+            force: end it now, without running its code again: for one whose code does not fit, or does not stop. Its children
+                are asked, and not forced.
             tenant: whose it is.
 
         Returns:
@@ -474,6 +472,21 @@ class Engine:
     async def process(self, process_id: str, *, tenant: str = DEFAULT_TENANT) -> inspection.ProcessInfo:
         """Return one process, with fields, attributes, keys and tags as of its last commit. Raises ProcessNotFound."""
         return await inspection.process(self.store, process_id, tenant=tenant)
+
+    async def children(
+        self, process_id: str, *, after: str | None = None, limit: int = limits.PAGE_DEFAULT, tenant: str = DEFAULT_TENANT
+    ) -> Page[inspection.ProcessInfo]:
+        """Return a page of the children of a process that have not ended, by id, also after its own end.
+
+        Raises ProcessNotFound, UsageError.
+
+        Args:
+            process_id: which.
+            after: `next` of the page before.
+            limit: rows of the page, 1 to 1,000.
+            tenant: whose.
+        """
+        return await inspection.children(self.store, process_id, tenant=tenant, after=after, limit=limit)
 
     async def timeline(
         self, process_id: str, *, after: int = -1, limit: int = limits.PAGE_DEFAULT, tenant: str = DEFAULT_TENANT

@@ -33,7 +33,7 @@ from perdure.core.table import Key, Read
 from perdure.core.view import View
 from perdure.engine.addressing import Mail
 from perdure.engine.asking import ask
-from perdure.engine.children import adopt
+from perdure.engine.cancelling import cancelled_note, take_child
 from perdure.engine.effects import (
     AskEffect,
     AttributeEffect,
@@ -259,8 +259,8 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         match effect:
             case SendEffect():
                 receipt = handling.accept(self._envelope(effect))
-                if effect.child and receipt.process_id is not None:
-                    adopt(handling.view, self.tenant_id, self.process_id, receipt.process_id, message_id=effect.message_id)
+                if effect.child:
+                    take_child(handling, PROCESS.key(self.tenant_id, self.process_id), receipt, effect.message_id)
             case AskEffect():
                 ask(handling, effect, self._envelope(effect), self._asker(effect))
             case AwakeableEffect():
@@ -412,11 +412,6 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         saved = (self.fields if self.fields is not None else state.saved) if ok else state.found
         if state != (settled := ProcessStateRow(saved, saved)):
             view.update(state_key, settled)
-
-
-def cancelled_note(reason: str) -> str:
-    """Return what a process says of its end."""
-    return f"cancelled: {reason}" if reason else "cancelled"
 
 
 def present(row: Any) -> Any:

@@ -12,7 +12,7 @@ from perdure import limits
 from perdure.clock import Micros
 from perdure.codec import JSON
 from perdure.conversations.attributes import AttributeValue, decoded, names_of
-from perdure.conversations.tables import ATTRIBUTE, PROCESS, PROCESS_STATE, ProcessRow
+from perdure.conversations.tables import ATTRIBUTE, CHILDREN, OVER, PROCESS, PROCESS_STATE, ProcessRow
 from perdure.core.table import Scan
 from perdure.engine.control import CancelProcess, PauseProcess, ResumeProcess, checked_reason
 from perdure.engine.explaining import Explanation, explain
@@ -35,6 +35,7 @@ __all__ = [
     "TimelineEntry",
     "Wait",
     "cancel",
+    "children",
     "dead_letter_place",
     "dead_letters",
     "explain",
@@ -52,7 +53,7 @@ __all__ = [
 class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One process as it is stored. Times are microseconds since the epoch, UTC.
 
-    Of `events`, those before `first_event` are removed. Lists leave `fields`, `attributes`, `keys` and `tags` out.
+    Of `events`, those before `first_event` are removed. `parent` is the process whose child it is, or was. Lists leave `fields`, `attributes`, `keys` and `tags` out.
     """
 
     tenant_id: str
@@ -63,6 +64,7 @@ class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     first_event: int
     note: str
+    parent: str | None
     created_at: Micros
     updated_at: Micros
     fields: Any = None
@@ -136,6 +138,22 @@ async def process(store: Store, process_id: str, *, tenant: str = DEFAULT_TENANT
         keys=[str(one) for one in await store.processes.keys_of(TenantId(tenant), ProcessId(process_id))],
         tags=[str(one) for one in await store.processes.tags_of(TenantId(tenant), ProcessId(process_id))],
     )
+
+
+async def children(
+    store: Store, process_id: str, *, tenant: str = DEFAULT_TENANT, after: str | None = None, limit: int = limits.PAGE_DEFAULT
+) -> Page[ProcessInfo]:
+    """Return a page of the children of a process; see `Engine.children`."""
+    key, reader = PROCESS.key(TenantId(tenant), ProcessId(process_id)), store.access.reader
+    parent = shown(key, await reader.get(key))
+    rows = await reader.scan(Scan(CHILDREN, key.parts, _page(limit), after=None if after is None else (after,)))
+    found = []
+    for child, row in rows:
+        of = PROCESS.key(tenant, child.parts[2])
+        process = await reader.get(of)
+        if process is not None and process.status not in OVER and row.at >= parent.stream_no:
+            found.append(_info(of.parts, process))
+    return Page(found, next=str(rows[-1][0].parts[2]) if len(rows) == limit else None)
 
 
 async def dead_letters(
@@ -223,6 +241,7 @@ def _info(parts: tuple[Any, ...], row: ProcessRow) -> ProcessInfo:
         events=row.head,
         first_event=row.first,
         note=row.note,
+        parent=row.parent or None,
         created_at=row.created_at,
         updated_at=row.updated_at,
     )

@@ -14,7 +14,8 @@ from perdure.conversations.events import ErrorOccurred, ProcessingStarted, encod
 from perdure.conversations.tables import EVENT, PROCESS, RECOVERED, TURN, EventRow, ProcessStatus
 from perdure.core.table import Read
 from perdure.core.view import View
-from perdure.engine.flush import cancelled_note, present
+from perdure.engine.cancelling import cancelled_note
+from perdure.engine.flush import present
 from perdure.engine.handling import Handling
 from perdure.engine.notes import Note, Rules
 from perdure.messages.writes import mailbox_of

@@ -133,13 +133,17 @@ class Dropped(msgspec.Struct, frozen=True, gc=False):
     reload: bool = False
 
 
+class ChildrenToAsk(msgspec.Struct, frozen=True, gc=False):
+    """Some children of cancelled processes are to be asked to stop, too."""
+
+
 class Due(msgspec.Struct, frozen=True, gc=False):
     """Something in the store is due then."""
 
     at: Micros
 
 
-Note = TurnStarted | MailArrived | FanOutBegun | Sealed | CancelAsked | Held | Resumed | Dropped | Due
+Note = TurnStarted | MailArrived | FanOutBegun | Sealed | CancelAsked | Held | Resumed | Dropped | ChildrenToAsk | Due
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):

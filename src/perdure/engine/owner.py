@@ -21,11 +21,13 @@ from perdure.core.signals import Listener
 from perdure.core.write import Transaction, Write
 from perdure.engine.addressing import reference
 from perdure.engine.app import App
+from perdure.engine.cancelling import Asking
 from perdure.engine.delivery import Deliver, FanOutChunk
 from perdure.engine.dispatcher import Dispatcher, Want
 from perdure.engine.leaving import Leave, MarkStuck
 from perdure.engine.notes import (
     CancelAsked,
+    ChildrenToAsk,
     Dropped,
     Due,
     Envelope,
@@ -91,6 +93,7 @@ class Owner:
         self._residency = Residency(self, most=max_resident)
         self._recovery = Recovery(self)
         self._wheel = Wheel(self)
+        self.asking = Asking(self)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening = ExitStack()
         self._fan_outs: set[tuple[str, str, str]] = set()
@@ -313,6 +316,8 @@ class Owner:
                     self._answer(note)
                 case FanOutBegun():
                     self.fan_out(note.tenant_id, note.source, note.message_id)
+                case ChildrenToAsk():
+                    self.asking.look()
                 case Due():
                     self._wheel.look(note.at)
                 case CancelAsked() | Held() | Resumed() | Dropped():

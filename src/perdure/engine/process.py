@@ -235,14 +235,15 @@ class Process(Verbs, msgspec.Struct, kw_only=True):
         Args:
             handler: a function process, or a start handler such as `Order.place`.
             *args: the function's arguments, or the message.
-            detached: it is not this process's child: what happens to this process does not concern it.
+            detached: it is not this process's child: it goes on when this process is cancelled. What a process starts once it has
+                heard of its cancellation is nobody's child either: it is there to clean up.
         """
         turn = self._open()
         turn.check_open("spawn")
         request = turn.request(handler, args)
         message_id = self._derived("spawn")
         address = Address.start(request.process_type, key=request.key, id=message_id)
-        turn.effect(SendEffect(message_id, address, request.kind, request.payload, child=not detached))
+        turn.effect(SendEffect(message_id, address, request.kind, request.payload, child=not (detached or turn.cancelled is not None)))
         return ProcessId(message_id)
 
     def _derived(self, verb: str) -> str:

@@ -22,7 +22,7 @@ from perdure.conversations.events import (
     decode_event,
     encode_event,
 )
-from perdure.conversations.tables import EVENTS, PROCESS, PROCESS_STATE, RUNNABLE, TURN, ProcessRow, ProcessStatus, TurnRow
+from perdure.conversations.tables import CANCELLATIONS, EVENTS, PROCESS, PROCESS_STATE, RUNNABLE, TURN, ProcessRow, ProcessStatus, TurnRow
 from perdure.core.table import Index, Scan
 from perdure.engine.addressing import Mail
 from perdure.engine.app import ProcessType
@@ -65,7 +65,9 @@ class Recovery:
         self._next_suspect()
 
     async def _hand_over_owed(self) -> None:
-        """Give what is parked to those whom a caller of the registry has put there, and go on with fan-outs."""
+        """Go on with cancelled processes' children and fan-outs, and give what is parked to those whom callers of the registry have put there."""
+        if await self._reader.scan(Scan(CANCELLATIONS, (), 1)):
+            self._owner.asking.look()
         for fan_out, _ in await self._reader.scan(Scan(FAN_OUTS, (), limits.QUEUE_MAX)):
             self._owner.fan_out(*(str(part) for part in fan_out.parts))
         async for tenant_id, key in self._all(OWED):

@@ -53,13 +53,13 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 decode_reply: Final = msgspec.msgpack.Decoder(Reply).decode
 
 
-def post_reply(view: View, notes: list[Note], asker: Asker, *, outcome: str, response: bytes) -> None:
-    """Put a reply into the mailbox of the process that asked, and make it runnable; one for a turn that is over is dropped."""
+def post_reply(view: View, notes: list[Note], asker: Asker, *, outcome: str, response: bytes) -> bool:
+    """Put a reply into the mailbox of the process that asked, and make it runnable; False: it is dropped, that turn is over."""
     tenant_id, process_id, turn_ref, operation_id = asker
     process_key = PROCESS.key(tenant_id, process_id)
     process = view.get(process_key)
     if process is None or process.open_message != turn_ref:
-        return
+        return False
     number = enqueue(view, tenant_id, process_id, refuse=False)
     wakes = process.status == ProcessStatus.WAITING
     if wakes:
@@ -80,6 +80,7 @@ def post_reply(view: View, notes: list[Note], asker: Asker, *, outcome: str, res
     )
     view.insert(key, row)
     notes.append(MailArrived(tenant_id, process_id, Mail(number, "", message_id, REPLY_KIND, payload), wakes))
+    return True
 
 
 def await_reply(view: View, ref: str, asker: Asker) -> None:
@@ -101,14 +102,13 @@ def await_completion(view: View, notes: list[Note], token: str, asker: Asker) ->
 
 
 def answer_all(view: View, notes: list[Note], tenant_id: str, ref: str, *, outcome: str, response: bytes) -> int:
-    """Send the reply named `ref` to everybody who waits for it, and return to how many."""
+    """Send the reply named `ref` to everybody whose turn is still open, and return to how many."""
     count = 0
     while rows := view.scan(Scan(AWAITED, (tenant_id, ref), limits.READ_PAGE)):
         for key, row in rows:
             view.delete(key)
             asker = Asker(tenant_id, str(key.parts[2]), row.turn_ref, str(key.parts[3]))
-            post_reply(view, notes, asker, outcome=outcome, response=response)
-        count += len(rows)
+            count += post_reply(view, notes, asker, outcome=outcome, response=response)
     return count
 
 

@@ -46,6 +46,7 @@ from perdure.conversations.writes import new_process, stream_name
 from perdure.core.table import Key, Read, Scan
 from perdure.core.view import View
 from perdure.engine.addressing import reference
+from perdure.engine.children import enlist
 from perdure.engine.flush import present
 from perdure.engine.handling import Handling, identity_of, message_key
 from perdure.engine.notes import Dropped, Note, Rules
@@ -189,6 +190,7 @@ class RestartFrom(_FromStep, frozen=True, gc=False):
             process = self._close(handling, process, ref, new_id)
         elif process.status in _OVER:
             self._bind_again(view, process, row, record)
+            enlist(view, self.tenant_id, self.process_id, process)
         self._reset(view)
         record.append((view.now, Restarted(reference(source, new_id), self.process_id, ref)))
         self.begin(view, self.key, process, message=(source, new_id, row), record=record)

@@ -22,6 +22,7 @@ from perdure.conversations.events import (
     Patched,
     ProcessingFinished,
     ProcessingStarted,
+    ReplyArrived,
     Restarted,
     StepAttemptFailed,
     StepBegun,
@@ -184,6 +185,12 @@ def _bound(event: Bound) -> str:
     return f"{event.name}: the key {event.key!r} " + (f"is held by process {event.owner}" if event.owner else "is its own now")
 
 
+def _reply_arrived(event: ReplyArrived) -> str:
+    if event.outcome == "ok":
+        return f"{event.name} was answered with {_shown(event.response)}"
+    return f"{event.name} was answered with an error: {error_text(event.response)}"
+
+
 _TEXTS: Final[dict[type, Callable[[Any], str]]] = {
     MessageReceived: lambda _: "a message came",
     ProcessingStarted: lambda event: "its handler began" + (f" again, attempt {event.attempt}" if event.attempt > 1 else ""),
@@ -195,6 +202,7 @@ _TEXTS: Final[dict[type, Callable[[Any], str]]] = {
     TimerFired: lambda event: f"the timer of {event.name} was due",
     MessageTaken: lambda event: f"{event.name} took the {event.kind} {event.taken!r}: {_shown(event.payload)}",
     Bound: _bound,
+    ReplyArrived: _reply_arrived,
     ProcessingFinished: lambda event: "its handler is done" if event.outcome == "ok" else "its handler failed",
     CancelRequested: lambda event: "it was asked to stop" + (f": {event.reason}" if event.reason else ""),
     Restarted: lambda event: f"all this was copied from message {event.origin_message!r} of process {event.origin}",

@@ -76,7 +76,8 @@ class Verbs(TurnSlot):
     ) -> Coroutine[Any, Any, R]:
         """Run a handler of another process and wait, durably, for its sealed reply.
 
-        A function, or a start handler, starts a child, unless the key of its message is held already.
+        A function, or a start handler, starts a child, unless the key of its message is held already: a cancellation of this
+        process goes on to it, unless this process had heard of that before it called.
 
         Args:
             handler: a function process, `hello`, or a handler of a class, `Order.place`.
@@ -144,7 +145,7 @@ class Verbs(TurnSlot):
             payload=request.payload,
             operation_id=operation.id,
             digest=b"" if message_id is None else request.digest(""),
-            child=address is None and request.starts,
+            child=address is None and request.starts and turn.cancelled is None,
         )
         return turn.wait(operation)
 

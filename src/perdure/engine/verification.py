@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from perdure import limits
 from perdure.conversations.attributes import is_marked, names_stored
-from perdure.conversations.tables import AGING, ATTRIBUTES, EVENTS, PROCESS, PROCESSES, TURN, ProcessRow, ProcessStatus
+from perdure.conversations.tables import AGING, ATTRIBUTES, CHILD, EVENTS, OVER, PROCESS, PROCESSES, TURN, ProcessRow, ProcessStatus
 from perdure.core.table import Index, Scan
 from perdure.identity import TenantId
 from perdure.messages.tables import MAILBOX, MESSAGE, MESSAGES, TENANT_MAIL, MessageRow, MessageStatus
@@ -16,6 +16,7 @@ from perdure.routing.tables import ALL_KEYS, KEY, KEYS
 from perdure.store import Store
 
 ALL_PROCESSES = Index(PROCESS, "process", order=("tenant_id", "process_id"))
+OF_TENANT = Index(CHILD, "child", prefix=("tenant_id",), order=("parent_id", "process_id"))
 ALL_MESSAGES = Index(MESSAGE, "message", order=("tenant_id", "source", "message_id"))
 
 
@@ -35,6 +36,7 @@ async def verify(store: Store) -> list[Finding]:
         found += await _mailboxes(store, tenant)
         found += await _processes(store, tenant)
         found += await _attributes(store, tenant)
+        found += await _children(store, tenant)
     return found
 
 
@@ -143,6 +145,17 @@ async def _attributes(store: Store, tenant: str) -> list[Finding]:
     findings += [
         Finding(tenant, "attributes", f"process {process_id}: is not there and has {sorted(rows)}") for process_id, rows in stored.items()
     ]
+    return findings
+
+
+async def _children(store: Store, tenant: str) -> list[Finding]:
+    findings: list[Finding] = []
+    for key, _ in await _rows(store, OF_TENANT, tenant):
+        _, parent_id, process_id = key.parts
+        process = await store.access.reader.get(PROCESS.key(tenant, process_id))
+        if process is None or process.parent != parent_id or process.status in OVER:
+            found = "not there" if process is None else f"{process.status}, a child of {process.parent or 'nobody'}"
+            findings.append(Finding(tenant, "children", f"process {parent_id}: lists {process_id} as a child, which is {found}"))
     return findings
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -36,12 +36,14 @@ class CrashRun(msgspec.Struct, frozen=True):
         happened: false when the run had fewer commits than that.
         differences: from the undisturbed run, for people; empty when there are none.
         repeated: effects that happened more than once, which a crash between effect and record may bring about.
+        windows: the steps that did so, by name.
     """
 
     crash: Crash
     happened: bool
     differences: list[str]
     repeated: dict[str, int]
+    windows: dict[str, int]
 
 
 class CrashReport(msgspec.Struct, frozen=True):
@@ -65,6 +67,11 @@ class CrashReport(msgspec.Struct, frozen=True):
         """In how many runs each effect was repeated: the windows in which a step runs again."""
         return Counter(what for run in self.runs for what in run.repeated)
 
+    @property
+    def windows(self) -> Counter[str]:
+        """In how many runs each step was run again after its effect had happened, by the step's name."""
+        return Counter(step for run in self.runs for step in run.windows)
+
     def __str__(self) -> str:
         lines = [f"{self.commits} commits, {len(self.runs)} runs that were crashed, {sum(bool(r.differences) for r in self.runs)} differ"]
         for run in self.runs:
@@ -73,10 +80,20 @@ class CrashReport(msgspec.Struct, frozen=True):
         more = len(lines) - limits.REPORT_LINES_MAX
         return "\n".join(lines if more <= 0 else [*lines[: limits.REPORT_LINES_MAX], f"… and {more} lines more"])
 
-    def check(self) -> None:
-        """Raise AssertionError, with the differences as its text, unless all is well."""
-        if not self.ok:
-            raise AssertionError(str(self))
+    def check(self, *, windows: Collection[str] | None = None) -> None:
+        """Raise AssertionError, with the differences as its text, unless all is well.
+
+        Args:
+            windows: the names of all steps that may have had their effect twice, as the program's documents list them. A
+                step that is not listed, and one that is listed and was never found in its window, are errors as well.
+                Anything goes when not given.
+        """
+        found = set(self.windows)
+        listed = found if windows is None else set(windows)
+        lines = [f"at least once, and not listed: step {step!r}" for step in sorted(found - listed)]
+        lines += [f"listed as at least once, and no crash brought it about: step {step!r}" for step in sorted(listed - found)]
+        if lines or not self.ok:
+            raise AssertionError("\n".join([*lines, str(self)]))
 
 
 async def crashes(
@@ -128,8 +145,8 @@ async def crashes(
     runs = []
     for crash in [Crash(commit, lost) for commit in range(1, commits + 1) for lost in (True, False)]:
         found, reached = await run(crash)
-        repeated = {} if ledger is None else dict(ledger.repeated)
-        runs.append(CrashRun(crash, reached >= crash.commit, _differences(expected, found), repeated))
+        noted = EffectLedger() if ledger is None else ledger
+        runs.append(CrashRun(crash, reached >= crash.commit, _differences(expected, found), dict(noted.repeated), dict(noted.windows)))
     return CrashReport(commits, runs)
 
 

@@ -10,11 +10,12 @@ from perdure.engine.steps import step_info
 
 
 class Effect(msgspec.Struct, frozen=True):
-    """One effect: what was done, by which step, at which of its attempts."""
+    """One effect: what was done, by which step of which process, at which of its attempts. `step` is its name in the timeline."""
 
     what: str
     idempotency_key: str
     attempt: int
+    step: str
 
 
 class EffectLedger:
@@ -33,7 +34,7 @@ class EffectLedger:
     def note(self, what: str, /) -> None:
         """Note an effect of the step that runs. Raises NotInTurn outside a step."""
         info = step_info()
-        self.effects.append(Effect(what, info.idempotency_key, info.attempt))
+        self.effects.append(Effect(what, info.idempotency_key, info.attempt, info.step_id))
 
     @property
     def counts(self) -> Counter[str]:
@@ -45,6 +46,14 @@ class EffectLedger:
         """What the same attempt of the same step did more than once, and how many times more."""
         times = Counter(self.effects)
         return Counter({one.what: count - 1 for one, count in times.items() if count > 1})
+
+    @property
+    def windows(self) -> Counter[str]:
+        """The steps, by name, that did so, and how many times more: those that a crash found between effect and record."""
+        windows: Counter[str] = Counter()
+        for one, count in Counter(self.effects).items():
+            windows[one.step] += count - 1
+        return +windows
 
     def clear(self) -> None:
         """Forget all."""
