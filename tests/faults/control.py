@@ -45,8 +45,8 @@ FAULTS: Final = (
     Fault(
         "cancel-begins-what-it-drops",
         TURN,
-        "        if self._starts and self._cancel is None:",
-        "        if self._starts:",
+        "        if not self._starts or self._cancel is not None:",
+        "        if not self._starts:",
         (f"{CANCEL}::test_nothing_begins_in_one_branch_while_the_plain_function_of_another_is_waited_for",),
     ),
     Fault(

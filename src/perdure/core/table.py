@@ -28,6 +28,7 @@ class Table(Generic[RowT]):
         key_columns: the primary key, in order.
         row: a frozen Struct whose fields are the other columns, in order, each a `Scalar`.
         fixed: fields that never change after the insert; an update leaves them out, so that an index on one costs it nothing.
+        indexed: fields that seldom change and that indexes look at; an update leaves them out when they stay as they were.
         kind: `shared`, any node writes it; `owned`, only the owner of its shard updates it, so it may be kept in
             memory; `log`, inserted without being read first, and never changed.
 

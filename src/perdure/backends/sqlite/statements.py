@@ -50,7 +50,7 @@ class TableSql:
         self.renew = f"UPDATE {table.name} SET {','.join(sets.values())} WHERE {there}"
         self.update = f"UPDATE {table.name} SET {','.join(sets[field] for field in sets if field not in table.fixed)} WHERE {there}"
         self.indexed = attrgetter(*table.indexed) if table.indexed else None
-        steady = {*table.fixed, *table.indexed}
+        steady = {*table.fixed, *table.indexed}  # SQLite writes an index anew when an update names what it looks at, changed or not
         self.keep = f"UPDATE {table.name} SET {','.join(sets[field] for field in sets if field not in steady)} WHERE {there}"
         self.delete = f"DELETE FROM {table.name} WHERE {here} AND {rev}=?"
         self.count = f"SELECT count(*) FROM {table.name}"
