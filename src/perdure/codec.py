@@ -70,7 +70,10 @@ class _JsonCodec(_MsgspecCodec):
     name = "json"
 
     def encode(self, value: object) -> bytes:
-        data = super().encode(value)
+        try:
+            data = self._encoder.encode(value)
+        except Exception:  # noqa: BLE001  # the whole way tells what is wrong with it
+            data = super().encode(value)
         # msgspec writes NaN and infinities as null, which would come back as another value. Only then is a walk needed.
         if b"null" in data and _has_nonfinite(msgspec.to_builtins(value, enc_hook=encode_identifier)):
             raise PayloadUnencodable(f"{type(value).__name__}: JSON has no NaN and no infinity; use None or text")

@@ -201,7 +201,8 @@ def uuid7(*, now: int | None = None, randomness: Randomness = os.urandom) -> str
     value = ((now // 1000) & (2**48 - 1)) << 80 | int.from_bytes(randomness(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
-    return str(uuid.UUID(int=value))
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def decode_identifier(kind: type, value: Any) -> Any:  # the signature of msgspec's dec_hook

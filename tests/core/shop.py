@@ -36,7 +36,7 @@ class Line(msgspec.Struct, frozen=True):
     text: str
 
 
-JOB = Table("job", ("id",), Job, fixed=("queue",))
+JOB = Table("job", ("id",), Job, fixed=("queue",), indexed=("state", "priority", "available_at"))
 OWNER = Table("owner", ("key",), Owner)
 LETTER = Table("letter", ("key", "id"), Letter)
 LINE = Table("line", ("n",), Line, kind="log")

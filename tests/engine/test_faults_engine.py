@@ -13,7 +13,7 @@ from perdure.conversations.tables import PROCESS, ProcessStatus
 from perdure.engine import inspection
 from perdure.engine.addressing import derived_id
 from perdure.engine.delivery import Deliver, FanOutChunk
-from perdure.engine.flush import Flush
+from perdure.engine.flush import Flush, turn_keys
 from perdure.engine.kinds import kind_of
 from perdure.engine.leaving import Leave, Resume
 from perdure.engine.notes import Envelope, MailArrived, TurnStarted
@@ -53,6 +53,7 @@ class ByHand:
         """Commit that the open turn waits, its owner having seen so much mail; return whether it may."""
         flush = Flush(
             rules=self.rules,
+            keys=turn_keys(TENANT, "o1", "p"),
             tenant_id=TENANT,
             process_id="o1",
             ref="p",

@@ -231,7 +231,7 @@ class Life:
         index = len(self.commits)
         events = [*produced.events, *((self.turn.now, encode_event(self._bound(*bind))) for bind in produced.binds)]
         self._keep_timers(produced)
-        running = frozenset(self.turn._running)
+        running = frozenset(self.turn.running)
         self._durable_at = max(self._durable_at, self.world.stored(produced.binds, index, self.now))
         for timer_id, due in produced.arm.items():
             self.world.ringing(timer_id, due, self._durable_at)

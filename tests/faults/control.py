@@ -38,15 +38,15 @@ FAULTS: Final = (
     Fault(
         "cancel-beside-a-plain-function",
         TURN,
-        "        if any(operation.outlives_its_caller for operation in self._running.values()):\n",
+        "        if any(operation.outlives_its_caller for operation in self.running.values()):\n",
         "        if False:\n",
         (f"{CANCEL}::test_a_plain_function_is_waited_for_and_its_outcome_recorded_but_nothing_more_begins",),
     ),
     Fault(
         "cancel-begins-what-it-drops",
         TURN,
-        "        if self._starts and self._cancel is None:",
-        "        if self._starts:",
+        "        if not self._starts or self._cancel is not None:",
+        "        if not self._starts:",
         (f"{CANCEL}::test_nothing_begins_in_one_branch_while_the_plain_function_of_another_is_waited_for",),
     ),
     Fault(

@@ -20,8 +20,8 @@ FAULTS: Final = (
     Fault(
         "view-unread-is-absent",
         VIEW,
-        "        if key not in self._rows:\n            self._fetch(key)\n        row: RowT | None = self._rows[key]\n",
-        "        row: RowT | None = self._rows.get(key)\n",
+        "        except KeyError:\n            self._fetch(key)\n            row = self._rows[key]\n",
+        "        except KeyError:\n            row = None\n",
         LAW,
     ),
     Fault(

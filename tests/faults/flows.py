@@ -57,8 +57,8 @@ FAULTS: Final = (
     Fault(
         "flow-who-is-cancelled-stays-queued",
         HANDLING,
-        "            unqueue(self.view, tenant_id, process_id, count)\n        self.free(process_key)\n",
-        "            unqueue(self.view, tenant_id, process_id, count)\n",
+        "            self._return_mail(process_key, ended, mailbox.queued)\n        self.free(process_key)\n",
+        "            self._return_mail(process_key, ended, mailbox.queued)\n",
         (f"{TESTS}::test_who_waits_for_a_place_can_be_cancelled_and_who_holds_one_gives_it_back",),
         hangs=True,
     ),

@@ -134,8 +134,8 @@ FAULTS: Final = (
     Fault(
         "row-made-anew-keeps-what-is-fixed",
         "src/perdure/backends/sqlite/backend.py",
-        "sql.renew if change.renewed else sql.update",
-        "sql.update",
+        "                if change.renewed:\n",
+        "                if not change:\n",
         (f"{LISTS}::test_a_row_that_is_removed_and_made_anew_in_one_batch_has_its_new_fixed_fields",),
     ),
     # --- timelines and explanations ------------------------------------------------------------------

@@ -32,9 +32,16 @@ FAULTS: Final = (
     Fault(
         "sqlite-update-without-version",
         STATEMENTS,
-        'there = f"{found} AND rev = ?{len(fields) + len(keys) + 1}"',
-        'there = f"{found} AND ?{len(fields) + len(keys) + 1} > 0"',
+        'there = f"{found} AND rev=?{len(fields) + len(keys) + 1}"',
+        'there = f"{found} AND ?{len(fields) + len(keys) + 1}>0"',
         (f"{BACKEND_TESTS}::test_a_row_in_memory_that_is_not_the_files_is_found_at_the_latest_when_it_is_written",),
+    ),
+    Fault(
+        "sqlite-update-leaves-what-an-index-looks-at",
+        BACKEND,
+        "sql.indexed(known[1]) == sql.indexed(new)",
+        "sql.indexed(known[1])",
+        ("tests/sqlite/test_lists.py::test_what_an_index_looks_at_is_written_when_it_changes",),
     ),
     Fault(
         "sqlite-update-that-finds-no-row-is-done",
@@ -53,8 +60,8 @@ FAULTS: Final = (
     Fault(
         "sqlite-versions-stand-still",
         STATEMENTS,
-        '"rev = rev + 1"',
-        '"rev = rev"',
+        '"rev=rev+1"',
+        '"rev=rev"',
         (f"{BACKEND_TESTS}::test_a_row_is_read_from_the_file_once", SAME),
     ),
     Fault(

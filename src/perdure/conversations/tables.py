@@ -163,7 +163,14 @@ class AgingRow(msgspec.Struct, frozen=True, gc=False):
     at: Micros
 
 
-PROCESS = Table("process", ("tenant_id", "process_id"), ProcessRow, kind="owned", fixed=("created_at",))
+PROCESS = Table(
+    "process",
+    ("tenant_id", "process_id"),
+    ProcessRow,
+    kind="owned",
+    fixed=("process_type", "stream_no", "shard", "created_at"),
+    indexed=("status",),
+)
 PROCESS_STATE = Table("process_state", ("tenant_id", "process_id"), ProcessStateRow, kind="owned")
 TURN = Table("turn", ("tenant_id", "process_id", "message_id"), TurnRow, kind="owned")
 EVENT = Table("event", ("tenant_id", "stream_no", "seq"), EventRow, kind="log")

@@ -28,22 +28,31 @@ class Table(Generic[RowT]):
         key_columns: the primary key, in order.
         row: a frozen Struct whose fields are the other columns, in order, each a `Scalar`.
         fixed: fields that never change after the insert; an update leaves them out, so that an index on one costs it nothing.
+        indexed: fields that seldom change and that indexes look at; an update leaves them out when they stay as they were.
         kind: `shared`, any node writes it; `owned`, only the owner of its shard updates it, so it may be kept in
             memory; `log`, inserted without being read first, and never changed.
 
     Source: architecture.md, "The core idea".
     """
 
-    __slots__ = ("columns", "fixed", "key_columns", "kind", "name", "row")
+    __slots__ = ("columns", "fixed", "indexed", "key_columns", "kind", "name", "row")
 
     def __init__(
-        self, name: str, key_columns: tuple[str, ...], row: type[RowT], *, kind: Kind = "shared", fixed: tuple[str, ...] = ()
+        self,
+        name: str,
+        key_columns: tuple[str, ...],
+        row: type[RowT],
+        *,
+        kind: Kind = "shared",
+        fixed: tuple[str, ...] = (),
+        indexed: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.key_columns = key_columns
         self.row = row
         self.kind: Kind = kind
         self.fixed = fixed
+        self.indexed = indexed
         self.columns = (*key_columns, *row.__struct_fields__)
 
     def key(self, *parts: Scalar) -> Key[RowT]:
@@ -54,7 +63,7 @@ class Table(Generic[RowT]):
         return f"Table({self.name})"
 
 
-class Key(msgspec.Struct, Generic[RowT], frozen=True, gc=False):
+class Key(msgspec.Struct, Generic[RowT], frozen=True, gc=False, cache_hash=True):
     """One row, present or not."""
 
     table: Table[RowT]

@@ -66,9 +66,12 @@ class View:
 
     def get(self, key: Key[RowT]) -> RowT | None:
         """Return the row, or None. A key that was not read is read now; it is never taken for absent."""
-        if key not in self._rows:
+        row: RowT | None
+        try:
+            row = self._rows[key]
+        except KeyError:
             self._fetch(key)
-        row: RowT | None = self._rows[key]
+            row = self._rows[key]
         return row
 
     def scan(self, scan: Scan[RowT]) -> Sequence[tuple[Key[RowT], RowT]]:
@@ -95,11 +98,15 @@ class View:
             return self.scan(scan)
         return [(key, rows[key]) for _, key in found[: scan.limit]]
 
-    def insert(self, key: Key[RowT], row: RowT) -> None:
-        """Add a row that `get` answered None for; a log row needs no `get`."""
+    def insert(self, key: Key[RowT], row: RowT, *, unseen: bool = False) -> None:
+        """Add a row that `get` answered None for; a log row needs no `get`.
+
+        `unseen`: another row tells that this one cannot be there, so it was not asked for. If it is there all the same, the
+        database refuses the transaction.
+        """
         before = self._rows.get(key, _MISSING)
         if key.table.kind != "log":
-            assert before is None, f"{key.table.name}: insert without a look at {key.parts}"
+            assert before is None or (unseen and before is _MISSING), f"{key.table.name}: insert without a look at {key.parts}"
         elif before is not None and before is not _MISSING and self._refused is None:
             self._refused = TransactionRefused(f"{key.table.name} {key.parts}: the row exists; a log row is written once")
         if key.table.fixed and key in self._revs:
@@ -181,7 +188,11 @@ class View:
     def changes(self) -> list[Change]:
         """Return the rows to write, each with the version that it was decided on."""
         revs, rows, renewed = self._revs, self._rows, self._renewed
-        found = [Change(key, revs.get(key, 0), rows[key]) for key in self._dirty if rows[key] is not None or key in revs]
+        found = []
+        for key in self._dirty:
+            row, rev = rows[key], revs.get(key, 0)
+            if rev or row is not None:
+                found.append(Change(key, rev, row))
         return [msgspec.structs.replace(change, renewed=change.key in renewed) for change in found] if renewed else found
 
     def unchanged(self) -> list[tuple[Key[Any], int]]:
@@ -209,8 +220,11 @@ class View:
 
     def _set(self, key: Key[Any], before: Any, row: AnyRow | None) -> None:
         dirty = self._dirty
-        self._undo.append((key, before, key in dirty))
-        dirty[key] = None
+        if key in dirty:
+            self._undo.append((key, before, True))
+        else:
+            self._undo.append((key, before, False))
+            dirty[key] = None
         self._rows[key] = row
         if self._overlays and key.table in self._overlays:
             self._move(key, before, row)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from perdure import limits
 from perdure.core.backend import Backend, Batch, BatchConflict, BatchRefused, CommitUnknown, Wanted, WriterFenced, WriterRow
 from perdure.core.table import Key, Scan
@@ -32,12 +34,9 @@ Resolve = Callable[[Any, Exception | None], None]
 """Called once, after the commit: with the results of the writes, or with the error."""
 
 
-class _Waiting:
-    __slots__ = ("resolve", "transaction")
-
-    def __init__(self, transaction: Transaction, resolve: Resolve) -> None:
-        self.transaction = transaction
-        self.resolve: Resolve | None = resolve
+class _Waiting(msgspec.Struct, gc=False):
+    transaction: Transaction
+    resolve: Resolve | None
 
 
 class _Decided(NamedTuple):
@@ -209,7 +208,8 @@ class Writer:
             while True:
                 view.begin()
                 try:
-                    results = tuple([write.decide(view) for write in waiting.transaction.writes])
+                    writes = waiting.transaction.writes
+                    results = (writes[0].decide(view),) if len(writes) == 1 else tuple([write.decide(view) for write in writes])
                     view.end()
                     outcomes.append((results, None))
                     break

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 import msgspec
 
 from perdure import limits
-from perdure.conversations.tables import PROCESS, PROCESS_STATE, TURN
+from perdure.conversations.tables import PROCESS, PROCESS_STATE
 from perdure.core.table import Read, Scan
 from perdure.core.view import View
-from perdure.engine.addressing import Address, derived_id, reference
+from perdure.engine.addressing import Address, derived_id
 from perdure.engine.handling import Handling, operation_key, ref_of
 from perdure.engine.notes import Envelope, Note, Receipt, Rules
 from perdure.messages.tables import FAN_OUT, MESSAGE, FanOutRow, MessageStatus
@@ -40,7 +40,6 @@ class Deliver(msgspec.Struct, frozen=True, gc=False):
             yield KEY.key(tenant_id, address.name)
         if address.way != "key":
             yield PROCESS.key(tenant_id, process_id)
-            yield TURN.key(tenant_id, process_id, reference(envelope.source, envelope.message_id))
         if address.way == "start" and self.rules.initial.get(address.process_type):
             yield PROCESS_STATE.key(tenant_id, process_id)
 

@@ -252,13 +252,13 @@ class Dispatcher:
 
     # --- steps ---------------------------------------------------------------------------------------
 
-    def begin_step(self, resident: Resident, turn: Turn, step: Operation) -> None:
-        """Begin a step now, or when there is a slot for it."""
+    def admits_step(self, resident: Resident, turn: Turn, step: Operation) -> bool:
+        """Return whether a step may begin now; else it is queued."""
         if self._steps < self._max_steps:
             self._steps += 1
-            resident.begin_step(turn, step)
-        else:
-            self._held.put(resident.tenant_id, step, (resident, turn))
+            return True
+        self._held.put(resident.tenant_id, step, (resident, turn))
+        return False
 
     def drop_step(self, tenant_id: str, step: Operation) -> None:
         """Forget a step that may not have begun."""
@@ -271,4 +271,4 @@ class Dispatcher:
             self._steps -= 1
             return
         _, step, (resident, turn) = self._held.take()
-        self._owner.later(resident.begin_step, turn, step)
+        self._owner.later(resident.begin_late, turn, step)

@@ -79,8 +79,7 @@ def _outcome(turn: Turn, handler: HandlerOf) -> tuple[bytes, BaseException | Non
         forgotten = turn.forgotten()
         if forgotten is not None:
             return b"", forgotten
-        what = f"handler {handler.function.__qualname__}"
-        return handler.output.record(value, what=what, limit=limits.RESULT_MAX)[0], None
+        return handler.output.record(value, what="handler", name=handler.function.__qualname__, limit=limits.RESULT_MAX)[0], None
     except asyncio.CancelledError:
         if turn.cancelled is not None:
             return b"", ProcessCancelled(f"{turn.id}: {cancelled_note(turn.cancelled)}")

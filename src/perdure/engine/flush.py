@@ -6,7 +6,7 @@ Source: engine.md, "Quiescence"; "States, memory, recovery".
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -26,6 +26,7 @@ from perdure.conversations.tables import (
     ProcessRow,
     ProcessStateRow,
     ProcessStatus,
+    TurnRow,
     TurnState,
 )
 from perdure.core.table import Key, Read
@@ -49,9 +50,10 @@ from perdure.engine.notes import Envelope, Note, Rules
 from perdure.engine.replies import Asker, await_completion
 from perdure.errors import PayloadInvalid, SequenceConflict
 from perdure.identity import ProcessId, RegistryKey, Tag, TenantId
-from perdure.messages.tables import AWAITED_REPLY, MAILBOX, MessageStatus
+from perdure.messages.tables import AWAITED_REPLY, MAILBOX, MailboxRow, MessageRow, MessageStatus
 from perdure.messages.writes import dead, mailbox_of, mark_addressed, tag_parking, under_key, under_tag, unqueue
 from perdure.operations.contract import Outcome
+from perdure.operations.tables import OperationRow
 from perdure.routing.writes import add_tag, bind_key, remove_tag, unbind_key
 from perdure.timers.tables import TIMER, TimerRow
 
@@ -74,13 +76,36 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""
 
 
-class Flushed(NamedTuple):
+class Flushed(msgspec.Struct, frozen=True):
     """What became of a flush: who owns the keys that were asked for, whether the process waits, and whether it is held still."""
 
     owners: list[tuple[str, str, str]]
     waits: bool
     held: bool
     notes: list[Note]
+
+
+class TurnKeys(msgspec.Struct, frozen=True, gc=False):
+    """The keys of a turn's rows, made once: each commit of the turn asks for them again."""
+
+    process: Key[ProcessRow]
+    state: Key[ProcessStateRow]
+    turn: Key[TurnRow]
+    mailbox: Key[MailboxRow]
+    message: Key[MessageRow]
+    operation: Key[OperationRow]
+
+
+def turn_keys(tenant_id: str, process_id: str, ref: str) -> TurnKeys:
+    """Return the keys of the turn that handles `ref`."""
+    return TurnKeys(
+        PROCESS.key(tenant_id, process_id),
+        PROCESS_STATE.key(tenant_id, process_id),
+        TURN.key(tenant_id, process_id, ref),
+        MAILBOX.key(tenant_id, process_id),
+        message_key(tenant_id, ref),
+        operation_key(tenant_id, ref),
+    )
 
 
 class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -93,6 +118,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
 
     rules: Rules
+    keys: TurnKeys
     tenant_id: str
     process_id: str
     ref: str
@@ -135,15 +161,16 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def reads(self) -> Iterable[Read]:
         """Name the rows that it surely looks at."""
-        keys: list[Read] = [PROCESS.key(self.tenant_id, self.process_id)]
+        of = self.keys
+        keys: list[Read] = [of.process]
         if self.finish is not None or self.waiting:
-            keys += (TURN.key(self.tenant_id, self.process_id, self.ref), MAILBOX.key(self.tenant_id, self.process_id))
+            keys += (of.turn, of.mailbox)
         if self.finish is not None:
-            keys += (message_key(self.tenant_id, self.ref), operation_key(self.tenant_id, self.ref))
+            keys += (of.message, of.operation)
         for mail in self.letters:
             keys.append(message_key(self.tenant_id, mail.ref))
         if self.fields is not None:
-            keys.append(PROCESS_STATE.key(self.tenant_id, self.process_id))
+            keys.append(of.state)
         for effect in self.effects:
             if isinstance(effect, AttributeEffect):
                 keys.append(ATTRIBUTE.key(self.tenant_id, self.process_id, effect.name))
@@ -156,7 +183,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             SequenceConflict: the process is not where the turn left it: another owner has gone on with it.
         """
         handling = Handling(view, self.rules)
-        key = PROCESS.key(self.tenant_id, self.process_id)
+        key = self.keys.process
         process = view.get(key)
         if process is None or process.head != self.head or process.open_message != self.ref:
             found = -1 if process is None else process.head
@@ -304,7 +331,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def _stay(self, view: View, key: Key[ProcessRow], *, held: bool) -> bool:
         """The turn goes on. It may wait only if its owner has seen all mail: the counter tells."""
         if self.fields is not None:
-            state = PROCESS_STATE.key(self.tenant_id, self.process_id)
+            state = self.keys.state
             before = view.get(state)
             if before is None:  # it was started from where no app is
                 view.insert(state, ProcessStateRow(self.rules.initial[present(view.get(key)).process_type], self.fields))
@@ -313,7 +340,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         row = present(view.get(key))
         waiting = self.waiting and mailbox_of(view, self.tenant_id, self.process_id).last <= self.mail_seen
         if waiting or self.effects or self.waiting:
-            turn = TURN.key(self.tenant_id, self.process_id, self.ref)
+            turn = self.keys.turn
             stays = replace(present(view.get(turn)), steps=self.steps, effects=self.effects_done, more=int(self.more), awaits=self.awaits)
             view.update(turn, stays)
         status = ProcessStatus.WAITING if waiting else ProcessStatus.RUNNABLE
@@ -322,8 +349,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return waiting and not held
 
     def _finish(self, handling: Handling, key: Key[ProcessRow], finish: Finish, *, held: bool) -> None:
-        view, tenant_id, process_id, ok = handling.view, self.tenant_id, self.process_id, finish.outcome == "ok"
-        turn = TURN.key(tenant_id, process_id, self.ref)
+        view, ok, turn, message = handling.view, finish.outcome == "ok", self.keys.turn, self.keys.message
         done = replace(
             present(view.get(turn)),
             state=TurnState.FINISHED,
@@ -334,7 +360,6 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             outcome=finish.outcome,
         )
         view.update(turn, done)
-        message = message_key(tenant_id, self.ref)
         row = replace(present(view.get(message)), status=MessageStatus.DONE, note=finish.text)
         if finish.reason:
             row = dead(view, message, row, reason=finish.reason, detail=finish.text)
@@ -345,7 +370,9 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             handling.end_process(key, status=finish.status, note=finish.text)
         else:
             self._go_on(handling, key, finish, held=held)
-        handling.seal(tenant_id, self.ref, outcome=finish.outcome, response=finish.response, root_type=finish.root_type, asked=row.asked)
+        handling.seal(
+            self.tenant_id, self.ref, outcome=finish.outcome, response=finish.response, root_type=finish.root_type, asked=row.asked
+        )
 
     def _go_on(self, handling: Handling, key: Key[ProcessRow], finish: Finish, *, held: bool) -> None:
         """The turn is over, the process is not: open its next turn, unless somebody has stopped it meanwhile."""
@@ -374,8 +401,8 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def _settle_fields(self, view: View, *, ok: bool) -> None:
         """A turn that failed goes back to the fields that it found."""
-        state_key = PROCESS_STATE.key(self.tenant_id, self.process_id)
-        if not self.rules.initial.get(present(view.get(PROCESS.key(self.tenant_id, self.process_id))).process_type):
+        state_key = self.keys.state
+        if not self.rules.initial.get(present(view.get(self.keys.process)).process_type):
             return
         state = view.get(state_key)
         if state is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, Final
 
 from perdure.engine.outcomes import UNANNOTATED, Output, return_type
@@ -44,6 +45,8 @@ _remembered: Final = functools.lru_cache(maxsize=_REMEMBERED)(StepFunction)
 
 def known(function: Callable[..., Any]) -> StepFunction:
     """Return what is known of `function`. Raises UsageError when its declared type cannot be read back."""
+    if type(function) is FunctionType:
+        return _remembered(function)
     plain = plain_function(function)
     try:
         return _remembered(plain)

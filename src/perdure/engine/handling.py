@@ -63,7 +63,7 @@ SCOPE = "message"
 NULL = b"null"
 
 
-class Handling:
+class Handling(msgspec.Struct, eq=False):
     """The decisions of one transaction, and the notes that they leave for the owner.
 
     Args:
@@ -71,12 +71,9 @@ class Handling:
         rules: what the app says.
     """
 
-    __slots__ = ("notes", "rules", "view")
-
-    def __init__(self, view: View, rules: Rules) -> None:
-        self.view = view
-        self.rules = rules
-        self.notes: list[Note] = []
+    view: View
+    rules: Rules
+    notes: list[Note] = []
 
     def accept(self, envelope: Envelope) -> Receipt:
         """Accept a message once and bring it where it belongs.
@@ -85,7 +82,8 @@ class Handling:
             MessageConflict: the id was accepted with other content.
             ProcessNotFound, ProcessEnded, MailboxFull: nobody can take it; not for an `inner` one, which becomes a dead letter.
         """
-        row = self.view.get(envelope.key)
+        key = envelope.key
+        row = self.view.get(key)
         if row is not None:
             if row.status == MessageStatus.EXPIRED and not envelope.inner:
                 raise expired(envelope)
@@ -107,7 +105,7 @@ class Handling:
             headers=envelope.headers,
         )
         placed = self._delay(envelope, row) if envelope.available_at is not None else self.place(envelope, row)
-        self.view.insert(envelope.key, placed)
+        self.view.insert(key, placed)
         return Receipt(duplicate=False, status=placed.status, process_id=placed.process_id, copies=placed.copies)
 
     def _delay(self, envelope: Envelope, row: MessageRow) -> MessageRow:
@@ -158,11 +156,11 @@ class Handling:
         if not self.rules.foreign and row.kind not in self.rules.kinds.get(address.process_type, ()):
             unhandled = NoRoute(f"{address}: {address.process_type!r} has no handler for {row.kind!r}, so nothing can start with it")
             return self._refuse(envelope.key, row, "no-handler", unhandled, inner=envelope.inner)
-        return self._start_process(envelope, row, process_id)
+        return self._start_process(envelope, row, key)
 
-    def _start_process(self, envelope: Envelope, row: MessageRow, process_id: str) -> MessageRow:
+    def _start_process(self, envelope: Envelope, row: MessageRow, key: Key[ProcessRow]) -> MessageRow:
         """Make a process; the message is its first turn, as soon as there is a place for it."""
-        tenant_id, address, key = envelope.tenant_id, envelope.address, PROCESS.key(envelope.tenant_id, process_id)
+        tenant_id, address, process_id = envelope.tenant_id, envelope.address, str(key.parts[1])
         try:
             place = self._place_of(address.process_type, row)
         except UsageError as error:
@@ -270,9 +268,7 @@ class Handling:
         self.view.update(process_key, opened)
         if process.head and not process.aging:
             age(self.view, tenant_id, process_id, AgingRow(Aging.TURNS, self.view.now))
-        turn_key = TURN.key(tenant_id, process_id, ref)
-        assert self.view.get(turn_key) is None, f"message {ref!r} has one turn"
-        self.view.insert(turn_key, TurnRow(state=TurnState.STARTED, attempts=1))
+        self.view.insert(TURN.key(tenant_id, process_id, ref), TurnRow(state=TurnState.STARTED, attempts=1), unseen=True)
         fields = None
         if self.rules.initial.get(process.process_type):
             state = self.view.get(PROCESS_STATE.key(tenant_id, process_id))
@@ -415,14 +411,17 @@ class Handling:
         ended = replace(process, status=status, note=note, open_message=None, timers=0, updated_at=self.view.now)
         self.view.update(process_key, ended)
         release_child(self.view, tenant_id, process_id, process)
+        if mailbox is not None and mailbox.queued:
+            self._return_mail(process_key, ended, mailbox.queued)
+        self.free(process_key)
+
+    def _return_mail(self, process_key: Key[ProcessRow], process: ProcessRow, queued: int) -> None:
+        """Answer all that is in the mailbox of a process that has ended."""
+        tenant_id, process_id = str(process_key.parts[0]), str(process_key.parts[1])
         kinds = self.rules.kinds.get(process.process_type, frozenset())
-        error = ProcessEnded(f"process {process_id!r} is {status}; nothing more reaches it")
+        error = ProcessEnded(f"process {process_id!r} is {process.status}; nothing more reaches it")
         count = 0
-        while (
-            mailbox is not None
-            and mailbox.queued > count
-            and (mail := self.view.scan(Scan(MAIL, (tenant_id, process_id), limits.MAIL_WINDOW)))
-        ):
+        while queued > count and (mail := self.view.scan(Scan(MAIL, (tenant_id, process_id), limits.MAIL_WINDOW))):
             for key, row in mail:
                 if row.kind == REPLY_KIND:
                     self.view.delete(key)
@@ -431,9 +430,7 @@ class Handling:
                 self.view.update(key, dead(self.view, key, row, reason=reason, detail=str(error)))
                 self.seal_error(tenant_id, ref_of(key), error, asked=row.asked)
             count += len(mail)
-        if count:
-            unqueue(self.view, tenant_id, process_id, count)
-        self.free(process_key)
+        unqueue(self.view, tenant_id, process_id, count)
 
     def seal(self, tenant_id: str, ref: str, *, outcome: Outcome, response: bytes, root_type: str = "", asked: int) -> None:
         """Seal a message's reply, and send it to the turns that have `asked` for it; a reply that stands already stays."""

@@ -26,11 +26,12 @@ from perdure.errors import NotInStep, UsageError
 logger = logging.getLogger("perdure.engine")
 
 
-def _codes_within(code: types.CodeType) -> set[types.CodeType]:
-    return {code}.union(*(_codes_within(const) for const in code.co_consts if isinstance(const, types.CodeType)))
+def _codes_within(code: types.CodeType) -> set[int]:
+    return {id(code)}.union(*(_codes_within(const) for const in code.co_consts if isinstance(const, types.CodeType)))
 
 
-# `as_completed` makes its tasks by walking a set of coroutines, whose order is that of their addresses.
+# `as_completed` makes its tasks by walking a set of coroutines, whose order is that of their addresses. By identity: the hash of
+# code looks at all of it.
 _AS_COMPLETED: Final = _codes_within(asyncio.as_completed.__code__)
 _FRAMES_TO_CALLER: Final = 5
 
@@ -60,23 +61,12 @@ class _Stopped:
 
 class _Ready(asyncio.Handle):
     # asyncio's own asks the loop about its debug mode for each of them.
-    __slots__ = ("arguments", "call", "inside", "of")
+    __slots__ = ("arguments", "call", "inside")
 
-    def __init__(self, of: TurnLoop, call: Callable[..., Any], arguments: tuple[Any, ...], inside: contextvars.Context) -> None:
-        self.of = of
+    def __init__(self, call: Callable[..., Any], arguments: tuple[Any, ...], inside: contextvars.Context) -> None:
         self.call: Callable[..., Any] | None = call
         self.arguments = arguments
         self.inside = inside
-
-    def run(self) -> None:
-        if self.call is None:
-            return
-        try:
-            self.inside.run(self.call, *self.arguments)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001  # as asyncio does: a callback has nobody who could catch it
-            self.of.call_exception_handler({"message": f"a callback failed: {self.call!r}", "exception": error})
 
     def cancel(self) -> None:
         self.call = None
@@ -113,32 +103,41 @@ class TurnLoop(asyncio.AbstractEventLoop):
         self._clock = clock
         self._outer: asyncio.AbstractEventLoop | None = None
         self._hooks: Any = None
-        self._driver = 0
-        self._ready: deque[_Ready] = deque()
+        self.driver = 0
+        self.ready: deque[_Ready] = deque()
         self._made = 0
         self.tasks: dict[_TurnTask, None] = {}
 
     def drain(self) -> bool:
         """Run everything that is ready, and what that makes ready, until nothing is. Return whether that came to an end."""
-        ready = self._ready
+        ready = self.ready
         if not ready:
             return True
-        driver = self._driver
+        driver = self.driver
         if self._hooks is None:  # they are those of the engine's loop as long as it runs; asking asyncio costs a system call each time
             self._outer = asyncio._get_running_loop()
             self._hooks = sys.get_asyncgen_hooks()
-        self._driver = threading.get_ident()
+        self.driver = threading.get_ident()
         asyncio._set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._close)
         try:
             for _ in range(limits.TURN_CALLBACKS_MAX):
                 if not ready:
                     break
-                ready.popleft().run()
+                handle = ready.popleft()
+                call = handle.call
+                if call is None:
+                    continue
+                try:
+                    handle.inside.run(call, *handle.arguments)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001  # as asyncio does: a callback has nobody who could catch it
+                    self.call_exception_handler({"message": f"a callback failed: {call!r}", "exception": error})
         finally:
             sys.set_asyncgen_hooks(*self._hooks)
             asyncio._set_running_loop(self._outer)
-            self._driver = driver
+            self.driver = driver
         return not ready
 
     def cancel_tasks(self) -> bool:
@@ -158,18 +157,14 @@ class TurnLoop(asyncio.AbstractEventLoop):
         """The turn is over: its time stands still, and there are no timers any more."""
         self._clock = _Stopped(self._clock.now)
 
-    def runs_now(self) -> bool:
-        """Return whether the caller is code of this turn."""
-        return self._driver == threading.get_ident()
-
     # --- what asyncio's own constructs use ---------------------------------------------------------
 
     def call_soon(  # type: ignore[override]  # asyncio itself passes what its own types do not allow
         self, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         """Queue a callback behind all that is ready."""
-        handle = _Ready(self, callback, args, contextvars.copy_context() if context is None else context)
-        self._ready.append(handle)
+        handle = _Ready(callback, args, contextvars.copy_context() if context is None else context)
+        self.ready.append(handle)
         return handle
 
     def call_later(  # type: ignore[override]  # see call_soon
@@ -222,7 +217,7 @@ class TurnLoop(asyncio.AbstractEventLoop):
     def _refuse_as_completed(coro: Any) -> None:
         frame = sys._getframe(2)
         for _ in range(_FRAMES_TO_CALLER):
-            if frame.f_code in _AS_COMPLETED:
+            if id(frame.f_code) in _AS_COMPLETED:
                 coro.close()
                 raise UsageError("asyncio.as_completed takes coroutines in an order that no replay repeats; make tasks of them first")
             if frame.f_back is None:

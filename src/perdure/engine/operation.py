@@ -52,51 +52,28 @@ class StepOptions:
         self.probes = 0
 
 
-class Operation:
+class Operation(msgspec.Struct, eq=False):
     """Something durable that the code waits for."""
 
-    __slots__ = (
-        "arguments",
-        "attempt",
-        "call",
-        "context",
-        "decode",
-        "due",
-        "effect",
-        "function",
-        "future",
-        "id",
-        "input",
-        "key",
-        "kind",
-        "kinds",
-        "known",
-        "options",
-        "retry",
-        "thread",
-        "where",
-    )
-
-    def __init__(self, id: str, kind: Kind) -> None:
-        self.id = id
-        self.kind = kind
-        self.future: asyncio.Future[Any] | None = None
-        self.call: Coroutine[Any, Any, Any] | None = None
-        self.function: Callable[..., Any] | None = None  # of a step; of a timer, what it rings
-        self.arguments: tuple[Any, ...] = ()
-        self.input = ""
-        self.known: StepFunction | None = None
-        self.retry: Retry | None = None
-        self.options: StepOptions | None = None
-        self.thread: Future[Any] | None = None  # where a plain function runs
-        self.attempt = 1
-        self.context: contextvars.Context | None = None
-        self.due: Micros | None = None
-        self.kinds: dict[str, Callable[[bytes], Any]] = {}
-        self.where: Callable[[Any], bool] | None = None
-        self.key = ""
-        self.effect: Any = None  # what asks for a reply
-        self.decode: Callable[[bytes], Any] | None = None
+    id: str
+    kind: Kind
+    future: asyncio.Future[Any] | None = None
+    call: Coroutine[Any, Any, Any] | None = None
+    function: Callable[..., Any] | None = None  # of a step; of a timer, what it rings
+    arguments: tuple[Any, ...] = ()
+    input: str = ""
+    known: StepFunction | None = None
+    retry: Retry | None = None
+    options: StepOptions | None = None
+    thread: Future[Any] | None = None  # where a plain function runs
+    attempt: int = 1
+    context: contextvars.Context | None = None
+    due: Micros | None = None
+    kinds: dict[str, Callable[[bytes], Any]] = {}
+    where: Callable[[Any], bool] | None = None
+    key: str = ""
+    effect: Any = None  # what asks for a reply
+    decode: Callable[[bytes], Any] | None = None
 
     @property
     def is_at_most_once(self) -> bool:
@@ -140,22 +117,19 @@ def outcome_unknown(turn: Turn, operation: Operation, why: str) -> StepOutcomeUn
     return StepOutcomeUnknown(f"{turn.id}: step {operation.id!r} was begun and may have happened: {why}; it is not run again")
 
 
-class Produced:
+class Produced(msgspec.Struct):
     """What the code has made since the last quiescence that had something to commit."""
 
-    __slots__ = ("answers", "arm", "binds", "disarm", "effects", "events", "letters", "starts", "taken", "undecodable")
-
-    def __init__(self) -> None:
-        self.events: list[tuple[Micros, bytes]] = []
-        self.effects: list[Any] = []
-        self.arm: dict[str, Micros] = {}
-        self.disarm: list[str] = []
-        self.taken: list[Mail] = []
-        self.answers: dict[str, bytes] = {}  # by the reference of a taken message
-        self.letters: list[Mail] = []  # replies that came, whether somebody waited for them or not
-        self.undecodable: list[tuple[Mail, str]] = []
-        self.binds: list[tuple[str, str]] = []
-        self.starts: list[Operation] = []
+    events: list[tuple[Micros, bytes]] = []
+    effects: list[Any] = []
+    arm: dict[str, Micros] = {}
+    disarm: list[str] = []
+    taken: list[Mail] = []
+    answers: dict[str, bytes] = {}  # by the reference of a taken message
+    letters: list[Mail] = []  # replies that came, whether somebody waited for them or not
+    undecodable: list[tuple[Mail, str]] = []
+    binds: list[tuple[str, str]] = []
+    starts: list[Operation] = []
 
     def __bool__(self) -> bool:
         """Whether there is anything to commit. Starts alone need no commit."""

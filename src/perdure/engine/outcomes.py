@@ -55,8 +55,8 @@ class Output:
         self.typed = kind is not UNANNOTATED
         self.decode: Callable[[bytes], Any] = JSON.decoder(kind if self.typed else Any)
 
-    def record(self, value: object, *, what: str, limit: int) -> tuple[bytes, Any]:
-        """Return the bytes to record, and the value that the code gets.
+    def record(self, value: object, *, what: str, limit: int, name: str = "") -> tuple[bytes, Any]:
+        """Return the bytes to record, and the value that the code gets; `what` returned it, and its `name`, are for the text of an error.
 
         Raises:
             StepOutputInvalid: the value has no bytes, too many, or does not come back from them.
@@ -66,16 +66,22 @@ class Output:
             decoded = self.decode(data)
             same = self.typed or (type(decoded) is type(value) and bool(decoded == value))
         except Exception as error:  # the value's own code runs in here; whatever it raises, the effect has happened
-            raise StepOutputInvalid(f"{what} returned what cannot be recorded: {error}; annotate and return plain data") from error
+            raise StepOutputInvalid(
+                f"{_named(what, name)} returned what cannot be recorded: {error}; annotate and return plain data"
+            ) from error
         if len(data) > limit:
             raise StepOutputInvalid(
-                f"{what} returned {len(data):,} bytes, the limit is {limit:,}; keep large data elsewhere and return a reference"
+                f"{_named(what, name)} returned {len(data):,} bytes, the limit is {limit:,}; keep large data elsewhere and return a reference"
             )
         if not same:
             raise StepOutputInvalid(
-                f"{what} returned {_short(value)}, which comes back as {_short(decoded)}; declare the type that it returns"
+                f"{_named(what, name)} returned {_short(value)}, which comes back as {_short(decoded)}; declare the type that it returns"
             )
         return data, decoded
+
+
+def _named(what: str, name: str) -> str:
+    return f"{what} {name!r}" if name else what
 
 
 def encode_error(error: BaseException) -> bytes:

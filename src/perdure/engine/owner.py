@@ -297,12 +297,12 @@ class Owner:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("work beside the turns failed; a restart makes up for it", exc_info=error)
 
-    def submit(self, write: Write[Any], size: int, resolve: Callable[[Any, Exception | None], None]) -> None:
-        """Commit a write of the engine's own; it is not refused by a full queue. `resolve` is called outside of any task."""
+    def submit(self, write: Write[Any], size: int, resolve: Callable[..., None], /, *args: Any) -> None:
+        """Commit a write of the engine's own; it is not refused by a full queue. `resolve(*args, results, error)` is called outside of any task."""
         try:
-            self._writer.submit(Transaction((write,), size), partial(self.later, resolve), urgent=True)
+            self._writer.submit(Transaction((write,), size), partial(self.later, resolve, *args), urgent=True)
         except StoreError as error:  # whoever asked is a callback of the loop: it hears of it as of any other failed commit
-            self.later(resolve, None, error)
+            self.later(resolve, *args, None, error)
 
     def route(self, notes: Iterable[Note]) -> None:
         """Do what a commit asks of the owner."""

@@ -28,7 +28,7 @@ from perdure.engine.addressing import Mail
 from perdure.engine.app import ProcessType
 from perdure.engine.control import CancelProcess
 from perdure.engine.endings import failed
-from perdure.engine.flush import Finish, Flush
+from perdure.engine.flush import Finish, Flush, turn_keys
 from perdure.engine.handling import message_key
 from perdure.engine.leaving import Resume, StartQueued, Wake
 from perdure.engine.resident import Resident
@@ -184,6 +184,7 @@ class Recovery:
         now = self._owner.clock.now()
         flush = Flush(
             rules=self._owner.rules,
+            keys=turn_keys(tenant_id, process_id, process.open_message),
             tenant_id=tenant_id,
             process_id=process_id,
             ref=process.open_message,

@@ -25,7 +25,7 @@ from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.attempts import Attempt
 from perdure.engine.attributes import attributes_after
 from perdure.engine.endings import attempt_failed, completed, ending, runs_already
-from perdure.engine.flush import Finish, Flush, Flushed, chunks
+from perdure.engine.flush import Finish, Flush, Flushed, TurnKeys, chunks, turn_keys
 from perdure.engine.operation import Input, Operation, step_failed
 from perdure.engine.outcomes import encode_error
 from perdure.engine.process import Process
@@ -77,6 +77,7 @@ class Resident:
         self._found: bytes | None = None
         self._saved: bytes | None = None
         self.ref = ""
+        self._keys: TurnKeys | None = None
         self._stored_waiting = False
         self._tasks: dict[str, asyncio.Future[Any]] = {}
         # Commits that are not durable yet, in order: the first ones are with the writer, or were refused by a full disk.
@@ -107,6 +108,7 @@ class Resident:
     ) -> None:
         """Run the handler of a message from its beginning; what was recorded is replayed."""
         self.ref, self.head, self._found = ref, head, found
+        self._keys = turn_keys(self.tenant_id, self.process_id, ref)
         self._saved = found if saved is None else saved
         self._stored_waiting = waiting
         self.resumed = False  # the turn itself tells now that it has to be left
@@ -259,7 +261,7 @@ class Resident:
         waiting = finish is None and turn.waiting
         hidden = waiting and self.window.hides(turn)
         if finish is None and not turn.produced and changed is None and (hidden or waiting == self._stored_waiting):
-            self._start_after_commits(turn.take().starts)
+            self._start_after_commits(turn.take_starts())
             self._rest(turn, hidden=hidden)
             return
         waiting = waiting and not hidden
@@ -268,7 +270,8 @@ class Resident:
         if finish is not None:
             turn.leave()
         flush, starts = self._flush(turn, finish, changed, waiting=waiting, armed=armed)
-        flush = self._with_next(flush)
+        if finish is not None and finish.status == ProcessStatus.IDLE and not self.window.empty:
+            flush = self._with_next(flush)
         if awakeables:
             flush = msgspec.structs.replace(flush, forget=awakeables)
         self.head += len(flush.events) + len(flush.binds)
@@ -286,6 +289,7 @@ class Resident:
     def _flush(
         self, turn: Turn, finish: Finish | None, fields: bytes | None, *, waiting: bool, armed: list[str]
     ) -> tuple[Flush, list[Operation]]:
+        assert self._keys is not None, "a turn is open"
         produced = turn.take()
         failed = finish is not None and finish.outcome != "ok"
         if finish is not None:
@@ -295,6 +299,7 @@ class Resident:
             produced.events.append((turn.now, encode_event(outcome)))
         flush = Flush(
             rules=self.owner.rules,
+            keys=self._keys,
             tenant_id=self.tenant_id,
             process_id=self.process_id,
             ref=self.ref,
@@ -324,8 +329,6 @@ class Resident:
     def _with_next(self, flush: Flush) -> Flush:
         """Let the flush that finishes a turn also open the next one, when a queued message starts one and nobody else waits for the slot."""
         window = self.window
-        if flush.finish is None or flush.finish.status != ProcessStatus.IDLE or window.empty:
-            return flush
         if not (window.passed_over or self.owner.dispatcher.crowded):
             for mail in window.letters:
                 if mail.kind in self.type.handlers:
@@ -357,7 +360,7 @@ class Resident:
                 return
             flush, _ = self._unsaved[self._submitted]
             self._submitted += 1
-            self.owner.submit(flush, flush.size, functools.partial(self._committed, flush))
+            self.owner.submit(flush, flush.size, self._committed, flush)
 
     def _stall(self) -> None:
         """Nothing was written, for want of room: keep what the steps have done, and commit it when there is some."""
@@ -380,7 +383,8 @@ class Resident:
         _, starts = self._unsaved.popleft()
         # Also when the process has left memory meanwhile: other processes, and who waits for an answer, have no part in that.
         if flushed.notes:
-            self.owner.route([note for note in flushed.notes if not runs_already(flush.next, note)])
+            notes = flushed.notes
+            self.owner.route(notes if flush.next is None else [note for note in notes if not runs_already(flush.next, note)])
         if self.left:
             return
         if self._unsaved:
@@ -395,7 +399,8 @@ class Resident:
         if looks_on:
             self._looks_on = False
             self.pump()
-        self.owner.settled(self)
+        if self.turn is None or self._stored_waiting or self.held:
+            self.owner.settled(self)
 
     def _not_committed(self, flush: Flush, error: Exception) -> None:
         # What was to follow a refused commit finds the process where that one should have moved it.
@@ -485,16 +490,21 @@ class Resident:
             self._start(starts)
 
     def _start(self, starts: list[Operation]) -> None:
-        turn, dispatcher = self.turn, self.owner.dispatcher
-        for operation in starts:
-            if turn is not None and not self.held and turn.runs(operation):
-                dispatcher.begin_step(self, turn, operation)
-
-    def begin_step(self, turn: Turn, operation: Operation) -> None:
-        """Begin a step that has got its slot."""
-        if self.held or not turn.runs(operation):  # nobody waits for it any more
-            self.owner.dispatcher.step_over()
+        turn = self.turn
+        if turn is None or self.held:
             return
+        for operation in starts:
+            if turn.running.get(operation.id) is operation and self.owner.dispatcher.admits_step(self, turn, operation):
+                self._begin_step(turn, operation)
+
+    def begin_late(self, turn: Turn, operation: Operation) -> None:
+        """Begin a step that had to wait for its slot, if somebody waits for it still."""
+        if self.held or turn.running.get(operation.id) is not operation:
+            self.owner.dispatcher.step_over()
+        else:
+            self._begin_step(turn, operation)
+
+    def _begin_step(self, turn: Turn, operation: Operation) -> None:
         owner = self.owner
         if operation.options is not None:
             Attempt(owner, turn, operation, self._tasks, start=self._start, stepped=self._stepped, pump=self.proceed).run()
@@ -531,14 +541,14 @@ class Resident:
         self._stepped(turn, operation, None if error is not None else call.result(), error)
 
     def _stepped(self, turn: Turn, operation: Operation, result: Any, error: BaseException | None) -> None:
-        if self.left or turn is not self.turn or not (turn.runs(operation) or turn.lingers(operation)):
+        if self.left or turn is not self.turn or not (turn.running.get(operation.id) is operation or turn.lingers(operation)):
             return
         del self._tasks[operation.id]
         self.owner.dispatcher.step_over()
         assert operation.known is not None, "a step has a function"
         if error is None:
             try:
-                data, value = operation.known.output.record(result, what=f"step {operation.id!r}", limit=limits.STEP_OUTPUT_MAX)
+                data, value = operation.known.output.record(result, what="step", name=operation.id, limit=limits.STEP_OUTPUT_MAX)
             except PerdureError as invalid:
                 turn.feed(step_failed(operation, invalid))
             else:

@@ -13,6 +13,7 @@ import contextvars
 import inspect
 import logging
 from collections.abc import Callable, Coroutine, Iterable
+from threading import get_ident
 from typing import Any
 
 from perdure import limits
@@ -67,7 +68,8 @@ class Turn(TurnState):
         """
         root = self._root
         assert root is not None, "a turn without code cannot advance"
-        self._drain()
+        if self.loop.ready or self._untils:
+            self._drain()
         while not root.done() and self._release_next():
             self._drain()
         if root.done():
@@ -94,7 +96,7 @@ class Turn(TurnState):
         assert operation.options is not None, "only a step with options has a probe"
         operation.options.unknown = False
         operation.attempt += 1
-        self._starts[operation.id] = self._running.pop(operation.id)
+        self._starts[operation.id] = self.running.pop(operation.id)
 
     def _unknown(self) -> None:
         """Where the record ends: of a step that was begun and has no end in it, nobody knows how it ended."""
@@ -142,11 +144,16 @@ class Turn(TurnState):
         """Hand over what has to be committed; its steps count as running from here on."""
         produced, self.produced = self.produced, Produced()
         self._blocked = self._blocked or bool(produced.binds)
-        if self._starts and self._cancel is None:  # what will be dropped is not begun
-            produced.starts.extend(self._starts.values())
-            self._running |= self._starts
-            self._starts = {}
+        produced.starts = self.take_starts()
         return produced
+
+    def take_starts(self) -> list[Operation]:
+        """Hand over the steps to begin, when there is nothing to commit before."""
+        if not self._starts or self._cancel is not None:  # what will be dropped is not begun
+            return []
+        starts, self._starts = self._starts, {}
+        self.running |= starts
+        return [*starts.values()]
 
     def bound(self, outcomes: Iterable[tuple[str, str, str]]) -> None:
         """Say how the committed requests for keys ended: (operation, key, owner or nothing). They were recorded with the commit."""
@@ -166,7 +173,7 @@ class Turn(TurnState):
         self.leaving, was_done = True, self.done
         self.replay.leave()
         self._inputs.clear()
-        running, self._running = self._running, {}
+        running, self.running = self.running, {}
         for operation in running.values():
             self.cancel_step(operation)
         for _ in range(limits.LEAVE_ROUNDS):
@@ -218,7 +225,7 @@ class Turn(TurnState):
     def _release_input(self, given: Input, operation: Operation) -> bool:
         event = given.make(self, operation)
         if not isinstance(event, TimerFired):
-            self._running.pop(operation.id, None)
+            self.running.pop(operation.id, None)
         elif operation.due is None:
             return False  # it rang a second time before the first was taken in
         else:
@@ -229,7 +236,7 @@ class Turn(TurnState):
         return True
 
     def _release_cancel(self, reason: str) -> bool:
-        if any(operation.outlives_its_caller for operation in self._running.values()):
+        if any(operation.outlives_its_caller for operation in self.running.values()):
             return False
         self._tick()
         self.record(CancelRequested(self.id.message, reason))
@@ -242,7 +249,7 @@ class Turn(TurnState):
         dropped = list(self._operations.values())
         for operation in dropped:
             self._settle(operation)
-            if self._running.pop(operation.id, None) is not None:
+            if self.running.pop(operation.id, None) is not None:
                 self.cancel_step(operation)
         assert self._root is not None, "only code can be cancelled"
         self._root.cancel()  # asyncio's own way down to groups and gathers
@@ -259,7 +266,9 @@ class Turn(TurnState):
             self.record(given.make(self, operation))
 
     def _tick(self) -> None:
-        self.now = max(self.now, self._clock())
+        now = self._clock()
+        if now > self.now:  # noqa: PLR1730  # it may have been set back; `max` costs a call at each input
+            self.now = now
 
     def record(self, event: Event) -> None:
         """Let the next commit record what happened now. Raises TurnTooLong."""
@@ -363,7 +372,7 @@ class Turn(TurnState):
         self._settle(operation)
         if self.replay.active:
             self.replay.call_off(operation)
-        if self._running.pop(operation.id, None) is not None and self.cancel_step(operation):
+        if self.running.pop(operation.id, None) is not None and self.cancel_step(operation):
             self._lingering = self._lingering or {}
             self._lingering[operation.id] = operation
 
@@ -397,8 +406,8 @@ class Turn(TurnState):
     def _finish(self) -> None:
         self.replay.finish(self)
         self._starts.clear()
-        if self._running:
-            for operation in [*self._running.values()]:
+        if self.running:
+            for operation in [*self.running.values()]:
                 self.abandon(operation)
         if self._lingering:
             while self._inputs:
@@ -431,7 +440,7 @@ class Turn(TurnState):
 
     def check_open(self, verb: str) -> None:
         """Refuse a verb outside the handler. Raises NotInTurn, or TurnLeft when the turn leaves memory."""
-        if not self.loop.runs_now():
+        if self.loop.driver != get_ident():
             raise NotInTurn(f"{verb!r} was used outside its handler (in a step, a thread, or after the turn); use it in the handler itself")
         if self.leaving:
             raise TurnLeft

@@ -84,7 +84,7 @@ class TurnState:
         self.receives: list[Operation] = []
         self._unawaited: dict[str, Operation] = {}
         self._starts: dict[str, Operation] = {}
-        self._running: dict[str, Operation] = {}
+        self.running: dict[str, Operation] = {}
         self._names: dict[str, int] = {}
         self._blocked = False
         self._cancel: str | None = None
@@ -113,12 +113,12 @@ class TurnState:
     @property
     def waiting(self) -> bool:
         """Whether only timers and mail can move it."""
-        return not (self._running or self._starts or self.produced.binds or self._blocked or self._inputs or self._lingering)
+        return not (self.running or self._starts or self.produced.binds or self._blocked or self._inputs or self._lingering)
 
     @property
     def steps_under_way(self) -> int:
         """The number of steps that were handed over and have not ended."""
-        return len(self._running)
+        return len(self.running)
 
     @property
     def takes_mail(self) -> bool:
@@ -155,7 +155,7 @@ class TurnState:
 
     def runs(self, operation: Operation) -> bool:
         """Return whether this step is under way and somebody waits for it."""
-        return self._running.get(operation.id) is operation
+        return self.running.get(operation.id) is operation
 
     def lingers(self, operation: Operation) -> bool:
         """Return whether this step was called off, but its thread goes on: the turn does not end before it."""

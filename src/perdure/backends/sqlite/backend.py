@@ -217,7 +217,7 @@ class SqliteBackend:
             return None
         entry = sql.entry(found)
         if sql.cached:
-            self._cache.put(key, entry, sql.weight(entry[1]))
+            self._cache.put(key, entry, sql.weight(entry[1]) if sql.blobs else 0)
         return entry
 
     def _page(self, scan: Scan[Any], rows: dict[Key[Any], Entry]) -> ScanPage:
@@ -244,7 +244,13 @@ class SqliteBackend:
             elif not rev:
                 inserts.setdefault(sql.insert, []).append(key.parts + astuple(new))
             else:
-                versioned.setdefault(sql.renew if change.renewed else sql.update, []).append((*astuple(new), *key.parts, rev))
+                if change.renewed:
+                    statement = sql.renew
+                elif sql.indexed is not None and (known := self._cache.get(key)) is not None and sql.indexed(known[1]) == sql.indexed(new):
+                    statement = sql.keep
+                else:
+                    statement = sql.update
+                versioned.setdefault(statement, []).append((*astuple(new), *key.parts, rev))
         writers.advance(connection, row, max(self._last_tick, batch.last_tick), self._now)
         before = connection.total_changes()
         for statement, rows in versioned.items():
@@ -281,7 +287,7 @@ class SqliteBackend:
             if row is None:
                 self._cache.drop(key)
             elif sql.cached:
-                put(key, (change.rev + 1, row), sql.weight(row))
+                put(key, (change.rev + 1, row), sql.weight(row) if sql.blobs else 0)
 
     def _refusal(self, error: Exception) -> Exception:
         """Nothing was written: say whose fault it is."""

@@ -21,8 +21,10 @@ class RowCache:
     """
 
     def __init__(self) -> None:
-        self._young: dict[Key[Any], tuple[Entry, int]] = {}
-        self._old: dict[Key[Any], tuple[Entry, int]] = {}
+        self._young: dict[Key[Any], Entry] = {}
+        self._old: dict[Key[Any], Entry] = {}
+        self._sizes: dict[Key[Any], int] = {}  # of those that have one
+        self._old_sizes: dict[Key[Any], int] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -35,15 +37,18 @@ class RowCache:
             kept = self._old.get(key)
             if kept is None:
                 return None
-            self.put(key, *kept)
-        return kept[0]
+            self.put(key, kept, self._old_sizes.get(key, 0))
+        return kept
 
     def put(self, key: Key[Any], entry: Entry, size: int) -> None:
         """Take in a row; `size` is the bytes of its blobs. An older version of it may go on standing in the shade of this one."""
-        self._young[key] = entry, size
-        self._bytes += size
+        self._young[key] = entry
+        if size:
+            self._sizes[key] = size
+            self._bytes += size
         if len(self._young) > _HALF_ROWS or self._bytes > _HALF_BYTES:
-            self._young, self._old, self._bytes = {}, self._young, 0
+            self._old, self._old_sizes = self._young, self._sizes
+            self._young, self._sizes, self._bytes = {}, {}, 0
 
     def drop(self, key: Key[Any]) -> None:
         """Forget a row."""
@@ -52,4 +57,4 @@ class RowCache:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._young, self._old, self._bytes = {}, {}, 0
+        self._young, self._old, self._sizes, self._old_sizes, self._bytes = {}, {}, {}, {}, 0

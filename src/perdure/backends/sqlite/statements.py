@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -31,23 +32,27 @@ class TableSql:
         self.cached = table.kind != "log"
         self._size = len(keys)
         self._row = _row_maker(table.row)
-        self._blobs = _blobs(table.row)
+        self.blobs = _blobs(table.row)
         self._scans: dict[tuple[Any, int, int, bool], str] = {}
         rev = "rev" if self.cached else "1"
-        here = " AND ".join(f"{column} = ?" for column in keys)
-        self._all = ", ".join([*table.columns, rev])
-        self.get = f"SELECT {', '.join([*fields, rev])} FROM {table.name} WHERE {here}"
+        here = " AND ".join(f"{column}=?" for column in keys)
+        self._all = ",".join([*table.columns, rev])
+        # Without blanks: apsw looks a statement up by its text, for every row.
+        self.get = f"SELECT {','.join([*fields, rev])} FROM {table.name} WHERE {here}"
         names = [*table.columns, "rev"] if self.cached else list(table.columns)
         marks = ["?"] * len(table.columns) + ["1"] * self.cached
-        self.insert = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join(marks)})"
+        self.insert = f"INSERT INTO {table.name}({','.join(names)})VALUES({','.join(marks)})"
         # Numbered: what is fixed is bound like the rest of the row, and not used.
-        sets = {field: f"{field} = ?{n}" for n, field in enumerate(fields, 1)}
-        sets["rev"] = "rev = rev + 1"
-        found = " AND ".join(f"{column} = ?{n}" for n, column in enumerate(keys, len(fields) + 1))
-        there = f"{found} AND rev = ?{len(fields) + len(keys) + 1}"
-        self.renew = f"UPDATE {table.name} SET {', '.join(sets.values())} WHERE {there}"
-        self.update = f"UPDATE {table.name} SET {', '.join(sets[field] for field in sets if field not in table.fixed)} WHERE {there}"
-        self.delete = f"DELETE FROM {table.name} WHERE {here} AND {rev} = ?"
+        sets = {field: f"{field}=?{n}" for n, field in enumerate(fields, 1)}
+        sets["rev"] = "rev=rev+1"
+        found = " AND ".join(f"{column}=?{n}" for n, column in enumerate(keys, len(fields) + 1))
+        there = f"{found} AND rev=?{len(fields) + len(keys) + 1}"
+        self.renew = f"UPDATE {table.name} SET {','.join(sets.values())} WHERE {there}"
+        self.update = f"UPDATE {table.name} SET {','.join(sets[field] for field in sets if field not in table.fixed)} WHERE {there}"
+        self.indexed = attrgetter(*table.indexed) if table.indexed else None
+        steady = {*table.fixed, *table.indexed}  # SQLite writes an index anew when an update names what it looks at, changed or not
+        self.keep = f"UPDATE {table.name} SET {','.join(sets[field] for field in sets if field not in steady)} WHERE {there}"
+        self.delete = f"DELETE FROM {table.name} WHERE {here} AND {rev}=?"
         self.count = f"SELECT count(*) FROM {table.name}"
 
     def scan(self, scan: Scan[Any], limit: int) -> tuple[str, Values]:
@@ -70,7 +75,7 @@ class TableSql:
     def weight(self, row: AnyRow) -> int:
         """Return the bytes of a row's blobs."""
         size = 0
-        for blob in self._blobs:
+        for blob in self.blobs:
             size += len(getattr(row, blob) or b"")
         return size
 
