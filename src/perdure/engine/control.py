@@ -31,13 +31,15 @@ from perdure.engine.handling import Handling, message_key
 from perdure.engine.notes import CancelAsked, Dropped, Held, Note, Resumed, Rules
 from perdure.errors import IllegalTransition, ProcessCancelled, ProcessEnded, ProcessNotFound
 from perdure.identity import checked_text
-from perdure.messages.tables import MAILBOX, MessageStatus
+from perdure.messages.tables import MAILBOX, MessageRow, MessageStatus
 from perdure.messages.writes import mailbox_of
 
 replace = msgspec.structs.replace
 
 
-class _Control(msgspec.Struct, frozen=True, gc=False):
+class Control(msgspec.Struct, frozen=True, gc=False):
+    """Something that people ask of one process."""
+
     rules: Rules
     tenant_id: str
     process_id: str
@@ -58,13 +60,24 @@ class _Control(msgspec.Struct, frozen=True, gc=False):
             raise ProcessNotFound(f"no process {self.process_id!r} in tenant {self.tenant_id}")
         return process
 
+    def close_turn(self, view: View, process: ProcessRow, ref: str, *, note: str) -> MessageRow:
+        """Let the open turn fail, and return its message; the caller moves the head of the process past the one event."""
+        finished = encode_event(ProcessingFinished(ref, None, "error"))
+        view.insert(EVENT.key(self.tenant_id, process.stream_no, process.head), EventRow(view.now, finished))
+        turn = TURN.key(self.tenant_id, self.process_id, ref)
+        view.update(turn, replace(present(view.get(turn)), state=TurnState.FINISHED, awaits="", outcome="error"))
+        message = message_key(self.tenant_id, ref)
+        row: MessageRow = present(view.get(message))
+        view.update(message, replace(row, status=MessageStatus.DONE, note=note))
+        return row
+
 
 def checked_reason(text: str) -> str:
     """Return a reason as it is stored: one line of text, or nothing. Raises InvalidIdentifier."""
     return checked_text(text, what="reason", limit=limits.REASON_MAX) if text else ""
 
 
-class CancelProcess(_Control, frozen=True, gc=False):
+class CancelProcess(Control, frozen=True, gc=False):
     """Ask a process to stop for good. One without an open turn ends at once; `force` ends any, without running its code."""
 
     reason: str
@@ -113,14 +126,8 @@ class CancelProcess(_Control, frozen=True, gc=False):
     def _end_turn(self, handling: Handling, process: ProcessRow) -> None:
         view, ref = handling.view, process.open_message
         assert ref is not None, "a turn is open"
-        finished = encode_event(ProcessingFinished(ref, None, "error"))
-        view.insert(EVENT.key(self.tenant_id, process.stream_no, process.head), EventRow(view.now, finished))
-        turn = TURN.key(self.tenant_id, self.process_id, ref)
-        view.update(turn, replace(present(view.get(turn)), state=TurnState.FINISHED, awaits="", outcome="error"))
-        message = message_key(self.tenant_id, ref)
         note = cancelled_note(self.reason)
-        row = present(view.get(message))
-        view.update(message, replace(row, status=MessageStatus.DONE, note=note))
+        row = self.close_turn(view, process, ref, note=note)
         view.update(self.key, replace(process, head=process.head + 1))
         self._go_back(view)
         handling.end_process(self.key, status=ProcessStatus.ENDED, note=note)
@@ -136,7 +143,7 @@ class CancelProcess(_Control, frozen=True, gc=False):
         settle_attributes(view, self.key, ok=False)
 
 
-class PauseProcess(_Control, frozen=True, gc=False):
+class PauseProcess(Control, frozen=True, gc=False):
     """Hold a process still: no turn of it goes on until it is resumed. What it has asked for before is finished and recorded."""
 
     reason: str
@@ -166,7 +173,7 @@ class PauseProcess(_Control, frozen=True, gc=False):
         return True, handling.notes
 
 
-class ResumeProcess(_Control, frozen=True, gc=False):
+class ResumeProcess(Control, frozen=True, gc=False):
     """Let a paused process go on; one that paused on a failed message goes on without it, one that is stuck is tried again."""
 
     def decide(self, view: View) -> list[Note]:
