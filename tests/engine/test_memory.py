@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
+import tracemalloc
 import weakref
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
-from perdure import App, Process, on
+from perdure import Address, App, Engine, Process, VirtualClock, on
+from perdure.clock import SECOND
 from tests.engine.conftest import Running
-from tests.engine.orders import Place
+from tests.engine.orders import Place, eventually
 
 
 @pytest.fixture
@@ -77,3 +81,71 @@ async def test_a_turn_is_never_driven_from_inside_a_task(running: Running) -> No
         await engine.call(hello)
 
     assert inside == [None, None, None]
+
+
+def make_sleepers() -> App:
+    """An app whose processes sleep for a day."""
+    app = App("sleepers")
+
+    @app.process
+    class Sleeper(Process):
+        @on(Place, start=True)
+        async def place(self, _message: Place) -> None:
+            await self.sleep(timedelta(days=1))
+
+    return app
+
+
+async def put_to_sleep(engine: Engine, numbers: range) -> None:
+    """Start that many processes, and wait until their turns wait."""
+
+    async def waiting() -> bool:
+        return all(resident.rests for resident in engine._owner.residents.values()) and not engine._owner.dispatcher.crowded
+
+    await asyncio.gather(*(engine.deliver(Place("x"), id=f"{number}", to=Address.start("Sleeper")) for number in numbers))
+    await eventually(waiting)
+
+
+async def forget_rows(engine: Engine) -> None:
+    """Forget what is kept for speed alone, and what nobody can reach."""
+    await engine.store.commit()
+    engine.store.access.writer._backend._cache.clear()  # type: ignore[attr-defined]  # SQLite's, the only one
+    gc.collect()
+
+
+async def test_what_sleeps_leaves_nothing_in_memory(running: Running, clock: VirtualClock) -> None:
+    sleepers = 500
+
+    async with running(make_sleepers()) as engine:
+
+        async def empty() -> bool:
+            return not engine._owner.residents
+
+        blocks = []
+        for share in range(3):
+            await put_to_sleep(engine, range(share * sleepers, (share + 1) * sleepers))
+            clock.advance(2 * SECOND)
+            await eventually(empty)
+            await forget_rows(engine)
+            blocks.append(sys.getallocatedblocks())  # objects of every kind: the collector does not know them all
+
+        first, second, third = blocks
+        assert min(second - first, third - second) < sleepers / 2, "less than one object for two that sleep"
+
+
+async def test_a_turn_that_waits_in_memory_takes_less_than_9_kb(running: Running) -> None:
+    sleepers = 100
+    async with running(make_sleepers()) as engine:
+        await put_to_sleep(engine, range(sleepers))
+        await forget_rows(engine)
+
+        tracemalloc.start()
+        try:
+            await put_to_sleep(engine, range(sleepers, 2 * sleepers))
+            await forget_rows(engine)
+            taken, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert len(engine._owner.residents) == 2 * sleepers
+        assert taken < 9_000 * sleepers

@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from typing import Any, Final
 
 from perdure.clock import Micros
 from perdure.conversations.events import (
@@ -24,6 +23,7 @@ from perdure.engine.operation import Input, Operation, Produced
 from perdure.engine.replay import Replay
 
 logger = logging.getLogger("perdure.engine")
+_NONE: Final[frozenset[str]] = frozenset()
 
 
 class TurnState:
@@ -43,25 +43,60 @@ class TurnState:
         request: from a handler and its arguments to what a call of it sends.
     """
 
-    # What most turns never have is made when it is first asked for.
-    once = False  # whether it has a step that runs at most once
-    outlived = False  # whether the handler has ended, but threads of its steps go on
-    _chance: Chance | None = None
-    _lingering: dict[str, Operation] | None = None
+    # More than 30 attributes would cost a dictionary of 1.5 kB for each turn.
+    __slots__ = (
+        "__weakref__",
+        "_answerable",
+        "_blocked",
+        "_cancel",
+        "_chance",
+        "_clock",
+        "_inputs",
+        "_lingering",
+        "_mail",
+        "_names",
+        "_operations",
+        "_replies",
+        "_root",
+        "_starts",
+        "_unawaited",
+        "_untils",
+        "attributes",
+        "attributes_found",
+        "cancel_step",
+        "cancelled",
+        "effects",
+        "ending",
+        "events",
+        "id",
+        "leaving",
+        "loop",
+        "may_take",
+        "now",
+        "once",
+        "outlived",
+        "produced",
+        "read_log",
+        "receives",
+        "replay",
+        "request",
+        "running",
+        "steps",
+    )
 
     def __init__(
         self,
         id: TurnId,
         *,
         now: Micros,
-        recorded: Iterable[tuple[Micros, Event]] = (),
+        recorded: Collection[tuple[Micros, Event]] = (),
         effects_done: int = 0,
         changed: bool = False,
         fields: Callable[[], bytes] = bytes,
         saved: bytes | None = None,
         timers: Mapping[str, Micros] | None = None,
-        mail: deque[Mail] | None = None,
-        replies: deque[Mail] | None = None,
+        mail: list[Mail] | None = None,
+        replies: list[Mail] | None = None,
         more: bool = False,
         clock: Callable[[], Micros],
         request: Callable[[Callable[..., Any], tuple[Any, ...]], Request],
@@ -75,11 +110,11 @@ class TurnState:
         self.events = 0
         self._clock = clock
         self.replay = Replay(recorded, effects_done=effects_done, fields=fields, saved=saved, changed=changed, timers=timers, more=more)
-        self._mail: deque[Mail] = deque() if mail is None else mail
-        self._replies: deque[Mail] = deque() if replies is None else replies
+        self._mail: list[Mail] = [] if mail is None else mail
+        self._replies: list[Mail] = [] if replies is None else replies
         self._answerable: tuple[object, str] | None = None
         self._untils: dict[asyncio.Future[None], Callable[[], bool]] = {}
-        self._inputs: deque[Input] = deque()
+        self._inputs: list[Input] = []
         self._operations: dict[str, Operation] = {}
         self.receives: list[Operation] = []
         self._unawaited: dict[str, Operation] = {}
@@ -91,13 +126,18 @@ class TurnState:
         self.cancelled: str | None = None
         self._root: asyncio.Task[Any] | None = None
         self.effects = 0
-        self.attributes_found: frozenset[str] = frozenset()
+        self.attributes_found: frozenset[str] = _NONE
         self.attributes: dict[str, bool] | None = None
         self.produced = Produced()
         self.cancel_step: Callable[[Operation], bool] = nobody
         self.may_take: Callable[[Operation], bool] = anybody
         self.read_log: Callable[..., Coroutine[Any, Any, list[Any]]] = nothing
         self.request: Callable[[Callable[..., Any], tuple[Any, ...]], Request] = request
+        # What most turns never have is made when it is first asked for.
+        self.once = False  # whether it has a step that runs at most once
+        self.outlived = False  # whether the handler has ended, but threads of its steps go on
+        self._chance: Chance | None = None
+        self._lingering: dict[str, Operation] | None = None
 
     def begin(self, code: Coroutine[Any, Any, Any]) -> None:
         """Give the turn its code; nothing of it runs yet."""
