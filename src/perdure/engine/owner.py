@@ -146,9 +146,10 @@ class Owner:
             try:
                 await self._recovery.look()
                 self._wheel.look_at_flows()
-            except PerdureError as error:
+            except Exception as error:  # an edge: whatever it is, the engine hears of what comes after this
                 logger.exception("looking for what others left failed; the next commit of theirs looks again")
-                again = self.clock.now() + limits.STALL_US if error.retryable else None
+                ended = isinstance(error, PerdureError) and not error.retryable
+                again = None if ended else self.clock.now() + limits.STALL_US
 
     async def _leave_all(self) -> None:
         leaving = [resident for resident in self.residents.values() if resident.turn is not None or resident.resumed]
