@@ -40,6 +40,7 @@ from perdure.engine.notes import (
     TurnStarted,
 )
 from perdure.engine.recovery import Recovery
+from perdure.engine.redriving import first_id
 from perdure.engine.residency import Residency
 from perdure.engine.resident import Resident
 from perdure.engine.wheel import Wheel
@@ -472,6 +473,14 @@ class Owner:
     def evict(self, resident: Resident) -> None:
         """Let a process that waits leave memory; mail and timers bring it back."""
         self._drop(resident)
+
+    def overtaken(self, resident: Resident) -> None:
+        """Another has closed the turn of a process in memory: what is in the store counts."""
+        self._read_again(resident)
+
+    def awaited(self, tenant_id: str, ref: str) -> list[str]:
+        """Return the messages that somebody waits for and that this one is a repetition of, by its name, or may be."""
+        return [other for tenant, other in self._waiters if tenant == tenant_id and first_id(other) == first_id(ref)]
 
     def settled(self, resident: Resident) -> None:
         """Forget a process that has nothing under way; tell the poison lane when a suspect has come through."""

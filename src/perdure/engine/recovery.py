@@ -19,6 +19,7 @@ from perdure.conversations.events import (
     MessageReceived,
     ProcessingFinished,
     ProcessingStarted,
+    Restarted,
     decode_event,
     encode_event,
 )
@@ -29,8 +30,9 @@ from perdure.engine.app import ProcessType
 from perdure.engine.control import CancelProcess
 from perdure.engine.endings import failed
 from perdure.engine.flush import Finish, Flush
-from perdure.engine.handling import message_key
+from perdure.engine.handling import message_key, operation_key
 from perdure.engine.leaving import Resume, StartQueued, Wake
+from perdure.engine.notes import Sealed
 from perdure.engine.resident import Resident
 from perdure.engine.upkeep import HandOver
 from perdure.errors import CorruptEvent, PerdureError, PoisonMessage
@@ -119,7 +121,31 @@ class Recovery:
         resident.missed = resident.missed or resident.loading
         if resident.turn is not None:  # something may have come for it
             self._owner.later(resident.roused)
+            if process.open_message != resident.ref:
+                await self._overtaken(resident)
         return True
+
+    async def _overtaken(self, resident: Resident) -> None:
+        """Read a process again whose open turn another has closed: who has restarted it from a command line, say.
+
+        One with commits under way may be ahead of the store; those are refused if it was overtaken.
+        """
+        ref = resident.stored_ref
+        process = await self._reader.get(PROCESS.key(resident.tenant_id, resident.process_id))
+
+        def again() -> None:
+            if ref == resident.stored_ref and not resident.left:
+                self._owner.overtaken(resident)
+
+        if ref is not None and process is not None and process.open_message != ref:
+            self._owner.later(again)
+
+    async def _answer_restarted(self, tenant_id: str, ref: str) -> None:
+        """Tell who waits for the turns that were closed to be run again as this one: another may have sealed their replies."""
+        for closed in self._owner.awaited(tenant_id, ref):
+            sealed = await self._reader.get(operation_key(tenant_id, closed))
+            if sealed is not None and sealed.response is not None:
+                self._owner.later(self._owner.route, [Sealed(tenant_id, closed, sealed.outcome, sealed.response)])
 
     async def _recover(self, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
         key, made = (tenant_id, process_id), self._owner.app.types.get(process.process_type)
@@ -290,6 +316,8 @@ class Recovery:
             return None
         state = await reader.get(PROCESS_STATE.key(tenant_id, process_id)) if made.durable else None
         events = await self._events(resident, process)
+        if any(isinstance(event, Restarted) for _, event in events):
+            await self._answer_restarted(tenant_id, process.open_message)
         timers = await self._timers(tenant_id, process_id, process)
         mail, mailbox, whole = await self._mail(resident, stored)
         found = None if state is None else state.found
@@ -330,6 +358,7 @@ class Recovery:
                     self._owner.armed([due])
             if missed:  # another has asked something of it since its mail was read
                 resident.roused()
+                self._owner.background(self._overtaken(resident))
 
         return opening
 

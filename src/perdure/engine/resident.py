@@ -429,6 +429,11 @@ class Resident:
         return not self._unsaved and (self.turn is None or self._stored_waiting)
 
     @property
+    def stored_ref(self) -> str | None:
+        """The message of its open turn, if that has nothing under way which the store does not know."""
+        return None if self._unsaved or self.turn is None else self.ref
+
+    @property
     def holds_still(self) -> bool:
         """Whether it is paused and all that it had begun is recorded."""
         return self.held and not self._unsaved and not self._tasks
