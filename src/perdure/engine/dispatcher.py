@@ -6,7 +6,7 @@ Source: engine.md, "States, memory, recovery", fairness.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
@@ -80,6 +80,13 @@ class TenantQueue(Generic[K, V]):
         if lane or other:
             self._tenants[tenant_id] = (other, lane)
         return tenant_id, key, value
+
+    def __iter__(self) -> Iterator[tuple[str, K, V]]:
+        """Go through all that is queued, tenant by tenant."""
+        for tenant_id, lanes in self._tenants.items():
+            for lane in lanes:
+                for key, value in lane.items():
+                    yield tenant_id, key, value
 
     def drop(self, tenant_id: str, key: K) -> None:
         """Take out what may be queued under the key."""
@@ -243,6 +250,10 @@ class Dispatcher:
                 self.release(resident)
         if self._queue.size:
             self._schedule()
+
+    def unbegun(self) -> set[tuple[str, str]]:
+        """Return who is queued, by tenant and id, for an attempt that is counted already."""
+        return {(tenant_id, process_id) for tenant_id, process_id, want in self._queue if not want.crashed}
 
     def stop(self) -> None:
         """Look at long steps no more."""

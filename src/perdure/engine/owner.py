@@ -95,6 +95,7 @@ class Owner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening = ExitStack()
         self._fan_outs: set[tuple[str, str, str]] = set()
+        self._unbegun: set[_Key] = set()
 
     # --- from open to close ------------------------------------------------------------------------
 
@@ -153,13 +154,17 @@ class Owner:
                 again = None if ended else self.clock.now() + limits.STALL_US
 
     async def _leave_all(self) -> None:
-        leaving = [resident for resident in self.residents.values() if resident.turn is not None or resident.resumed]
+        leaving = {key for key, resident in self.residents.items() if resident.resumed or not resident.loading}
         for resident in self.residents.values():
             resident.leave()
         self.residents.clear()
-        leaves = [self._writer.commit(Leave(resident.tenant_id, resident.process_id)) for resident in leaving]
-        last = self._writer.commit()  # behind all that was accepted: the next engine on this store has to find it committed
-        outcomes = await asyncio.gather(*leaves, last, return_exceptions=True)
+        # Behind all that was accepted: the next engine on this store has to find it committed, and what it opened has not begun.
+        outcomes: list[Any] = await asyncio.gather(self._writer.commit(), return_exceptions=True)
+        heard: asyncio.Future[None] = self.loop.create_future()
+        self.later(heard.set_result, None)
+        await heard
+        leaving |= self._unbegun | self.dispatcher.unbegun()
+        outcomes += await asyncio.gather(*(self._writer.commit(Leave(*key)) for key in leaving), return_exceptions=True)
         errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if errors:
             logger.warning("%s open turns will count this stop as a crash: %s", len(errors), errors[0])
@@ -323,6 +328,7 @@ class Owner:
     def _start(self, note: TurnStarted) -> None:
         resident = self.residents.get((note.tenant_id, note.process_id))
         if not self._open:
+            self._unbegun.add((note.tenant_id, note.process_id))
             return
         if resident is not None and resident.loading:
             resident.missed = True
@@ -354,7 +360,10 @@ class Owner:
 
     def load(self, tenant_id: str, process_id: str, *, crashed: bool = False, wake: bool = False) -> bool:
         """Bring a process into memory, now or when its turn comes; see `Recovery.load`. False: its tenant has too many that wait."""
-        if not self._open or (tenant_id, process_id) in self.residents:
+        if (tenant_id, process_id) in self.residents:
+            return True
+        if not self._open:
+            self._unbegun.update([] if crashed else [(tenant_id, process_id)])
             return True
         if not self.dispatcher.free:
             return self.dispatcher.offer(tenant_id, process_id, Want(crashed=crashed, wake=wake))
@@ -365,6 +374,7 @@ class Owner:
         """The turn of a queued process has come."""
         resident = self.residents.get((tenant_id, process_id))
         if not self._open:
+            self._unbegun.update([] if want.crashed else [(tenant_id, process_id)])
             return
         if resident is not None and resident.turn is not None:
             self.dispatcher.hold(resident)

@@ -197,7 +197,7 @@ class Recovery:
         message = await self._reader.get(message_key(tenant_id, process.open_message))
         assert message is not None, "an open turn has its message"
         error = PoisonMessage(
-            f"message {process.open_message!r}: the engine crashed {attempts} times while it was handled; it is a dead letter"
+            f"message {process.open_message!r}: the engine crashed {attempts} times while it was open; it is a dead letter"
         )
         logger.error("%s", error)
         handler = self._owner.app.types[process.process_type].handlers[message.kind]
@@ -245,11 +245,13 @@ class Recovery:
             wake: it waits and something is due: it is made runnable first.
         """
         owner, key = self._owner, (tenant_id, process_id)
-        if not owner.is_open or key in owner.residents or key in self._suspects or not owner.app.types:
+        suspect = key in self._suspects or (key == self._suspect and not alone)  # its turn comes, or it is tried again
+        if suspect or not owner.is_open or key in owner.residents or not owner.app.types:
             return
         placeholder = Resident(owner, tenant_id, process_id, next(iter(owner.app.types.values())))
         placeholder.loading = True
         placeholder.alone = alone
+        placeholder.resumed = not crashed  # its attempt is counted already
         owner.residents[key] = placeholder
         owner.dispatcher.hold(placeholder)
         owner.background(self._load(placeholder, crashed=crashed, wake=wake))
@@ -262,6 +264,7 @@ class Recovery:
             if crashed:
                 resident.resumed = True
                 await owner.store.access.writer.run(Resume(*key))
+                crashed = False  # the attempt is recorded, whatever becomes of this look
             mailbox = await self._reader.get(MAILBOX.key(*key))
             opening = None if await self._end_forced(*key, mailbox) else await self._read(resident, mailbox)
         except PerdureError as error:
@@ -270,6 +273,7 @@ class Recovery:
             if error.retryable:
                 clock = owner.clock
                 again = partial(self.load, *key, crashed=crashed, alone=resident.alone, wake=wake)
+                resident.alone = False  # it comes back: the next suspect waits until then
                 clock.call_at(clock.now() + limits.STALL_US, partial(owner.later, again))
         if opening is None:
             owner.later(owner.unload, resident)
