@@ -64,8 +64,8 @@ async def holds(condition: Callable[[], object]) -> None:
     await eventually(true)
 
 
-async def settle() -> None:
-    for _ in range(500):
+async def settle(rounds: int = 500) -> None:
+    for _ in range(rounds):
         await asyncio.sleep(0)
 
 
@@ -166,10 +166,12 @@ async def test_a_turn_that_had_not_begun_at_a_crash_has_all_its_attempts_alone(s
             await engine.call(jobs.job, "second", id="second")
 
 
-async def test_turns_that_wait_for_a_slot_at_a_clean_stop_have_not_crashed(store: Store) -> None:
+@pytest.mark.parametrize("rounds", [0, 500], ids=["just-accepted", "queued"])
+async def test_turns_that_wait_for_a_slot_at_a_clean_stop_have_not_crashed(store: Store, rounds: int) -> None:
     jobs = Jobs()
     engine = await begun(store, jobs, "first", "second", "third", max_concurrency=1)
     await eventually(lambda: _opened(store, "third"))
+    await settle(rounds)
     for _ in range(3):
         await engine.close()
         assert [await attempts(store, name) for name in ("first", "second", "third")] == [0, 0, 0]
