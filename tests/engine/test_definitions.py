@@ -78,7 +78,7 @@ async def test_a_field_that_is_not_there_is_an_attribute_error_and_nothing_is_ke
         @on(Write, start=True, on_error="fail_turn")
         async def write(self, message: Write) -> None:
             self.text = "half"
-            self.txet = "typo"  # type: ignore[attr-defined]  # mypy finds it, too
+            self.txet = "typo"
 
     async with running(app) as engine:
         with pytest.raises(AttributeError, match="txet"):

@@ -144,9 +144,10 @@ async def test_a_full_mailbox_refuses_and_keeps_what_it_has(by_hand: ByHand, mon
     for number in range(2):
         await by_hand.deliver(Comment("1", "x"), TO, id=f"c{number}")
 
-    with pytest.raises(MailboxFull):
+    with pytest.raises(MailboxFull) as refused:
         await by_hand.deliver(Comment("1", "x"), TO, id="c2")
 
+    assert refused.value.retryable
     assert (await by_hand.store.info()).rows["message"] == 3
 
 

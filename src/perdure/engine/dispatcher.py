@@ -124,6 +124,7 @@ class Dispatcher:
         self._queue: TenantQueue[str, Want] = TenantQueue()
         self._notes = 0
         self._coming = 0
+        self._woken = 0
         self._scheduled = False
         self._behind: set[str] = set()
         self._alarm: Alarm | None = None
@@ -136,6 +137,18 @@ class Dispatcher:
     def free(self) -> bool:
         """Whether a turn may run at once: there is a slot, and nobody waits for one."""
         return not self._queue.size and len(self._holders) + self._coming < self._bound()
+
+    def wakes(self) -> bool:
+        """Whether one more process may be read at once: a turn may run, and not too many were read in this round of the loop."""
+        if not self.free:
+            return False
+        if not self._woken:
+            self._owner.loop.call_soon(self._next_round)
+        self._woken += 1
+        return self._woken <= limits.WAKE_UPS
+
+    def _next_round(self) -> None:
+        self._woken = 0
 
     def _bound(self) -> int:
         """How many turns may run: many for a tenant that is alone, whose commits are the larger for it; few for several."""

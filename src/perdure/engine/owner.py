@@ -365,7 +365,7 @@ class Owner:
         if not self._open:
             self._unbegun.update([] if crashed else [(tenant_id, process_id)])
             return True
-        if not self.dispatcher.free:
+        if not self.dispatcher.wakes():
             return self.dispatcher.offer(tenant_id, process_id, Want(crashed=crashed, wake=wake))
         self._recovery.load(tenant_id, process_id, crashed=crashed, wake=wake)
         return True
