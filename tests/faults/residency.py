@@ -39,6 +39,20 @@ FAULTS: Final = (
         (f"{SUSPECTS}::test_turns_that_wait_for_a_slot_at_a_clean_stop_have_not_crashed",),
     ),
     Fault(
+        "wake-ups-in-any-number",
+        f"{HERE}/owner.py",
+        "        if not self.dispatcher.wakes():\n",
+        "        if not self.dispatcher.free:\n",
+        ("tests/engine/test_bounds.py::test_no_more_are_woken_in_one_round_of_the_loop_than_the_limit",),
+    ),
+    Fault(
+        "watchdog-names-the-library",
+        f"{HERE}/watchdog.py",
+        "next((line for line in reversed(lines) if not _is_ours(line.filename)), lines[-1])",
+        "lines[-1]",
+        ("tests/engine/test_watchdog.py::test_the_line_that_holds_up_the_loop_is_named",),
+    ),
+    Fault(
         "wheel-stops-for-good-after-a-bug",
         f"{HERE}/wheel.py",
         "            except Exception as error:  # an edge: what is due of one kind does not wait for a bug in another\n",

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from perdure import limits
-from perdure.clock import Micros
+from perdure.clock import Micros, SystemClock
 from perdure.core.signals import Listener
 from perdure.core.write import Transaction, Write
 from perdure.engine.addressing import reference
@@ -43,6 +43,7 @@ from perdure.engine.recovery import Recovery
 from perdure.engine.redriving import first_id
 from perdure.engine.residency import Residency
 from perdure.engine.resident import Resident
+from perdure.engine.watchdog import Watchdog
 from perdure.engine.wheel import Wheel
 from perdure.errors import LeaseLost, PerdureError, SequenceConflict, StoreError, StoreUnavailable, TransactionRefused, UsageError
 from perdure.operations.tables import OperationRow
@@ -96,6 +97,7 @@ class Owner:
         self._listening = ExitStack()
         self._fan_outs: set[tuple[str, str, str]] = set()
         self._unbegun: set[_Key] = set()
+        self._watchdog: Watchdog | None = None
 
     # --- from open to close ------------------------------------------------------------------------
 
@@ -103,6 +105,8 @@ class Owner:
         """Belong to the running event loop from here on."""
         self.loop = asyncio.get_running_loop()
         self._open = True
+        if isinstance(self.clock, SystemClock):  # where time is a test's, no thread looks on
+            self._watchdog = Watchdog(self.loop)
 
     async def start(self) -> None:
         """Take up what is open in the store."""
@@ -115,6 +119,8 @@ class Owner:
     async def close(self) -> None:
         """Commit what is under way, and drop the rest from memory; a restart goes on with it."""
         self._open = False
+        if self._watchdog is not None:
+            self._watchdog.stop()
         self._listening.close()
         self._wheel.stop()
         self.dispatcher.stop()
