@@ -11,13 +11,14 @@ import pytest
 
 from perdure import App, Engine, Process, Store, VirtualClock
 from perdure.clock import SECOND
-from perdure.conversations.tables import TURN
+from perdure.conversations.tables import EVENTS, TURN
 from perdure.core.table import Key
 from perdure.engine import inspection
 from perdure.errors import PoisonMessage, StoreBusy
 from perdure.limits import POISON_ATTEMPTS, POISON_SOLO_AFTER
 from perdure.messages.tables import MAILBOX
 from tests.engine.orders import crash, eventually
+from tests.engine.test_looking import Broken
 
 
 class Jobs:
@@ -130,6 +131,18 @@ async def test_what_comes_for_a_suspect_that_cannot_be_read_waits_with_it(store:
 
         await eventually(lambda: _done(engine, "a"))
         await eventually(lambda: _done(engine, "b"))
+
+
+async def test_a_bug_as_a_process_is_read_stops_neither_the_lane_nor_its_slot(store: Store) -> None:
+    jobs = Jobs()
+    await suspects(store, jobs)
+    broken = Broken(store)
+    broken.indexes = {EVENTS: 1}
+    async with Engine(store, jobs.app, max_concurrency=1):
+        await holds(lambda: jobs.began)
+
+        assert len(broken.failed) == 1
+        assert sum(jobs.began.values()) == 1
 
 
 async def test_an_attempt_that_is_recorded_is_not_counted_again_when_its_process_cannot_be_read(store: Store, clock: VirtualClock) -> None:

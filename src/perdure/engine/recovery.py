@@ -267,10 +267,10 @@ class Recovery:
                 crashed = False  # the attempt is recorded, whatever becomes of this look
             mailbox = await self._reader.get(MAILBOX.key(*key))
             opening = None if await self._end_forced(*key, mailbox) else await self._read(resident, mailbox)
-        except PerdureError as error:
+        except Exception as error:  # an edge: whatever it is, it keeps neither the slot nor the lane
             logger.exception("process %s cannot be loaded; others are not affected", resident.process_id)
             opening = None
-            if error.retryable:
+            if isinstance(error, PerdureError) and error.retryable:
                 clock = owner.clock
                 again = partial(self.load, *key, crashed=crashed, alone=resident.alone, wake=wake)
                 resident.alone = False  # it comes back: the next suspect waits until then
@@ -289,9 +289,10 @@ class Recovery:
             if await self._end_forced(*key, stored):
                 return
             letters, mailbox, whole = await self._mail(resident, stored)
-        except PerdureError as error:
+        except Exception as error:  # an edge: whatever it is, the mail is looked for again
             logger.exception("the mail of process %s cannot be read; others are not affected", resident.process_id)
-            if error.retryable and resident.window.reading is reading:
+            ended = isinstance(error, PerdureError) and not error.retryable
+            if not ended and resident.window.reading is reading:
                 resident.window.reading = None
                 owner.clock.call_at(owner.clock.now() + limits.STALL_US, partial(owner.later, resident.roused))
             return
