@@ -124,6 +124,8 @@ GC_THRESHOLD: Final = (
 )
 STALL_US: Final = 1_000_000  # microseconds between tries to commit a turn while the disk is full or locked
 SECONDS_MAX: Final = 10**12  # seconds, 31,700 years; twice as much in microseconds fits into 64 bits
+WATCHDOG_SECONDS: Final = 1.0  # seconds that the event loop may be held up before the line is named; it is asked as often
+WATCHDOG_FRAMES: Final = 20  # lines of the stack that are shown, the innermost ones
 RETRY_ATTEMPTS_MAX: Final = 1_000  # durable attempts of one step
 
 # --- search attributes -----------------------------------------------------------------------------------------

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import timedelta
 
-import msgspec
 import pytest
 
-from perdure import Address, App, Process, on, query
-from perdure.conversations.attributes import remove_attributes
-from perdure.conversations.tables import PROCESS
-from perdure.core.view import View
+from perdure import Address, App, Engine, Process, Retention, Store, VirtualClock, on, query
 from perdure.engine.verification import verify
 from perdure.identity import ProcessId, TenantId
 from tests.engine.attributed import Effects, Go, Relabel, attributes, found, is_status, key, label, make_app, rows
 from tests.engine.conftest import Running
+from tests.engine.keeping import DAY
 from tests.engine.orders import eventually
 
 FOUND = {"changed": "old", "gone": True, "kept": 1}
@@ -120,19 +117,16 @@ async def test_a_copy_of_a_process_has_the_attributes_that_the_turn_found_and_th
         assert await attributes(engine, "b") == FOUND
 
 
-async def test_attributes_are_removed_with_their_process(running: Running) -> None:
-    class Remove(msgspec.Struct, frozen=True):
-        def reads(self) -> list[Any]:
-            return []
+async def test_attributes_are_removed_with_their_process(store: Store, clock: VirtualClock) -> None:
+    retention = Retention(finished_processes=timedelta(days=3))
+    async with Engine(store, make_app(), retention=retention) as engine:
+        await label(engine, "a", FOUND, how="end")
+        await label(engine, "b", FOUND)
+        assert await found(engine, attributes={"kept": 1}) == ["a", "b"]
+        clock.advance(3 * DAY)
 
-        def decide(self, view: View) -> None:
-            remove_attributes(view, PROCESS.key("default", "a"))
-            remove_attributes(view, PROCESS.key("default", "nobody"))
-
-    async with running(make_app()) as engine:
-        for name in "ab":
-            await label(engine, name, FOUND)
-        await engine.store.commit(Remove())
+        await engine.sweep()
 
         assert await found(engine, attributes={"kept": 1}) == ["b"]
-        assert (await rows(engine), await verify(engine.store)) == (3, [])
+        assert (await rows(engine), await attributes(engine, "b")) == (len(FOUND), FOUND)
+        assert await verify(store) == []

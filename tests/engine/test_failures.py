@@ -257,6 +257,23 @@ async def test_definitions_that_cannot_work_are_refused_with_the_fix() -> None:
     with pytest.raises(DefinitionError, match="named like a verb"):
         app.process(Shadow)
 
+    class Asked(Process):
+        @on(Job, start=True)
+        async def ask(self, message: Job) -> None: ...  # type: ignore[override]
+
+    with pytest.raises(DefinitionError, match=r"Asked\.ask: .*rename it"):
+        app.process(Asked)
+
+    class Mixed:
+        def send(self) -> None: ...
+
+    class Sender(Mixed, Process):  # type: ignore[misc]
+        @on(Job, start=True)
+        async def job(self, message: Job) -> None: ...
+
+    with pytest.raises(DefinitionError, match=r"Sender\.send: "):
+        app.process(Sender)
+
     class Opaque(Process):
         lock: asyncio.Lock | None = None
 

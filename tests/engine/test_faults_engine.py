@@ -139,15 +139,30 @@ async def test_mail_is_numbered_in_the_order_of_its_acceptance(by_hand: ByHand) 
     assert [note.mail.number for note in notes] == [1, 2, 3]
 
 
+async def test_the_acceptance_of_mail_writes_no_event_of_the_process(by_hand: ByHand) -> None:
+    """A conversation has one appender: the owner of its process."""
+    await by_hand.deliver(Place("1"), START, id="p")
+    before = await by_hand.store.access.reader.get(PROCESS.key(TENANT, "o1"))
+
+    await by_hand.deliver(Comment("1", "x"), TO, id="c")
+
+    after = await by_hand.store.access.reader.get(PROCESS.key(TENANT, "o1"))
+    assert before is not None
+    assert after is not None
+    assert (after.head, after.open_message) == (before.head, "p")
+    assert (await by_hand.store.info()).rows["event"] == before.head
+
+
 async def test_a_full_mailbox_refuses_and_keeps_what_it_has(by_hand: ByHand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAILBOX_MAX", 2)
     await by_hand.deliver(Place("1"), START, id="p")
     for number in range(2):
         await by_hand.deliver(Comment("1", "x"), TO, id=f"c{number}")
 
-    with pytest.raises(MailboxFull):
+    with pytest.raises(MailboxFull) as refused:
         await by_hand.deliver(Comment("1", "x"), TO, id="c2")
 
+    assert refused.value.retryable
     assert (await by_hand.store.info()).rows["message"] == 3
 
 

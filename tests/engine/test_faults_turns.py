@@ -58,6 +58,11 @@ class Held:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
+    def release(self) -> None:
+        """Let through what waits, and all that comes."""
+        self.holds = False
+        self.gate.set()
+
     async def apply(self, batch: Batch) -> None:
         if self.holds:
             self.entered = True
@@ -89,8 +94,7 @@ async def test_no_step_begins_while_the_commit_before_it_is_under_way(running: R
         for _ in range(100):
             await asyncio.sleep(0)
         before = list(ran)
-        held.holds = False
-        held.gate.set()
+        held.release()
         await reply
 
     assert before == []

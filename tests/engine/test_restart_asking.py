@@ -97,3 +97,39 @@ async def test_a_copy_gets_the_replies_as_well_and_has_a_log_of_its_own(running:
         replies = {(await engine.explain("b")).reply, (await engine.explain(copy)).reply}
         assert replies == {'["quick","slow","token","one","two"]'}
     assert len(tokens) == 1
+
+
+class Say(msgspec.Struct, tag="say"):
+    text: str
+    wait: bool = False
+
+
+async def test_a_copy_has_what_earlier_turns_have_logged(running: Running) -> None:
+    ledger, app = Ledger(), App("logs")
+
+    @app.process
+    class Talk(Process):
+        said: Log[str] = msgspec.field(default_factory=Log)
+
+        @on(Say, start=True, key=lambda _message: "talk")
+        async def say(self, message: Say) -> list[str]:
+            self.said.append(message.text)
+            await self.step(ledger.note, message.text, name="noted")
+            if message.wait:
+                await self.receive(Go)
+            return await self.said.page()
+
+    async with running(app) as engine:
+        await engine.deliver(Say("one"), id="one", to=Address.start("Talk", key="talk", id="first"), wait=True)
+        [first] = [one.process_id for one in await inspection.processes(engine.store)]
+        waiting = asyncio.ensure_future(engine.deliver(Say("two", wait=True), id="two", wait=True))
+        await reaches(engine, first, "waiting")
+
+        copy = await engine.fork("noted", first)
+
+        await reaches(engine, copy, "waiting")
+        for number, process_id in enumerate((first, copy)):
+            await engine.deliver(Go(), id=f"g{number}", to=Address.process(process_id))
+        assert await waiting == ["one", "two"]
+        await reaches(engine, copy, "idle")
+        assert (await engine.explain(copy)).reply == '["one","two"]'

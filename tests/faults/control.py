@@ -15,6 +15,7 @@ CANCEL: Final = f"{TESTS}/test_cancel.py"
 CHILDREN: Final = f"{TESTS}/test_cancel_children.py"
 FAMILIES: Final = f"{TESTS}/test_cancel_families.py"
 RESTART: Final = f"{TESTS}/test_restart.py"
+ELSEWHERE: Final = f"{TESTS}/test_restart_elsewhere.py"
 ATTACK: Final = f"{TESTS}/test_attack_control.py"
 PAUSE: Final = f"{TESTS}/test_pause.py"
 
@@ -158,6 +159,20 @@ FAULTS: Final = (
         "            if owner != self.process_id:\n",
         "            if False:\n",
         (f"{RESTART}::test_a_key_that_another_process_has_by_now_is_not_taken_from_it",),
+    ),
+    Fault(
+        "restart-elsewhere-leaves-the-old-turn-running",
+        f"{HERE}/recovery.py",
+        "            if process.open_message != resident.ref:\n",
+        "            if False:\n",
+        (f"{ELSEWHERE}::test_a_turn_in_memory_stops_at_once_and_its_callers_hear",),
+    ),
+    Fault(
+        "restart-elsewhere-is-told-to-nobody",
+        f"{HERE}/recovery.py",
+        "        if any(isinstance(event, Restarted) for _, event in events):\n",
+        "        if False:\n",
+        (f"{ELSEWHERE}::test_callers_of_a_turn_that_has_left_memory_hear",),
     ),
     Fault(
         "cancel-keeps-the-answer-of-the-next-message",

@@ -14,6 +14,7 @@ SLOTS: Final = "tests/engine/test_dispatcher.py"
 MAIL: Final = "tests/engine/test_mail_windows.py"
 RESTS: Final = "tests/engine/test_residency.py"
 MEMORY: Final = "tests/engine/test_memory.py"
+SUSPECTS: Final = "tests/engine/test_suspects.py"
 CLOCK: Final = "tests/engine/test_clock_steps.py"
 
 FAULTS: Final = (
@@ -24,6 +25,48 @@ FAULTS: Final = (
         '        """Let a process that waits leave memory; mail and timers bring it back."""\n'
         "        self._stuck[resident.tenant_id, resident.process_id] = RuntimeError(resident.ref)\n",
         (f"{MEMORY}::test_what_sleeps_leaves_nothing_in_memory",),
+    ),
+    Fault(
+        "suspects-side-by-side-after-a-failed-look",
+        f"{HERE}/recovery.py",
+        "                resident.alone = False  # it comes back: the next suspect waits until then\n",
+        "",
+        (f"{SUSPECTS}::test_a_suspect_that_cannot_be_read_keeps_the_others_waiting",),
+    ),
+    Fault(
+        "stop-counts-for-who-waits-for-a-slot",
+        f"{HERE}/owner.py",
+        "        leaving |= self._unbegun | self.dispatcher.unbegun()\n",
+        "        leaving |= self._unbegun\n",
+        (f"{SUSPECTS}::test_turns_that_wait_for_a_slot_at_a_clean_stop_have_not_crashed",),
+    ),
+    Fault(
+        "stop-counts-for-who-was-just-accepted",
+        f"{HERE}/owner.py",
+        "        leaving |= self._unbegun | self.dispatcher.unbegun()\n",
+        "        leaving |= self.dispatcher.unbegun()\n",
+        (f"{SUSPECTS}::test_turns_that_wait_for_a_slot_at_a_clean_stop_have_not_crashed",),
+    ),
+    Fault(
+        "wake-ups-in-any-number",
+        f"{HERE}/owner.py",
+        "        if not self.dispatcher.wakes():\n",
+        "        if not self.dispatcher.free:\n",
+        ("tests/engine/test_bounds.py::test_no_more_are_woken_in_one_round_of_the_loop_than_the_limit",),
+    ),
+    Fault(
+        "watchdog-names-the-library",
+        f"{HERE}/watchdog.py",
+        "next((line for line in reversed(lines) if not _is_ours(line.filename)), lines[-1])",
+        "lines[-1]",
+        ("tests/engine/test_watchdog.py::test_the_line_that_holds_up_the_loop_is_named",),
+    ),
+    Fault(
+        "wheel-stops-for-good-after-a-bug",
+        f"{HERE}/wheel.py",
+        "            except Exception as error:  # an edge: what is due of one kind does not wait for a bug in another\n",
+        "            except PerdureError as error:\n",
+        ("tests/engine/test_looking.py::test_a_look_that_failed_for_a_bug_is_made_again",),
     ),
     Fault(
         "dispatcher-tenants-do-not-take-turns",

@@ -74,6 +74,13 @@ FAULTS: Final = (
         CRASHES,
     ),
     Fault(
+        "retention-search-attributes-stay",
+        REMOVAL,
+        "            view.delete(attribute)\n",
+        "            pass\n",
+        ("tests/engine/test_attributes_again.py::test_attributes_are_removed_with_their_process",),
+    ),
+    Fault(
         "retention-reopened-processes-are-removed",
         REMOVAL,
         "        if process is None or process.status not in (ProcessStatus.ENDED, ProcessStatus.FAILED):\n            return False\n",

@@ -185,18 +185,6 @@ def copy_attributes(view: View, process_key: Key[ProcessRow], copy_key: Key[Proc
     return " ".join(names)
 
 
-def remove_attributes(view: View, process_key: Key[ProcessRow]) -> None:
-    """Remove all of them with the process; its row loses their names."""
-    process = view.get(process_key)
-    if process is None or not process.attributes:
-        return
-    for text in process.attributes.split():
-        key = ATTRIBUTE.key(*process_key.parts, text.lstrip("+~-"))
-        if view.get(key) is not None:
-            view.delete(key)
-    view.update(process_key, replace(process, attributes=""))
-
-
 def is_marked(attributes: str) -> bool:
     """Return whether the open turn has changed any: a name itself holds no mark."""
     return ADDED in attributes or CHANGED in attributes or REMOVED in attributes

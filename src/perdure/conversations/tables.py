@@ -96,8 +96,8 @@ class TurnRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The handling of one message.
 
     `steps` counts StepCompleted; `effects` counts what was committed besides records, and `more` says that the effects of
-    the last quiescence are not all among them yet; `attempts` counts starts,
-    and errors that the caller of a DurableConversation records without one; `awaits` names the kinds that a waiting turn
+    the last quiescence are not all among them yet; `attempts` counts starts, of which acceptance is the first though no code
+    has run yet, and errors that the caller of a DurableConversation records without one; `awaits` names the kinds that a waiting turn
     asks for; `outcome` is that of the message, or `error` while the last attempt of an open one has failed.
     """
 

@@ -39,6 +39,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type[Process])
 _ON_ERROR: Final = ("fail_turn", "fail_process", "park")
 _BUILT_IN: Final = frozenset(dir(Process))
+_VERBS: Final = sorted(name for name in _BUILT_IN if not name.startswith("__"))  # what Python itself asks for is anybody's to define
 
 
 class HandlerOf(msgspec.Struct, frozen=True):
@@ -380,6 +381,9 @@ def _check_fields(target: type[Process]) -> None:
             raise DefinitionError(f"{target.__name__}.{field.name}: a durable field may not be named like a verb of Process; rename it")
         if field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT:
             raise DefinitionError(f"{target.__name__}.{field.name}: a durable field needs a default: `{field.name}: … = …`")
+    for name in _VERBS:
+        if inspect.getattr_static(target, name) is not inspect.getattr_static(Process, name):
+            raise DefinitionError(f"{target.__name__}.{name}: this would replace what Process has under that name; rename it")
     try:
         schema_of(target)
         JSON.encode(target())

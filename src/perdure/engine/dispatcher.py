@@ -6,7 +6,7 @@ Source: engine.md, "States, memory, recovery", fairness.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
@@ -81,6 +81,13 @@ class TenantQueue(Generic[K, V]):
             self._tenants[tenant_id] = (other, lane)
         return tenant_id, key, value
 
+    def __iter__(self) -> Iterator[tuple[str, K, V]]:
+        """Go through all that is queued, tenant by tenant."""
+        for tenant_id, lanes in self._tenants.items():
+            for lane in lanes:
+                for key, value in lane.items():
+                    yield tenant_id, key, value
+
     def drop(self, tenant_id: str, key: K) -> None:
         """Take out what may be queued under the key."""
         lanes = self._tenants.get(tenant_id, ())
@@ -117,6 +124,7 @@ class Dispatcher:
         self._queue: TenantQueue[str, Want] = TenantQueue()
         self._notes = 0
         self._coming = 0
+        self._woken = 0
         self._scheduled = False
         self._behind: set[str] = set()
         self._alarm: Alarm | None = None
@@ -129,6 +137,18 @@ class Dispatcher:
     def free(self) -> bool:
         """Whether a turn may run at once: there is a slot, and nobody waits for one."""
         return not self._queue.size and len(self._holders) + self._coming < self._bound()
+
+    def wakes(self) -> bool:
+        """Whether one more process may be read at once: a turn may run, and not too many were read in this round of the loop."""
+        if not self.free:
+            return False
+        if not self._woken:
+            self._owner.loop.call_soon(self._next_round)
+        self._woken += 1
+        return self._woken <= limits.WAKE_UPS
+
+    def _next_round(self) -> None:
+        self._woken = 0
 
     def _bound(self) -> int:
         """How many turns may run: many for a tenant that is alone, whose commits are the larger for it; few for several."""
@@ -243,6 +263,10 @@ class Dispatcher:
                 self.release(resident)
         if self._queue.size:
             self._schedule()
+
+    def unbegun(self) -> set[tuple[str, str]]:
+        """Return who is queued, by tenant and id, for an attempt that is counted already."""
+        return {(tenant_id, process_id) for tenant_id, process_id, want in self._queue if not want.crashed}
 
     def stop(self) -> None:
         """Look at long steps no more."""

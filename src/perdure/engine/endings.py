@@ -86,3 +86,8 @@ def _outcome(turn: Turn, handler: HandlerOf) -> tuple[bytes, BaseException | Non
         return b"", TurnFailed(f"{turn.id}: the handler was cancelled from within")
     except BaseException as raised:  # noqa: BLE001  # whatever the handler raised is its outcome
         return b"", raised
+
+
+async def raising(error: Exception) -> None:
+    """Be the code of a turn whose message cannot be read."""
+    raise error

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from perdure import limits
-from perdure.clock import Micros
+from perdure.clock import Micros, SystemClock
 from perdure.core.signals import Listener
 from perdure.core.write import Transaction, Write
 from perdure.engine.addressing import reference
@@ -42,8 +42,10 @@ from perdure.engine.notes import (
     TurnStarted,
 )
 from perdure.engine.recovery import Recovery
+from perdure.engine.redriving import first_id
 from perdure.engine.residency import Residency
 from perdure.engine.resident import Resident
+from perdure.engine.watchdog import Watchdog
 from perdure.engine.wheel import Wheel
 from perdure.errors import LeaseLost, PerdureError, SequenceConflict, StoreError, StoreUnavailable, TransactionRefused, UsageError
 from perdure.operations.tables import OperationRow
@@ -97,6 +99,8 @@ class Owner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening = ExitStack()
         self._fan_outs: set[tuple[str, str, str]] = set()
+        self._unbegun: set[_Key] = set()
+        self._watchdog: Watchdog | None = None
 
     # --- from open to close ------------------------------------------------------------------------
 
@@ -104,6 +108,8 @@ class Owner:
         """Belong to the running event loop from here on."""
         self.loop = asyncio.get_running_loop()
         self._open = True
+        if isinstance(self.clock, SystemClock):  # where time is a test's, no thread looks on
+            self._watchdog = Watchdog(self.loop)
 
     async def start(self) -> None:
         """Take up what is open in the store."""
@@ -116,6 +122,8 @@ class Owner:
     async def close(self) -> None:
         """Commit what is under way, and drop the rest from memory; a restart goes on with it."""
         self._open = False
+        if self._watchdog is not None:
+            self._watchdog.stop()
         self._listening.close()
         self._wheel.stop()
         self.dispatcher.stop()
@@ -149,18 +157,23 @@ class Owner:
             try:
                 await self._recovery.look()
                 self._wheel.look_at_flows()
-            except PerdureError as error:
+            except Exception as error:  # an edge: whatever it is, the engine hears of what comes after this
                 logger.exception("looking for what others left failed; the next commit of theirs looks again")
-                again = self.clock.now() + limits.STALL_US if error.retryable else None
+                ended = isinstance(error, PerdureError) and not error.retryable
+                again = None if ended else self.clock.now() + limits.STALL_US
 
     async def _leave_all(self) -> None:
-        leaving = [resident for resident in self.residents.values() if resident.turn is not None or resident.resumed]
+        leaving = {key for key, resident in self.residents.items() if resident.resumed or not resident.loading}
         for resident in self.residents.values():
             resident.leave()
         self.residents.clear()
-        leaves = [self._writer.commit(Leave(resident.tenant_id, resident.process_id)) for resident in leaving]
-        last = self._writer.commit()  # behind all that was accepted: the next engine on this store has to find it committed
-        outcomes = await asyncio.gather(*leaves, last, return_exceptions=True)
+        # Behind all that was accepted: the next engine on this store has to find it committed, and what it opened has not begun.
+        outcomes: list[Any] = await asyncio.gather(self._writer.commit(), return_exceptions=True)
+        heard: asyncio.Future[None] = self.loop.create_future()
+        self.later(heard.set_result, None)
+        await heard
+        leaving |= self._unbegun | self.dispatcher.unbegun()
+        outcomes += await asyncio.gather(*(self._writer.commit(Leave(*key)) for key in leaving), return_exceptions=True)
         errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if errors:
             logger.warning("%s open turns will count this stop as a crash: %s", len(errors), errors[0])
@@ -326,6 +339,7 @@ class Owner:
     def _start(self, note: TurnStarted) -> None:
         resident = self.residents.get((note.tenant_id, note.process_id))
         if not self._open:
+            self._unbegun.add((note.tenant_id, note.process_id))
             return
         if resident is not None and resident.loading:
             resident.missed = True
@@ -357,9 +371,12 @@ class Owner:
 
     def load(self, tenant_id: str, process_id: str, *, crashed: bool = False, wake: bool = False) -> bool:
         """Bring a process into memory, now or when its turn comes; see `Recovery.load`. False: its tenant has too many that wait."""
-        if not self._open or (tenant_id, process_id) in self.residents:
+        if (tenant_id, process_id) in self.residents:
             return True
-        if not self.dispatcher.free:
+        if not self._open:
+            self._unbegun.update([] if crashed else [(tenant_id, process_id)])
+            return True
+        if not self.dispatcher.wakes():
             return self.dispatcher.offer(tenant_id, process_id, Want(crashed=crashed, wake=wake))
         self._recovery.load(tenant_id, process_id, crashed=crashed, wake=wake)
         return True
@@ -368,6 +385,7 @@ class Owner:
         """The turn of a queued process has come."""
         resident = self.residents.get((tenant_id, process_id))
         if not self._open:
+            self._unbegun.update([] if want.crashed else [(tenant_id, process_id)])
             return
         if resident is not None and resident.turn is not None:
             self.dispatcher.hold(resident)
@@ -477,6 +495,14 @@ class Owner:
     def evict(self, resident: Resident) -> None:
         """Let a process that waits leave memory; mail and timers bring it back."""
         self._drop(resident)
+
+    def overtaken(self, resident: Resident) -> None:
+        """Another has closed the turn of a process in memory: what is in the store counts."""
+        self._read_again(resident)
+
+    def awaited(self, tenant_id: str, ref: str) -> list[str]:
+        """Return the messages that somebody waits for and that this one is a repetition of, by its name, or may be."""
+        return [other for tenant, other in self._waiters if tenant == tenant_id and first_id(other) == first_id(ref)]
 
     def settled(self, resident: Resident) -> None:
         """Forget a process that has nothing under way; tell the poison lane when a suspect has come through."""

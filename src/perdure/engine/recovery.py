@@ -19,6 +19,7 @@ from perdure.conversations.events import (
     MessageReceived,
     ProcessingFinished,
     ProcessingStarted,
+    Restarted,
     decode_event,
     encode_event,
 )
@@ -29,8 +30,9 @@ from perdure.engine.app import ProcessType
 from perdure.engine.control import CancelProcess
 from perdure.engine.endings import failed
 from perdure.engine.flush import Finish, Flush, turn_keys
-from perdure.engine.handling import message_key
+from perdure.engine.handling import message_key, operation_key
 from perdure.engine.leaving import Resume, StartQueued, Wake
+from perdure.engine.notes import Sealed
 from perdure.engine.resident import Resident
 from perdure.engine.upkeep import HandOver
 from perdure.errors import CorruptEvent, PerdureError, PoisonMessage
@@ -121,7 +123,31 @@ class Recovery:
         resident.missed = resident.missed or resident.loading
         if resident.turn is not None:  # something may have come for it
             self._owner.later(resident.roused)
+            if process.open_message != resident.ref:
+                await self._overtaken(resident)
         return True
+
+    async def _overtaken(self, resident: Resident) -> None:
+        """Read a process again whose open turn another has closed: who has restarted it from a command line, say.
+
+        One with commits under way may be ahead of the store; those are refused if it was overtaken.
+        """
+        ref = resident.stored_ref
+        process = await self._reader.get(PROCESS.key(resident.tenant_id, resident.process_id))
+
+        def again() -> None:
+            if ref == resident.stored_ref and not resident.left:
+                self._owner.overtaken(resident)
+
+        if ref is not None and process is not None and process.open_message != ref:
+            self._owner.later(again)
+
+    async def _answer_restarted(self, tenant_id: str, ref: str) -> None:
+        """Tell who waits for the turns that were closed to be run again as this one: another may have sealed their replies."""
+        for closed in self._owner.awaited(tenant_id, ref):
+            sealed = await self._reader.get(operation_key(tenant_id, closed))
+            if sealed is not None and sealed.response is not None:
+                self._owner.later(self._owner.route, [Sealed(tenant_id, closed, sealed.outcome, sealed.response)])
 
     async def _recover(self, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
         key, made = (tenant_id, process_id), self._owner.app.types.get(process.process_type)
@@ -173,7 +199,7 @@ class Recovery:
         message = await self._reader.get(message_key(tenant_id, process.open_message))
         assert message is not None, "an open turn has its message"
         error = PoisonMessage(
-            f"message {process.open_message!r}: the engine crashed {attempts} times while it was handled; it is a dead letter"
+            f"message {process.open_message!r}: the engine crashed {attempts} times while it was open; it is a dead letter"
         )
         logger.error("%s", error)
         handler = self._owner.app.types[process.process_type].handlers[message.kind]
@@ -222,11 +248,13 @@ class Recovery:
             wake: it waits and something is due: it is made runnable first.
         """
         owner, key = self._owner, (tenant_id, process_id)
-        if not owner.is_open or key in owner.residents or key in self._suspects or not owner.app.types:
+        suspect = key in self._suspects or (key == self._suspect and not alone)  # its turn comes, or it is tried again
+        if suspect or not owner.is_open or key in owner.residents or not owner.app.types:
             return
         placeholder = Resident(owner, tenant_id, process_id, next(iter(owner.app.types.values())))
         placeholder.loading = True
         placeholder.alone = alone
+        placeholder.resumed = not crashed  # its attempt is counted already
         owner.residents[key] = placeholder
         owner.dispatcher.hold(placeholder)
         owner.background(self._load(placeholder, crashed=crashed, wake=wake))
@@ -239,14 +267,16 @@ class Recovery:
             if crashed:
                 resident.resumed = True
                 await owner.store.access.writer.run(Resume(*key))
+                crashed = False  # the attempt is recorded, whatever becomes of this look
             mailbox = await self._reader.get(MAILBOX.key(*key))
             opening = None if await self._end_forced(*key, mailbox) else await self._read(resident, mailbox)
-        except PerdureError as error:
+        except Exception as error:  # an edge: whatever it is, it keeps neither the slot nor the lane
             logger.exception("process %s cannot be loaded; others are not affected", resident.process_id)
             opening = None
-            if error.retryable:
+            if isinstance(error, PerdureError) and error.retryable:
                 clock = owner.clock
                 again = partial(self.load, *key, crashed=crashed, alone=resident.alone, wake=wake)
+                resident.alone = False  # it comes back: the next suspect waits until then
                 clock.call_at(clock.now() + limits.STALL_US, partial(owner.later, again))
         if opening is None:
             owner.later(owner.unload, resident)
@@ -262,9 +292,10 @@ class Recovery:
             if await self._end_forced(*key, stored):
                 return
             letters, mailbox, whole = await self._mail(resident, stored)
-        except PerdureError as error:
+        except Exception as error:  # an edge: whatever it is, the mail is looked for again
             logger.exception("the mail of process %s cannot be read; others are not affected", resident.process_id)
-            if error.retryable and resident.window.reading is reading:
+            ended = isinstance(error, PerdureError) and not error.retryable
+            if not ended and resident.window.reading is reading:
                 resident.window.reading = None
                 owner.clock.call_at(owner.clock.now() + limits.STALL_US, partial(owner.later, resident.roused))
             return
@@ -293,6 +324,8 @@ class Recovery:
             return None
         state = await reader.get(PROCESS_STATE.key(tenant_id, process_id)) if made.durable else None
         events = await self._events(resident, process)
+        if any(isinstance(event, Restarted) for _, event in events):
+            await self._answer_restarted(tenant_id, process.open_message)
         timers = await self._timers(tenant_id, process_id, process)
         mail, mailbox, whole = await self._mail(resident, stored)
         found = None if state is None else state.found
@@ -333,6 +366,7 @@ class Recovery:
                     self._owner.armed([due])
             if missed:  # another has asked something of it since its mail was read
                 resident.roused()
+                self._owner.background(self._overtaken(resident))
 
         return opening
 

@@ -110,6 +110,12 @@ def next_id(message_id: str) -> str:
     return f"{message_id}~2"
 
 
+def first_id(message_id: str) -> str:
+    """Return the id that `next_id` has begun with."""
+    stem, mark, number = message_id.rpartition("~")
+    return stem if mark and number.isdecimal() else message_id
+
+
 def address_of(row: MessageRow) -> Address:
     """Return the address that a message was accepted with."""
     way, _, name = row.address.partition(" ")

@@ -23,7 +23,7 @@ from perdure.engine.addressing import Mail, TurnId
 from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.attempts import Attempt
 from perdure.engine.attributes import attributes_after
-from perdure.engine.endings import attempt_failed, completed, ending, runs_already
+from perdure.engine.endings import attempt_failed, completed, ending, raising, runs_already
 from perdure.engine.flush import Finish, Flush, Flushed, TurnKeys, chunks, turn_keys
 from perdure.engine.operation import Input, Operation, step_failed
 from perdure.engine.outcomes import encode_error
@@ -145,7 +145,7 @@ class Resident:
         try:
             code = self._handler.open(process, payload)
         except PayloadInvalid as error:
-            code = _raising(error)
+            code = raising(error)
         turn.begin(code)
         if self._cancel is not None:
             turn.cancel(self._cancel)
@@ -433,6 +433,11 @@ class Resident:
         return not self._unsaved and (self.turn is None or self._stored_waiting)
 
     @property
+    def stored_ref(self) -> str | None:
+        """The message of its open turn, if that has nothing under way which the store does not know."""
+        return None if self._unsaved or self.turn is None else self.ref
+
+    @property
     def holds_still(self) -> bool:
         """Whether it is paused and all that it had begun is recorded."""
         return self.held and not self._unsaved and not self._tasks
@@ -591,7 +596,3 @@ class Resident:
             task.add_done_callback(self.owner.dispatcher.step_over)
             task.cancel()
         self._tasks.clear()
-
-
-async def _raising(error: Exception) -> None:
-    raise error

@@ -66,9 +66,10 @@ class Scheduled:
             await self._release_all()
             for _, row in await self._owner.store.access.reader.scan(Scan(SCHEDULES_DUE, (), 1, after=(now,))):
                 self._due_at(row.next_at)
-        except PerdureError as error:
+        except Exception as error:  # an edge: whatever it is, the slots after this one are looked for
             logger.exception("looking for slots that are due failed; the next alarm looks again")
-            self._due_at(self._owner.clock.now() + limits.STALL_US if error.retryable else None)
+            ended = isinstance(error, PerdureError) and not error.retryable
+            self._due_at(None if ended else self._owner.clock.now() + limits.STALL_US)
         finally:
             self._turning = False
         self._look(self._next)

@@ -67,15 +67,13 @@ class Wheel:
             self._owner.background(self._turn())
 
     async def _turn(self) -> None:
-        try:
-            await self._timers()
-            await self._flows()
-            await self._expiries()
-            await self._delayed()
-        except PerdureError as error:
-            logger.exception("looking for what is due failed; the next alarm looks again")
-            if error.retryable:
-                self.look(self._owner.clock.now() + limits.STALL_US)
+        for part in (self._timers, self._flows, self._expiries, self._delayed):
+            try:
+                await part()
+            except Exception as error:  # an edge: what is due of one kind does not wait for a bug in another
+                logger.exception("looking for what is due failed; the next alarm looks again")
+                if not isinstance(error, PerdureError) or error.retryable:
+                    self.look(self._owner.clock.now() + limits.STALL_US)
         self.schedules.ring()
         self._turning = False
         if self._again:
