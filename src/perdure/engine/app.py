@@ -7,7 +7,7 @@ import logging
 import typing
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -33,6 +33,9 @@ from perdure.errors import (
 )
 from perdure.identity import DEFAULT_TENANT, RegistryKey, Tag, checked_text
 from perdure.schemas import TypeRef, schema_of
+
+if TYPE_CHECKING:
+    from perdure.engine.turn import Turn
 
 logger = logging.getLogger("perdure.engine")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -150,6 +153,12 @@ class ProcessType:
         """Return a process object with these durable fields."""
         process: Process = self._decode_fields(fields) if self.durable and fields else self.base()
         return process
+
+    def attach(self, process: Process, turn: Turn) -> None:
+        """Let the verbs and the logs of a process object be those of a turn."""
+        process._turn = turn  # noqa: SLF001  # the slot that the verbs look into
+        for name, of in self.logs.items():
+            getattr(process, name).bind(turn, of)
 
     def save(self, process: Process) -> bytes:
         """Return the bytes of the durable fields. Raises PayloadTooLarge over 1 MiB, PayloadUnencodable."""

@@ -106,8 +106,7 @@ class Resident:
         waiting: bool = False,
     ) -> None:
         """Run the handler of a message from its beginning; what was recorded is replayed."""
-        self.ref, self.head, self._found = ref, head, found
-        self._keys = turn_keys(self.tenant_id, self.process_id, ref)
+        self.ref, self._keys, self.head, self._found = ref, None, head, found
         self._saved = found if saved is None else saved
         self._stored_waiting = waiting
         self.resumed = False  # the turn itself tells now that it has to be left
@@ -138,10 +137,8 @@ class Resident:
             turn.attributes_found = names_found(attributes) if isinstance(attributes, str) else attributes
         turn.cancel_step = self._cancel_step
         turn.read_log = self._read_log
-        for name, of in self.type.logs.items():
-            getattr(process, name).bind(turn, of)
         turn.may_take = self.window.gives_to
-        process._turn = turn  # noqa: SLF001  # the slot that the verbs look into
+        self.type.attach(process, turn)
         try:
             code = self._handler.open(process, payload)
         except PayloadInvalid as error:
@@ -288,7 +285,8 @@ class Resident:
     def _flush(
         self, turn: Turn, finish: Finish | None, fields: bytes | None, *, waiting: bool, armed: list[str]
     ) -> tuple[Flush, list[Operation]]:
-        assert self._keys is not None, "a turn is open"
+        if self._keys is None:
+            self._keys = turn_keys(self.tenant_id, self.process_id, self.ref)
         produced = turn.take()
         failed = finish is not None and finish.outcome != "ok"
         if finish is not None:
@@ -399,6 +397,7 @@ class Resident:
             self._looks_on = False
             self.pump()
         if self.turn is None or self._stored_waiting or self.held:
+            self._keys = None  # one that waits needs none for long
             self.owner.settled(self)
 
     def _not_committed(self, flush: Flush, error: Exception) -> None:

@@ -212,7 +212,7 @@ class _Replay:
             clock=lambda: now,
             request=self._app.request,
         )
-        process._turn = turn  # noqa: SLF001  # the slot that the verbs look into
+        made.attach(process, turn)
         return turn
 
 
