@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.measure import SHORT, ours, report
-from perdure import Address, App, Engine, Process, Store, on, open_store
+from perdure import Address, App, Engine, Process, on, open_store
 from perdure.clock import SECOND, Micros, SystemClock
 from perdure.conversations.tables import RUNNABLE
 from perdure.core.table import Scan
@@ -22,7 +22,7 @@ DUE = 500 if SHORT else 10_000
 CLIENTS = 500
 DAY = 86_400
 YEAR = 366 * DAY  # for those whose time does not come
-LEAVING = 5  # seconds after which all have left memory
+LOOK = 0.1  # seconds between two looks whether all have left memory
 
 app = App("sleepers")
 woken: Counter[str] = Counter()
@@ -55,16 +55,23 @@ class Sleeper(Process):
             all_woken.set()
 
 
-def resident_mb() -> float:
-    """Return the memory of this program, in MB."""
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")]
-    return int(line.split()[1]) / 1024
+def memory() -> dict[str, float]:
+    """Return the memory of this program in MB, now and at its most."""
+    lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
+    of = {name: int(values[0]) / 1024 for name, *values in lines if name in {"VmRSS:", "VmHWM:"}}
+    return {"rss_mb": of["VmRSS:"], "peak_mb": of["VmHWM:"]}
 
 
-async def runnable(store: Store) -> bool:
-    """Return whether any of them is not asleep yet."""
-    reader = store.access.reader
-    return any([bool(await reader.scan(Scan(RUNNABLE, (shard,), 1))) for shard in range(store.shards)])
+async def asleep(engine: Engine) -> None:
+    """Wait until all of them are asleep, and have left memory."""
+    store = engine.store
+    while loaded(engine) or any([await store.access.reader.scan(Scan(RUNNABLE, (shard,), 1)) for shard in range(store.shards)]):  # noqa: ASYNC110  # they fall asleep one by one, and tell nobody
+        await asyncio.sleep(LOOK)
+
+
+def loaded(engine: Engine) -> int:
+    """Return how many processes are in memory."""
+    return len(engine._owner.residents)  # noqa: SLF001  # nobody else asks
 
 
 async def make(url: str) -> None:
@@ -79,23 +86,15 @@ async def make(url: str) -> None:
                 await engine.deliver(Sleep(seconds), id=f"s{number}", to=Address.start("Sleeper"))
 
         await asyncio.gather(*(client() for _ in range(CLIENTS)))
-        took, most = time.perf_counter() - begin, resident_mb()
-        while await runnable(store):  # noqa: ASYNC110  # they fall asleep one by one, and tell nobody
-            await asyncio.sleep(LEAVING)
-        report(
-            benchmark="sleepers made",
-            **ours(),
-            sleepers=SLEEPERS,
-            per_s=SLEEPERS / took,
-            rss_at_the_end_mb=most,
-            rss_asleep_mb=resident_mb(),
-        )
+        took = time.perf_counter() - begin
+        await asleep(engine)
+        report(benchmark="sleepers made", **ours(), sleepers=SLEEPERS, per_s=SLEEPERS / took, **memory())
 
 
 async def wake(url: str) -> None:
     """Open the store again, and set the clock to the instant at which some of them are due."""
     clock = Skipping()
-    before = resident_mb()
+    before = memory()["rss_mb"]
     begin = time.perf_counter()
     async with open_store(url, clock=clock) as store, Engine(store, app) as engine:
         report(
@@ -103,16 +102,16 @@ async def wake(url: str) -> None:
             **ours(),
             sleepers=SLEEPERS,
             start_s=time.perf_counter() - begin,
-            loaded=len(engine._owner.residents),  # noqa: SLF001  # nobody else asks
+            loaded=loaded(engine),
             rss_before_mb=before,
-            rss_mb=resident_mb(),
+            **memory(),
         )
         clock.skipped = 2 * DAY * SECOND
         begin = time.perf_counter()
         await engine.deliver(Sleep(0), id="look", to=Address.start("Sleeper"))  # armed and due: the engine looks at the clock
         await all_woken.wait()
         took = time.perf_counter() - begin
-        await asyncio.sleep(LEAVING)
+        await asleep(engine)  # a second ring would have brought its process into memory
         report(
             benchmark="timers due at one instant",
             **ours(),
@@ -120,7 +119,7 @@ async def wake(url: str) -> None:
             fired=len(woken) - 1,
             twice=sum(times > 1 for times in woken.values()),
             took_s=took,
-            rss_mb=resident_mb(),
+            **memory(),
         )
 
 
