@@ -38,6 +38,7 @@ SQLITE_WAL_PAGES: Final = 8_000  # checkpoint when the WAL is longer: 32 MiB at 
 SQLITE_IDLE_MS: Final = 500  # without a commit for so long, the WAL is copied into the file
 SQLITE_IDLE_PAGES: Final = 100  # a shorter WAL is not worth the two syncs
 SQLITE_OPEN_MS: Final = 2_000  # how long an opening waits for a whole checkpoint beside other processes
+SQLITE_PAGES_BYTES: Final = 16 * MIB  # pages that a connection keeps; one that it has to ask the system for again costs some 1.5 us
 SQLITE_CACHE_ROWS: Final = 50_000  # rows kept in memory between batches
 SQLITE_CACHE_BYTES: Final = 64 * MIB  # of text and blobs in those rows
 SQLITE_ALONE_ROWS: Final = 16  # rows of a batch that is one caller's: he waits for it, nobody else does

@@ -193,6 +193,13 @@ FAULTS: Final = (
         (f"{POWER}::test_what_a_failed_sync_left_in_the_cache_is_on_the_disk_before_it_is_believed",),
     ),
     Fault(
+        "sqlite-cache-counts-pages-for-kibibytes",
+        f"{HERE}/connection.py",
+        "-(limits.SQLITE_PAGES_BYTES // limits.KIB)",
+        "limits.SQLITE_PAGES_BYTES // limits.KIB",
+        ("tests/sqlite/test_opening.py::test_a_connection_keeps_no_more_pages_in_memory_than_its_limit",),
+    ),
+    Fault(
         "sqlite-commits-without-sync",
         f"{HERE}/connection.py",
         '    connection.pragma("synchronous", "full")\n',

@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 from perdure import limits
+from perdure.backends.sqlite.connection import connect
 from perdure.backends.sqlite.database import SqliteDatabase
 from perdure.clock import VirtualClock
 from perdure.errors import (
@@ -22,6 +23,7 @@ from perdure.errors import (
     UnknownScheme,
     UsageError,
 )
+from perdure.identity import SYSTEM_RANDOMNESS
 from perdure.store import open_store
 from tests.sqlite.disk import Disk
 
@@ -213,3 +215,15 @@ async def test_threads_hand_over_quickly_while_a_store_is_open_and_as_before_aft
         assert sys.getswitchinterval() == pytest.approx(0.0005)
 
     assert sys.getswitchinterval() == before
+
+
+def test_a_connection_keeps_no_more_pages_in_memory_than_its_limit(tmp_path: Path) -> None:
+    connection = connect(str(tmp_path / "large.db"), SYSTEM_RANDOMNESS, create=True)
+    connection.execute("CREATE TABLE large (data BLOB)")
+    for _ in range(2 * limits.SQLITE_PAGES_BYTES // limits.MIB):
+        connection.execute("INSERT INTO large VALUES (randomblob(?))", (limits.MIB,))
+
+    kept, _ = connection.status(apsw.SQLITE_DBSTATUS_CACHE_USED)
+    connection.close()
+
+    assert kept < 1.1 * limits.SQLITE_PAGES_BYTES  # beside the pages themselves, what names them

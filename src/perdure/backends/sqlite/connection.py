@@ -22,7 +22,6 @@ _UNBINDABLE: Final = (UnicodeEncodeError, OverflowError, TypeError)  # apsw's, b
 ERRORS: Final = (apsw.Error, *_UNBINDABLE)
 """Everything that a statement can raise."""
 
-_CACHE_KIB: Final = 65_536
 _STATEMENTS: Final = 400  # prepared ones that a connection keeps; some five per table, and each kind of scan
 _NAP_MIN: Final = 0.000_2
 _NAP_RANGE: Final = 0.000_8
@@ -154,4 +153,4 @@ def _set_up(connection: apsw.Connection) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     connection.pragma("trusted_schema", value=False)
     connection.pragma("synchronous", "full")
-    connection.pragma("cache_size", -_CACHE_KIB)
+    connection.pragma("cache_size", -(limits.SQLITE_PAGES_BYTES // limits.KIB))  # negative: KiB, not pages
