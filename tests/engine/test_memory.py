@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import weakref
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
-from perdure import App, Process, on
+from perdure import Address, App, Engine, Process, VirtualClock, on
+from perdure.clock import SECOND
 from tests.engine.conftest import Running
-from tests.engine.orders import Place
+from tests.engine.orders import Place, eventually
 
 
 @pytest.fixture
@@ -77,3 +80,45 @@ async def test_a_turn_is_never_driven_from_inside_a_task(running: Running) -> No
         await engine.call(hello)
 
     assert inside == [None, None, None]
+
+
+async def blocks_when_all_sleep(engine: Engine) -> int:
+    """Let what waits leave memory, and return how many objects of any kind there are, but for the rows that are kept for speed."""
+    residents = engine._owner.residents
+
+    async def waiting() -> bool:
+        return all(resident.rests for resident in residents.values()) and not engine._owner.dispatcher.crowded
+
+    async def empty() -> bool:
+        return not residents
+
+    clock = engine._owner.clock
+    assert isinstance(clock, VirtualClock)
+    await eventually(waiting)
+    clock.advance(2 * SECOND)
+    await eventually(empty)
+    await engine.store.commit()
+    engine.store.access.writer._backend._cache.clear()  # type: ignore[attr-defined]  # SQLite's, the only one
+    gc.collect()
+    return sys.getallocatedblocks()
+
+
+async def test_what_sleeps_leaves_nothing_in_memory(running: Running) -> None:
+    app = App("sleepers")
+    sleepers = 500
+
+    @app.process
+    class Sleeper(Process):
+        @on(Place, start=True)
+        async def place(self, _message: Place) -> None:
+            await self.sleep(timedelta(days=1))
+
+    async with running(app) as engine:
+        counts = []
+        for share in range(3):
+            numbers = range(share * sleepers, (share + 1) * sleepers)
+            await asyncio.gather(*(engine.deliver(Place("x"), id=f"{number}", to=Address.start("Sleeper")) for number in numbers))
+            counts.append(await blocks_when_all_sleep(engine))
+
+        first, second, third = counts
+        assert min(second - first, third - second) < sleepers / 2, "less than one object for two that sleep"

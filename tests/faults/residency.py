@@ -13,9 +13,18 @@ RESIDENT: Final = f"{HERE}/resident.py"
 SLOTS: Final = "tests/engine/test_dispatcher.py"
 MAIL: Final = "tests/engine/test_mail_windows.py"
 RESTS: Final = "tests/engine/test_residency.py"
+MEMORY: Final = "tests/engine/test_memory.py"
 CLOCK: Final = "tests/engine/test_clock_steps.py"
 
 FAULTS: Final = (
+    Fault(
+        "engine-remembers-who-has-left",
+        f"{HERE}/owner.py",
+        '        """Let a process that waits leave memory; mail and timers bring it back."""\n',
+        '        """Let a process that waits leave memory; mail and timers bring it back."""\n'
+        "        self._stuck[resident.tenant_id, resident.process_id] = RuntimeError(resident.ref)\n",
+        (f"{MEMORY}::test_what_sleeps_leaves_nothing_in_memory",),
+    ),
     Fault(
         "dispatcher-tenants-do-not-take-turns",
         DISPATCHER,
