@@ -11,7 +11,6 @@ import heapq
 import inspect
 import itertools
 import random
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -157,9 +156,9 @@ class Life:
         self.saved = last.fields if last else self.found
         recorded = self.events
         taken = {getattr(event, "taken", "") for _, event in recorded}
-        self.replies: deque[Mail] = deque()
+        self.replies: list[Mail] = []
         self.letters = last.letters if last else frozenset()
-        self.mail = deque(mail for at, mail in world.mail if at <= self.now and mail.ref not in taken)
+        self.mail = [mail for at, mail in world.mail if at <= self.now and mail.ref not in taken]
         self.turn = Turn(
             world.id,
             now=START,

@@ -6,7 +6,7 @@ Source: engine.md, "The TurnLoop", replay checks.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from perdure import limits
@@ -34,6 +34,8 @@ ADVICE: Final = (
     "put the code back as it was until no turn is open on it, or let turns that were here before go the old way: `if self.patched(...)`"
 )
 
+_NOTHING: Final[deque[tuple[Micros, Event]]] = deque()  # of all turns that are not replayed: nobody adds to a record
+_NONE: Final[frozenset[str]] = frozenset()
 _KIND_OF: Final[dict[type, Kind]] = {
     StepCompleted: "step",
     StepFailed: "step",
@@ -89,7 +91,7 @@ class Replay:
 
     def __init__(
         self,
-        recorded: Iterable[tuple[Micros, Event]],
+        recorded: Collection[tuple[Micros, Event]],
         *,
         effects_done: int,
         fields: Callable[[], bytes],
@@ -98,7 +100,7 @@ class Replay:
         timers: Mapping[str, Micros] | None,
         more: bool = False,
     ) -> None:
-        self.recorded = deque(recorded)
+        self.recorded = deque(recorded) if recorded else _NOTHING
         self.active = changed or bool(self.recorded) or effects_done > 0 or bool(timers)
         self._changed = changed
         self.effects_done = effects_done
@@ -108,8 +110,8 @@ class Replay:
         self._armed_at_commit: dict[str, Micros] = {}
         self._fields = fields
         self._saved = saved
-        self._answers: set[str] = set()
-        self._restarts = deque(event for _, event in self.recorded if isinstance(event, Restarted))
+        self._answers = _NONE
+        self._restarts = [event for _, event in self.recorded if isinstance(event, Restarted)]
         self._fresh = False
         self._called_off: dict[str, Operation] | None = None
         self._patches: dict[str, bool] = {}
@@ -121,7 +123,7 @@ class Replay:
 
     def copy_ends(self) -> None:
         """What was copied is repeated: from here on the code does what is its own."""
-        self._restarts.popleft()
+        self._restarts.pop(0)
         self._fresh = not self.recorded
 
     def leave(self) -> None:
@@ -145,7 +147,7 @@ class Replay:
             if operation is not None and mismatch(event, turn.now, operation, operations) is None:
                 return None
         if name in self._answers:
-            self._answers.remove(name)
+            self._answers -= {name}
             if operation is None:
                 return None  # the answer to another key came first, and then nobody waited for this one
         if isinstance(event, StepBegun) and operation is not None and not operation.is_at_most_once and self._ends(event):
@@ -244,9 +246,9 @@ class Replay:
         They were recorded with the commit that asked, but the code went on only after it.
         """
         if not (self.recorded and isinstance(self.recorded[0][1], Bound)):
-            self._answers = set()
+            self._answers = _NONE
         elif not self._answers:
-            self._answers = {operation_id for operation_id, _ in turn.produced.binds}
+            self._answers = frozenset(operation_id for operation_id, _ in turn.produced.binds)
         return len(self._answers)
 
     def _difference(self, turn: Turn) -> str | None:

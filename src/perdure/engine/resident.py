@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +80,7 @@ class Resident:
         self._stored_waiting = False
         self._tasks: dict[str, asyncio.Future[Any]] = {}
         # Commits that are not durable yet, in order: the first ones are with the writer, or were refused by a full disk.
-        self._unsaved: deque[tuple[Flush, list[Operation]]] = deque()
+        self._unsaved: list[tuple[Flush, list[Operation]]] = []
         self._submitted = 0
         self._refused = 0
         self._looks_on = False
@@ -380,7 +379,7 @@ class Resident:
             self._not_committed(flush, error)
             return
         flushed: Flushed = results[0]
-        _, starts = self._unsaved.popleft()
+        _, starts = self._unsaved.pop(0)
         # Also when the process has left memory meanwhile: other processes, and who waits for an answer, have no part in that.
         if flushed.notes:
             notes = flushed.notes

@@ -212,7 +212,7 @@ class Turn(TurnState):
         if self._blocked:
             return False
         while self._inputs:
-            given = self._inputs.popleft()
+            given = self._inputs.pop(0)
             operation = self._operations.get(given.operation_id)
             if operation is None:
                 self._take_late(given)
@@ -282,7 +282,7 @@ class Turn(TurnState):
     def _take_reply(self) -> bool:
         """Give the oldest reply to who waits for it; those that nobody waits for any more are dropped."""
         while self._replies:
-            mail = self._replies.popleft()
+            mail = self._replies.pop(0)
             self.produced.letters.append(mail)
             reply = decode_reply(mail.payload)
             operation = self._operations.get(reply.operation_id) if reply.turn_ref == self.id.message else None
@@ -411,7 +411,7 @@ class Turn(TurnState):
                 self.abandon(operation)
         if self._lingering:
             while self._inputs:
-                self._take_late(self._inputs.popleft())
+                self._take_late(self._inputs.pop(0))
             self.outlived = bool(self._lingering)
 
     def forgotten(self) -> NotAwaited | None:

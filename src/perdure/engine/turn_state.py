@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from typing import Any, Final
 
 from perdure.clock import Micros
 from perdure.conversations.events import (
@@ -24,6 +23,7 @@ from perdure.engine.operation import Input, Operation, Produced
 from perdure.engine.replay import Replay
 
 logger = logging.getLogger("perdure.engine")
+_NONE: Final[frozenset[str]] = frozenset()
 
 
 class TurnState:
@@ -54,14 +54,14 @@ class TurnState:
         id: TurnId,
         *,
         now: Micros,
-        recorded: Iterable[tuple[Micros, Event]] = (),
+        recorded: Collection[tuple[Micros, Event]] = (),
         effects_done: int = 0,
         changed: bool = False,
         fields: Callable[[], bytes] = bytes,
         saved: bytes | None = None,
         timers: Mapping[str, Micros] | None = None,
-        mail: deque[Mail] | None = None,
-        replies: deque[Mail] | None = None,
+        mail: list[Mail] | None = None,
+        replies: list[Mail] | None = None,
         more: bool = False,
         clock: Callable[[], Micros],
         request: Callable[[Callable[..., Any], tuple[Any, ...]], Request],
@@ -75,11 +75,11 @@ class TurnState:
         self.events = 0
         self._clock = clock
         self.replay = Replay(recorded, effects_done=effects_done, fields=fields, saved=saved, changed=changed, timers=timers, more=more)
-        self._mail: deque[Mail] = deque() if mail is None else mail
-        self._replies: deque[Mail] = deque() if replies is None else replies
+        self._mail: list[Mail] = [] if mail is None else mail
+        self._replies: list[Mail] = [] if replies is None else replies
         self._answerable: tuple[object, str] | None = None
         self._untils: dict[asyncio.Future[None], Callable[[], bool]] = {}
-        self._inputs: deque[Input] = deque()
+        self._inputs: list[Input] = []
         self._operations: dict[str, Operation] = {}
         self.receives: list[Operation] = []
         self._unawaited: dict[str, Operation] = {}
@@ -91,7 +91,7 @@ class TurnState:
         self.cancelled: str | None = None
         self._root: asyncio.Task[Any] | None = None
         self.effects = 0
-        self.attributes_found: frozenset[str] = frozenset()
+        self.attributes_found: frozenset[str] = _NONE
         self.attributes: dict[str, bool] | None = None
         self.produced = Produced()
         self.cancel_step: Callable[[Operation], bool] = nobody

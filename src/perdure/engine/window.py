@@ -5,14 +5,15 @@ Source: engine.md, "Addressing and delivery", limits; "States, memory, recovery"
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from perdure import limits
 from perdure.engine.addressing import Mail
 from perdure.engine.operation import Operation
 from perdure.engine.replies import REPLY_KIND
+
+_NONE: Final[frozenset[str]] = frozenset()
 
 
 class Waits(Protocol):
@@ -36,14 +37,14 @@ class Window:
     __slots__ = ("_absent", "_newest", "_passed", "letters", "more", "passed_over", "reading", "replies", "seen")
 
     def __init__(self) -> None:
-        self.letters: deque[Mail] = deque()
-        self.replies: deque[Mail] = deque()
+        self.letters: list[Mail] = []  # an empty deque has room for 64, and takes ten times as much
+        self.replies: list[Mail] = []
         self.seen = 0
         self.more = False
         self.passed_over = False
         self.reading: object | None = None
         self._newest = 0
-        self._absent: frozenset[str] = frozenset()
+        self._absent = _NONE
         self._passed: list[Operation] = []
 
     @property
