@@ -47,6 +47,8 @@ logger = logging.getLogger("perdure.engine")
 class Turn(TurnState):
     """One turn; its arguments are those of `TurnState`."""
 
+    __slots__ = ()
+
     # --- the engine's side: inputs, and running to quiescence --------------------------------------
 
     def feed(self, given: Input) -> None:

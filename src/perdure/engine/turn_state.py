@@ -43,11 +43,46 @@ class TurnState:
         request: from a handler and its arguments to what a call of it sends.
     """
 
-    # What most turns never have is made when it is first asked for.
-    once = False  # whether it has a step that runs at most once
-    outlived = False  # whether the handler has ended, but threads of its steps go on
-    _chance: Chance | None = None
-    _lingering: dict[str, Operation] | None = None
+    # More than 30 attributes would cost a dictionary of 1.5 kB for each turn.
+    __slots__ = (
+        "__weakref__",
+        "_answerable",
+        "_blocked",
+        "_cancel",
+        "_chance",
+        "_clock",
+        "_inputs",
+        "_lingering",
+        "_mail",
+        "_names",
+        "_operations",
+        "_replies",
+        "_root",
+        "_starts",
+        "_unawaited",
+        "_untils",
+        "attributes",
+        "attributes_found",
+        "cancel_step",
+        "cancelled",
+        "effects",
+        "ending",
+        "events",
+        "id",
+        "leaving",
+        "loop",
+        "may_take",
+        "now",
+        "once",
+        "outlived",
+        "produced",
+        "read_log",
+        "receives",
+        "replay",
+        "request",
+        "running",
+        "steps",
+    )
 
     def __init__(
         self,
@@ -98,6 +133,11 @@ class TurnState:
         self.may_take: Callable[[Operation], bool] = anybody
         self.read_log: Callable[..., Coroutine[Any, Any, list[Any]]] = nothing
         self.request: Callable[[Callable[..., Any], tuple[Any, ...]], Request] = request
+        # What most turns never have is made when it is first asked for.
+        self.once = False  # whether it has a step that runs at most once
+        self.outlived = False  # whether the handler has ended, but threads of its steps go on
+        self._chance: Chance | None = None
+        self._lingering: dict[str, Operation] | None = None
 
     def begin(self, code: Coroutine[Any, Any, Any]) -> None:
         """Give the turn its code; nothing of it runs yet."""
