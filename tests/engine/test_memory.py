@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import tracemalloc
 import weakref
 from collections.abc import Iterator
 from datetime import timedelta
@@ -82,30 +83,9 @@ async def test_a_turn_is_never_driven_from_inside_a_task(running: Running) -> No
     assert inside == [None, None, None]
 
 
-async def blocks_when_all_sleep(engine: Engine) -> int:
-    """Let what waits leave memory, and return how many objects of any kind there are, but for the rows that are kept for speed."""
-    residents = engine._owner.residents
-
-    async def waiting() -> bool:
-        return all(resident.rests for resident in residents.values()) and not engine._owner.dispatcher.crowded
-
-    async def empty() -> bool:
-        return not residents
-
-    clock = engine._owner.clock
-    assert isinstance(clock, VirtualClock)
-    await eventually(waiting)
-    clock.advance(2 * SECOND)
-    await eventually(empty)
-    await engine.store.commit()
-    engine.store.access.writer._backend._cache.clear()  # type: ignore[attr-defined]  # SQLite's, the only one
-    gc.collect()
-    return sys.getallocatedblocks()
-
-
-async def test_what_sleeps_leaves_nothing_in_memory(running: Running) -> None:
+def make_sleepers() -> App:
+    """An app whose processes sleep for a day."""
     app = App("sleepers")
-    sleepers = 500
 
     @app.process
     class Sleeper(Process):
@@ -113,12 +93,59 @@ async def test_what_sleeps_leaves_nothing_in_memory(running: Running) -> None:
         async def place(self, _message: Place) -> None:
             await self.sleep(timedelta(days=1))
 
-    async with running(app) as engine:
-        counts = []
-        for share in range(3):
-            numbers = range(share * sleepers, (share + 1) * sleepers)
-            await asyncio.gather(*(engine.deliver(Place("x"), id=f"{number}", to=Address.start("Sleeper")) for number in numbers))
-            counts.append(await blocks_when_all_sleep(engine))
+    return app
 
-        first, second, third = counts
+
+async def put_to_sleep(engine: Engine, numbers: range) -> None:
+    """Start that many processes, and wait until their turns wait."""
+
+    async def waiting() -> bool:
+        return all(resident.rests for resident in engine._owner.residents.values()) and not engine._owner.dispatcher.crowded
+
+    await asyncio.gather(*(engine.deliver(Place("x"), id=f"{number}", to=Address.start("Sleeper")) for number in numbers))
+    await eventually(waiting)
+
+
+async def forget_rows(engine: Engine) -> None:
+    """Forget what is kept for speed alone, and what nobody can reach."""
+    await engine.store.commit()
+    engine.store.access.writer._backend._cache.clear()  # type: ignore[attr-defined]  # SQLite's, the only one
+    gc.collect()
+
+
+async def test_what_sleeps_leaves_nothing_in_memory(running: Running, clock: VirtualClock) -> None:
+    sleepers = 500
+
+    async with running(make_sleepers()) as engine:
+
+        async def empty() -> bool:
+            return not engine._owner.residents
+
+        blocks = []
+        for share in range(3):
+            await put_to_sleep(engine, range(share * sleepers, (share + 1) * sleepers))
+            clock.advance(2 * SECOND)
+            await eventually(empty)
+            await forget_rows(engine)
+            blocks.append(sys.getallocatedblocks())  # objects of every kind: the collector does not know them all
+
+        first, second, third = blocks
         assert min(second - first, third - second) < sleepers / 2, "less than one object for two that sleep"
+
+
+async def test_a_turn_that_waits_in_memory_takes_less_than_9_kb(running: Running) -> None:
+    sleepers = 100
+    async with running(make_sleepers()) as engine:
+        await put_to_sleep(engine, range(sleepers))
+        await forget_rows(engine)
+
+        tracemalloc.start()
+        try:
+            await put_to_sleep(engine, range(sleepers, 2 * sleepers))
+            await forget_rows(engine)
+            taken, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert len(engine._owner.residents) == 2 * sleepers
+        assert taken < 9_000 * sleepers
