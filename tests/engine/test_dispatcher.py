@@ -262,6 +262,15 @@ async def test_more_starts_than_are_noted_all_run(store: Store, monkeypatch: pyt
     assert len(work.begun) == 12
 
 
+async def test_a_closed_engine_reads_no_more_of_a_crowd(store: Store) -> None:
+    async with Engine(store, make_app(Work())) as engine:
+        pass
+
+    engine._owner.refill("default")  # a slot came free just before the close, and its callback was still queued
+
+    assert not engine._owner._tasks
+
+
 async def test_a_tenant_alone_has_more_slots_than_several_side_by_side(store: Store, clock: VirtualClock) -> None:
     most, few = limits.MAX_CONCURRENCY + 20, limits.MAX_CONCURRENCY
     work = Work()

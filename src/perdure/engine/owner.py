@@ -381,8 +381,9 @@ class Owner:
 
     def refill(self, tenant_id: str) -> None:
         """A tenant had more that wait than are noted, and those have run."""
-        self.background(self._recovery.take_up(tenant_id))
-        self._wheel.look(self.clock.now())
+        if self._open:
+            self.background(self._recovery.take_up(tenant_id))
+            self._wheel.look(self.clock.now())
 
     def _control(self, note: CancelAsked | Held | Resumed | Dropped) -> None:
         """Do what people ask of a process."""
