@@ -41,7 +41,7 @@ from perdure.engine.children import adopt
 from perdure.engine.handling import Handling, message_key
 from perdure.engine.notes import CancelAsked, ChildrenToAsk, Dropped, Note, Receipt, Rules, TurnStarted
 from perdure.errors import PerdureError, ProcessCancelled
-from perdure.messages.tables import MAILBOX, MessageStatus
+from perdure.messages.tables import MAILBOX, MessageRow, MessageStatus
 from perdure.messages.writes import mailbox_of
 
 if TYPE_CHECKING:
@@ -121,22 +121,30 @@ def end_now(handling: Handling, key: Key[ProcessRow], reason: str) -> None:
     view, process = handling.view, handling.view.get(key)
     tenant_id, process_id = str(key.parts[0]), str(key.parts[1])
     assert process is not None, "a turn of it is open"
-    ref = process.open_message
+    ref, note = process.open_message, cancelled_note(reason)
     assert ref is not None, "a turn of it is open"
+    row = close_turn(view, key, ref, note=note)
+    view.update(key, replace(process, head=process.head + 1))
+    _go_back(view, key)
+    handling.end_process(key, status=ProcessStatus.ENDED, note=note)
+    handling.seal_error(tenant_id, ref, ProcessCancelled(f"process {process_id!r} was {note}"), asked=row.asked)
+    handling.notes.append(Dropped(tenant_id, process_id))
+
+
+def close_turn(view: View, key: Key[ProcessRow], ref: str, *, note: str) -> MessageRow:
+    """Let the open turn of a process fail, and return its message; the caller moves the head of the process past the one event."""
+    process = view.get(key)
+    assert process is not None, "a turn of it is open"
+    tenant_id, process_id = str(key.parts[0]), str(key.parts[1])
     finished = encode_event(ProcessingFinished(ref, None, "error"))
     view.insert(EVENT.key(tenant_id, process.stream_no, process.head), EventRow(view.now, finished))
     turn_key, message = TURN.key(tenant_id, process_id, ref), message_key(tenant_id, ref)
     turn, row = view.get(turn_key), view.get(message)
     assert turn is not None, "an open turn has a row"
     assert row is not None, "an open turn has its message"
-    note = cancelled_note(reason)
     view.update(turn_key, replace(turn, state=TurnState.FINISHED, awaits="", outcome="error"))
     view.update(message, replace(row, status=MessageStatus.DONE, note=note))
-    view.update(key, replace(process, head=process.head + 1))
-    _go_back(view, key)
-    handling.end_process(key, status=ProcessStatus.ENDED, note=note)
-    handling.seal_error(tenant_id, ref, ProcessCancelled(f"process {process_id!r} was {note}"), asked=row.asked)
-    handling.notes.append(Dropped(tenant_id, process_id))
+    return row
 
 
 def _go_back(view: View, key: Key[ProcessRow]) -> None:

@@ -24,7 +24,9 @@ from perdure.messages.writes import mailbox_of
 replace = msgspec.structs.replace
 
 
-class _Control(msgspec.Struct, frozen=True, gc=False):
+class Control(msgspec.Struct, frozen=True, gc=False):
+    """Something that people ask of one process."""
+
     rules: Rules
     tenant_id: str
     process_id: str
@@ -51,7 +53,7 @@ def checked_reason(text: str) -> str:
     return checked_text(text, what="reason", limit=limits.REASON_MAX) if text else ""
 
 
-class CancelProcess(_Control, frozen=True, gc=False):
+class CancelProcess(Control, frozen=True, gc=False):
     """Ask a process to stop for good, and its children with it. One without an open turn ends at once.
 
     `force` ends this one, not its children, without running its code.
@@ -82,7 +84,7 @@ class CancelProcess(_Control, frozen=True, gc=False):
         return first, handling.notes
 
 
-class PauseProcess(_Control, frozen=True, gc=False):
+class PauseProcess(Control, frozen=True, gc=False):
     """Hold a process still: no turn of it goes on until it is resumed. What it has asked for before is finished and recorded."""
 
     reason: str
@@ -112,7 +114,7 @@ class PauseProcess(_Control, frozen=True, gc=False):
         return True, handling.notes
 
 
-class ResumeProcess(_Control, frozen=True, gc=False):
+class ResumeProcess(Control, frozen=True, gc=False):
     """Let a paused process go on; one that paused on a failed message goes on without it, one that is stuck is tried again."""
 
     def decide(self, view: View) -> list[Note]:

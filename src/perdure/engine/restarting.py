@@ -31,6 +31,7 @@ from perdure.conversations.tables import (
     EVENT,
     EVENTS,
     LOGS,
+    OVER,
     PROCESS,
     PROCESS_LOG,
     PROCESS_STATE,
@@ -46,12 +47,14 @@ from perdure.conversations.writes import new_process, stream_name
 from perdure.core.table import Key, Read, Scan
 from perdure.core.view import View
 from perdure.engine.addressing import reference
+from perdure.engine.cancelling import close_turn
 from perdure.engine.children import enlist
+from perdure.engine.control import Control
 from perdure.engine.flush import present
 from perdure.engine.handling import Handling, identity_of, message_key
-from perdure.engine.notes import Dropped, Note, Rules
+from perdure.engine.notes import Dropped, Note
 from perdure.engine.redriving import address_of, next_id
-from perdure.errors import IllegalTransition, KeyTaken, ProcessNotFound, StepNotFound, TurnFailed, TurnTooLong
+from perdure.errors import IllegalTransition, KeyTaken, StepNotFound, TurnFailed, TurnTooLong
 from perdure.identity import RegistryKey, TenantId
 from perdure.messages.tables import MAILBOX, MESSAGE, MessageRow, MessageStatus
 from perdure.messages.writes import mark_addressed
@@ -59,32 +62,16 @@ from perdure.routing.writes import bind_key
 from perdure.timers.tables import OF_PROCESS as TIMERS
 
 replace = msgspec.structs.replace
-_OVER = (ProcessStatus.ENDED, ProcessStatus.FAILED)
 _NO_INPUT = (MessageReceived, ProcessingStarted, ErrorOccurred, ProcessingFinished)
 _Record = list[tuple[Micros, Event]]
 
 
-class _FromStep(msgspec.Struct, frozen=True, gc=False):
-    rules: Rules
-    tenant_id: str
-    process_id: str
+class _FromStep(Control, frozen=True, gc=False):
     step: str
-
-    @property
-    def key(self) -> Key[ProcessRow]:
-        """The key of the process."""
-        return PROCESS.key(self.tenant_id, self.process_id)
 
     def reads(self) -> Iterable[Read]:
         """Name the process and its fields."""
         return self.key, PROCESS_STATE.key(self.tenant_id, self.process_id)
-
-    def process(self, view: View) -> ProcessRow:
-        """Return the process. Raises ProcessNotFound."""
-        process = view.get(self.key)
-        if process is None or not process.process_type or process.status == ProcessStatus.REMOVED:
-            raise ProcessNotFound(f"no process {self.process_id!r} in tenant {self.tenant_id}")
-        return process
 
     def turn(self, view: View, process: ProcessRow) -> tuple[str, _Record]:
         """Return the last turn: its message's reference, and the inputs that were recorded before the step.
@@ -188,7 +175,7 @@ class RestartFrom(_FromStep, frozen=True, gc=False):
             new_id = next_id(new_id)
         if process.open_message is not None:
             process = self._close(handling, process, ref, new_id)
-        elif process.status in _OVER:
+        elif process.status in OVER:
             self._bind_again(view, process, row, record)
             enlist(view, self.tenant_id, self.process_id, process)
         self._reset(view)
@@ -201,13 +188,7 @@ class RestartFrom(_FromStep, frozen=True, gc=False):
     def _close(self, handling: Handling, process: ProcessRow, ref: str, new_id: str) -> ProcessRow:
         """End the open turn; return the process's row, which the caller updates."""
         view, text = handling.view, f"restarted from {self.step!r} as {new_id!r}"
-        finished = encode_event(ProcessingFinished(ref, None, "error"))
-        view.insert(EVENT.key(self.tenant_id, process.stream_no, process.head), EventRow(view.now, finished))
-        turn = TURN.key(self.tenant_id, self.process_id, ref)
-        view.update(turn, replace(present(view.get(turn)), state=TurnState.FINISHED, awaits="", outcome="error"))
-        message = message_key(self.tenant_id, ref)
-        row = present(view.get(message))
-        view.update(message, replace(row, status=MessageStatus.DONE, note=text))
+        row = close_turn(view, self.key, ref, note=text)
         handling.seal_error(self.tenant_id, ref, TurnFailed(f"process {self.process_id!r}: the turn was {text}"), asked=row.asked)
         while process.timers and (timers := view.scan(Scan(TIMERS, (self.tenant_id, self.process_id), limits.READ_PAGE, guard=self.key))):
             for timer, _ in timers:
