@@ -26,9 +26,9 @@ from perdure.engine.process import micros
 from perdure.errors import DefinitionError, PayloadInvalid, PayloadTooLarge, ScheduleNotFound, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, TenantId, checked_text
 from perdure.store import Store
-from perdure.timers.schedules import Definition, Delete, Firing, Pause, Put, Resume, Retire, recent_of
+from perdure.timers.schedules import Delete, Firing, Pause, Put, Resume, Retire, recent_of
 from perdure.timers.slots import EVERY, delay_of, next_slot, pattern_of, zone_named
-from perdure.timers.tables import DECLARED, SCHEDULE, SCHEDULES, ScheduleRow, ScheduleStatus
+from perdure.timers.tables import DECLARED, SCHEDULE, SCHEDULES, Definition, ScheduleRow, ScheduleStatus
 
 if TYPE_CHECKING:
     from perdure.engine.app import App

@@ -13,7 +13,7 @@ from perdure.core.table import Key, Read
 from perdure.core.view import View
 from perdure.errors import IllegalTransition, ScheduleConflict, ScheduleNotFound
 from perdure.timers.slots import delay_of
-from perdure.timers.tables import SCHEDULE, ScheduleRow, ScheduleStatus
+from perdure.timers.tables import SCHEDULE, Definition, ScheduleRow, ScheduleStatus
 
 replace = msgspec.structs.replace
 
@@ -25,25 +25,6 @@ class Firing(msgspec.Struct, frozen=True):
     at: Micros
     outcome: str
     message_id: str
-
-
-class Definition(msgspec.Struct, frozen=True, kw_only=True):
-    """What a schedule is, apart from what has become of it; see ScheduleRow."""
-
-    declared_by: str
-    expression: str
-    tz: str
-    overlap: str
-    queue_max: int
-    catch_up: str
-    catch_up_window: Micros
-    jitter: Micros
-    way: str
-    target: str
-    process_type: str
-    kind: str
-    payload: bytes
-    takes_slot: int
 
 
 _recent = JSON.decoder(list[Firing])

@@ -25,14 +25,12 @@ class ScheduleStatus(StrEnum):
     REMOVED = "removed"  # the app that declared it declares it no more
 
 
-class ScheduleRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One schedule: what it fires when, and what has become of it.
+class Definition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a schedule is, apart from what has become of it.
 
     `declared_by` names the app whose code declares it, and is empty for one made at run time. `expression` and `tz` are as
     in `slots.pattern_of`. `way`, `target` and `process_type` are the address, `kind` and `payload` the message; with
-    `takes_slot` the slot's time is added to its arguments. `next_slot` is the first slot that is not decided on, `next_at`
-    when it fires. `last_message` is the id of the newest message it sent; `queued` counts the slots in `waiting`
-    (JSON, pairs of slot and id), `recent` holds the last decisions (JSON, see `schedules.Firing`).
+    `takes_slot` the slot's time is added to its arguments.
     """
 
     declared_by: str
@@ -49,6 +47,16 @@ class ScheduleRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     kind: str
     payload: bytes
     takes_slot: int
+
+
+class ScheduleRow(Definition, frozen=True, kw_only=True, gc=False):
+    """One schedule: what it fires when, and what has become of it.
+
+    `next_slot` is the first slot that is not decided on, `next_at` when it fires. `last_message` is the id of the newest
+    message it sent; `queued` counts the slots in `waiting` (JSON, pairs of slot and id), `recent` holds the last decisions
+    (JSON, see `schedules.Firing`).
+    """
+
     status: str = ScheduleStatus.ACTIVE
     next_slot: Micros | None
     next_at: Micros | None
