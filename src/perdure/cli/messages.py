@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from perdure.cli.shared import PAGE, on_store, print_json, print_pairs, print_table, run, when
+from perdure.cli.shared import PAGE, on_store, print_answer, print_json, print_pairs, print_table, run, when
 
 
 @click.group()
@@ -69,7 +69,4 @@ def redrive(url: str, tenant: str, message_id: str, *, as_json: bool, source: st
     from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
 
     new_id = run(url, lambda opened: inspection.redrive(opened, message_id, source=source, tenant=tenant))
-    if as_json:
-        print_json({"message_id": new_id})
-    else:
-        click.echo(f"redriven as {new_id}")
+    print_answer({"message_id": new_id}, f"redriven as {new_id}", as_json=as_json)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from perdure.cli.shared import PAGE, on_store, plain, print_json, print_pairs, print_table, run, visible, when
+from perdure.cli.shared import PAGE, on_store, plain, print_answer, print_json, print_pairs, print_table, run, visible, when
 
 if TYPE_CHECKING:
     from perdure.store import Store
@@ -296,10 +296,11 @@ def cancel(url: str, tenant: str, process_id: str, *, as_json: bool, reason: str
     from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
 
     first = run(url, lambda opened: inspection.cancel(opened, process_id, reason=reason, force=force, tenant=tenant))
-    if as_json:
-        print_json({"process_id": process_id, "first": first})
-    else:
-        click.echo("asked to stop" if first else "nothing to do: it is over, or was asked before")
+    print_answer(
+        {"process_id": process_id, "first": first},
+        "asked to stop" if first else "nothing to do: it is over, or was asked before",
+        as_json=as_json,
+    )
 
 
 @processes.command()
@@ -311,10 +312,7 @@ def pause(url: str, tenant: str, process_id: str, *, as_json: bool, reason: str)
     from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
 
     first = run(url, lambda opened: inspection.pause(opened, process_id, reason=reason, tenant=tenant))
-    if as_json:
-        print_json({"process_id": process_id, "first": first})
-    else:
-        click.echo("paused" if first else "it was paused already")
+    print_answer({"process_id": process_id, "first": first}, "paused" if first else "it was paused already", as_json=as_json)
 
 
 @processes.command()
@@ -325,10 +323,7 @@ def resume(url: str, tenant: str, process_id: str, *, as_json: bool) -> None:
     from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
 
     run(url, lambda opened: inspection.resume(opened, process_id, tenant=tenant))
-    if as_json:
-        print_json({"process_id": process_id})
-    else:
-        click.echo("resumed")
+    print_answer({"process_id": process_id}, "resumed", as_json=as_json)
 
 
 @processes.command()
@@ -340,10 +335,7 @@ def restart(url: str, tenant: str, process_id: str, step: str, *, as_json: bool)
     from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
 
     new_id = run(url, lambda opened: inspection.restart_from(opened, step, process_id, tenant=tenant))
-    if as_json:
-        print_json({"message_id": new_id})
-    else:
-        click.echo(f"restarted from {step} as {new_id}")
+    print_answer({"message_id": new_id}, f"restarted from {step} as {new_id}", as_json=as_json)
 
 
 @processes.command("export")
@@ -367,7 +359,4 @@ def export_process(url: str, tenant: str, process_id: str, target: str, *, as_js
             file.write(exported)
     except FileExistsError:
         raise UsageError(f"{target}: exists already; an export never overwrites, choose another name") from None
-    if as_json:
-        print_json({"target": target})
-    else:
-        click.echo(f"exported to {target}")
+    print_answer({"target": target}, f"exported to {target}", as_json=as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from perdure.cli.shared import PAGE, on_store, print_json, print_pairs, print_table, run, when
+from perdure.cli.shared import PAGE, on_store, print_answer, print_json, print_pairs, print_table, run, when
 
 
 @click.group()
@@ -70,10 +70,7 @@ def pause_schedule(url: str, tenant: str, schedule_id: str, *, as_json: bool) ->
     from perdure.engine.schedules import Schedules  # noqa: PLC0415  # see `cli/__init__.py`
 
     found = run(url, lambda opened: Schedules(opened).pause(schedule_id, tenant=tenant))
-    if as_json:
-        print_json(found)
-    else:
-        click.echo("paused")
+    print_answer(found, "paused", as_json=as_json)
 
 
 @schedules.command("resume")
@@ -84,10 +81,7 @@ def resume_schedule(url: str, tenant: str, schedule_id: str, *, as_json: bool) -
     from perdure.engine.schedules import Schedules  # noqa: PLC0415  # see `cli/__init__.py`
 
     found = run(url, lambda opened: Schedules(opened).resume(schedule_id, tenant=tenant))
-    if as_json:
-        print_json(found)
-    else:
-        click.echo(f"fires next at {when(found.next[0])}" if found.next else "resumed; no slot is to come")
+    print_answer(found, f"fires next at {when(found.next[0])}" if found.next else "resumed; no slot is to come", as_json=as_json)
 
 
 @schedules.command()
@@ -98,10 +92,7 @@ def trigger(url: str, tenant: str, schedule_id: str, *, as_json: bool) -> None:
     from perdure.engine.schedules import Schedules  # noqa: PLC0415  # see `cli/__init__.py`
 
     message_id = run(url, lambda opened: Schedules(opened).trigger(schedule_id, tenant=tenant))
-    if as_json:
-        print_json({"message_id": message_id})
-    else:
-        click.echo(f"fired as {message_id}")
+    print_answer({"message_id": message_id}, f"fired as {message_id}", as_json=as_json)
 
 
 @schedules.command("delete")
@@ -112,7 +103,4 @@ def delete_schedule(url: str, tenant: str, schedule_id: str, *, as_json: bool) -
     from perdure.engine.schedules import Schedules  # noqa: PLC0415  # see `cli/__init__.py`
 
     run(url, lambda opened: Schedules(opened).delete(schedule_id, tenant=tenant))
-    if as_json:
-        print_json({"schedule_id": schedule_id})
-    else:
-        click.echo("deleted")
+    print_answer({"schedule_id": schedule_id}, "deleted", as_json=as_json)

@@ -54,6 +54,14 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
 
 
+def print_answer(value: Any, text: str, *, as_json: bool) -> None:
+    """Print what a command has done: one JSON document for programs, one line for people."""
+    if as_json:
+        print_json(value)
+    else:
+        click.echo(text)
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
     """Print a table for people; `empty` when it has no rows."""
     if not rows:

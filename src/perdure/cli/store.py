@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from perdure.cli.shared import FOUND_SOMETHING, plain, print_json, print_pairs, print_table, run, visible, when
+from perdure.cli.shared import FOUND_SOMETHING, plain, print_answer, print_json, print_pairs, print_table, run, visible, when
 
 if TYPE_CHECKING:
     from perdure.store import Store
@@ -68,10 +68,7 @@ def verify(url: str, *, as_json: bool) -> None:
 def backup(url: str, target: str, *, as_json: bool) -> None:
     """Copy a store into the new file TARGET, while it is in use."""
     run(url, lambda opened: opened.backup(target))
-    if as_json:
-        print_json({"target": target})
-    else:
-        click.echo(f"copied to {target}")
+    print_answer({"target": target}, f"copied to {target}", as_json=as_json)
 
 
 def _age(text: str) -> timedelta:
