@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -32,6 +33,16 @@ async def holds(condition: Callable[[], bool]) -> None:
 
 async def events_of(store: Store, process_id: str) -> list[tuple[str, str]]:
     return [(entry.event, entry.name) for entry in await inspection.timeline(store, process_id) if entry.name]
+
+
+@asynccontextmanager
+async def under_way(running: Running, handler: Any, begun: list[int]) -> AsyncIterator[tuple[Engine, asyncio.Future[Any]]]:
+    """Call a handler as process `j`, and wait until its step has begun."""
+    app, registered = app_of(handler)
+    async with running(app) as engine:
+        call = asyncio.ensure_future(engine.call(registered, id="j"))
+        await holds(lambda: bool(begun))
+        yield engine, call
 
 
 # --- a limit of time -------------------------------------------------------------------------------
@@ -83,10 +94,7 @@ async def test_the_last_attempt_that_takes_too_long_is_an_error_with_a_type(runn
             return f"{type(error).__name__}: {error}"
         return "in time"
 
-    app, handler = app_of(job)
-    async with running(app) as engine:
-        call = asyncio.ensure_future(engine.call(handler, id="j"))
-        await holds(lambda: bool(begun))
+    async with under_way(running, job, begun) as (_, call):
         clock.advance(3 * SECOND)
         assert await call == "StepTimedOut: process j (default), message j: step 'slow', attempt 1, took over 2.5 s"
 
@@ -105,10 +113,7 @@ async def test_what_a_step_returns_although_it_is_cancelled_counts(running: Runn
     async def job(p: Process) -> str:
         return await p.step(finishes, timeout=1)
 
-    app, handler = app_of(job)
-    async with running(app) as engine:
-        call = asyncio.ensure_future(engine.call(handler, id="j"))
-        await holds(lambda: bool(begun))
+    async with under_way(running, job, begun) as (_, call):
         clock.advance(1 * SECOND)
         assert await call == "done all the same"
 
@@ -176,10 +181,7 @@ async def test_a_turn_does_not_end_before_the_thread_of_a_step_that_it_called_of
         await p.step(nothing)
         return index
 
-    app, handler = app_of(job)
-    async with running(app) as engine:
-        call = asyncio.ensure_future(engine.call(handler, id="j"))
-        await holds(lambda: bool(thread.begun))
+    async with under_way(running, job, thread.begun) as (engine, call):
         clock.advance(1 * SECOND)
         resident = engine._owner.residents["default", "j"]
         await holds(lambda: resident.turn is not None and resident.turn.outlived)
@@ -198,10 +200,7 @@ async def test_its_outcome_is_recorded_in_the_middle_of_the_turn_and_no_replay_m
         await p.sleep(100)
         return index
 
-    app, handler = app_of(job)
-    async with running(app) as engine:
-        call = asyncio.ensure_future(engine.call(handler, id="j"))
-        await holds(lambda: bool(thread.begun))
+    async with under_way(running, job, thread.begun) as (engine, call):
         clock.advance(1 * SECOND)
         thread.free[1].set()
         await reaches(engine, "j", "waiting")
@@ -226,10 +225,7 @@ async def test_an_error_of_a_step_that_was_called_off_is_recorded_and_not_tried_
         index, _ = await p.first(p.step(breaks, retry=Retry(max_attempts=5)), p.sleep(1))
         return index
 
-    app, handler = app_of(job)
-    async with running(app) as engine:
-        call = asyncio.ensure_future(engine.call(handler, id="j"))
-        await holds(lambda: bool(thread.begun))
+    async with under_way(running, job, thread.begun) as (engine, call):
         clock.advance(1 * SECOND)
         thread.free[1].set()
         assert await call == 1
@@ -246,10 +242,7 @@ async def test_with_abandon_nobody_waits_for_the_thread_and_its_outcome_is_dropp
         index, _ = await p.first(p.step(thread.work, abandon=True), p.sleep(1))
         return index
 
-    app, handler = app_of(job)
-    async with running(app) as engine:
-        call = asyncio.ensure_future(engine.call(handler, id="j"))
-        await holds(lambda: bool(thread.begun))
+    async with under_way(running, job, thread.begun) as (engine, call):
         clock.advance(1 * SECOND)
         assert await call == 1
         assert thread.ended == []
@@ -315,10 +308,7 @@ async def test_a_cancellation_waits_for_a_thread_unless_it_is_abandoned(running:
         except asyncio.CancelledError:
             return "cancelled"
 
-    app, handler = app_of(job)
-    async with running(app) as engine:
-        call = asyncio.ensure_future(engine.call(handler, id="j"))
-        await holds(lambda: bool(thread.begun))
+    async with under_way(running, job, thread.begun) as (engine, call):
         await engine.cancel("j")
         if not abandon:
             thread.free[1].set()
