@@ -8,13 +8,11 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks import filling
 from benchmarks.measure import SHORT, closed_loop, ours, report
 from perdure import DurableConversation, RegistryKey, Store, TenantId, open_store
-from perdure.core.backend import Reader
-from perdure.core.table import Key, RowT, Scan
+from tests.contracts.conversations import CountingReader
 
 TENANT = TenantId(filling.TENANT)
 KEYS = (1_000, 10_000) if SHORT else (10_000, 10_000_000)
@@ -55,27 +53,6 @@ async def lookups() -> None:
                 report(benchmark="lookup of 10 under a tag", **ours(), processes=processes, **result)
 
 
-class CountingReader:
-    """Counts the rows that reads return."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self.rows = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reader, name)
-
-    async def get(self, key: Key[RowT]) -> RowT | None:
-        row = await self._reader.get(key)
-        self.rows += row is not None
-        return row
-
-    async def scan(self, scan: Scan[RowT]) -> list[tuple[Key[RowT], RowT]]:
-        rows = await self._reader.scan(scan)
-        self.rows += len(rows)
-        return rows
-
-
 async def appends() -> None:
     """An append to a conversation, by its length in finished messages of three events; and what its recovery reads."""
     for messages in MESSAGES:
@@ -110,7 +87,7 @@ async def _appends(store: Store, messages: int) -> None:
         benchmark="recovery from a snapshot",
         **ours(),
         finished_messages=messages,
-        rows_read=reader.rows,
+        rows_read=sum(reader.rows.values()),
         ms=(time.perf_counter() - start) * 1000,
     )
 

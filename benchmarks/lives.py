@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import msgspec
-
-from benchmarks.growth import CountingReader
 from benchmarks.measure import SHORT, ours, report
-from perdure import Address, App, Engine, Process, Retention, Store, on, open_store
+from perdure import Address, Engine, Retention, Store, open_store
+from tests.contracts.conversations import CountingReader
+from tests.engine.meters import Go, Tick, Wait, meter
 
 MESSAGES = int(os.environ.get("PERDURE_SOAK_MESSAGES", "2000" if SHORT else "1000000"))
 CLIENTS = 256
@@ -23,39 +22,7 @@ KEPT = {
     "10 s": Retention(turns=timedelta(seconds=10), messages=timedelta(seconds=10), tombstones=timedelta(seconds=10)),
 }
 
-app = App("lives")
-
-
-class Tick(msgspec.Struct, tag="tick"):
-    n: int
-
-
-class Wait(msgspec.Struct, tag="wait"):
-    pass
-
-
-class Go(msgspec.Struct, tag="go"):
-    pass
-
-
-async def number(n: int) -> int:
-    return n
-
-
-@app.process
-class Life(Process):
-    total: int = 0
-
-    @on(Tick, start=True, key=lambda _message: "life")
-    async def tick(self, message: Tick) -> int:
-        self.total += message.n
-        return self.total
-
-    @on(Wait, key=lambda _message: "life")
-    async def wait(self, _message: Wait) -> int:
-        self.total += await self.step(number, 1)
-        await self.receive(Go)
-        return self.total
+app = meter()
 
 
 async def lives() -> None:
@@ -99,6 +66,6 @@ async def _recover(store: Store) -> tuple[int, float]:
     store.access = store.access._replace(reader=reader)  # type: ignore[misc]  # only here, to count
     begin = time.perf_counter()
     async with Engine(store, app) as engine:
-        await engine.deliver(Go(), id="go", to=Address.key("life"))
+        await engine.deliver(Go(), id="go", to=Address.key("meter"))
         assert await engine.deliver(Wait(), id="open", wait=True) == MESSAGES + 1
-        return reader.rows, time.perf_counter() - begin
+        return sum(reader.rows.values()), time.perf_counter() - begin

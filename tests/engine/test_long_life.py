@@ -8,55 +8,18 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from perdure import Address, App, DurableConversation, Engine, Process, Retention, Store, VirtualClock, on, open_store
+from perdure import Address, DurableConversation, Engine, Retention, Store, VirtualClock, open_store
 from perdure.engine import inspection
 from tests.contracts.conversations import CountingReader
+from tests.engine.meters import Go, Tick, Wait, meter
 from tests.engine.orders import only_process, reaches
 
 CLIENTS = 256
 MESSAGES = int(os.environ.get("PERDURE_SOAK_MESSAGES", "2000"))
 KEEP = Retention(turns=timedelta(minutes=1), messages=timedelta(minutes=2), tombstones=timedelta(minutes=10))
 SECOND = 1_000_000
-
-
-class Tick(msgspec.Struct, tag="tick"):
-    n: int
-
-
-class Wait(msgspec.Struct, tag="wait"):
-    pass
-
-
-class Go(msgspec.Struct, tag="go"):
-    pass
-
-
-async def number(n: int) -> int:
-    return n
-
-
-def meter() -> App:
-    app = App("meters")
-
-    @app.process
-    class Meter(Process):
-        total: int = 0
-
-        @on(Tick, start=True, key=lambda _message: "meter")
-        async def tick(self, message: Tick) -> int:
-            self.total += message.n
-            return self.total
-
-        @on(Wait, key=lambda _message: "meter")
-        async def wait(self, _message: Wait) -> int:
-            self.total += await self.step(number, 1)
-            await self.receive(Go)
-            return self.total
-
-    return app
 
 
 async def live(engine: Engine, messages: int, clock: VirtualClock) -> None:
