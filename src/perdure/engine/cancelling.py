@@ -121,9 +121,8 @@ def end_now(handling: Handling, key: Key[ProcessRow], reason: str) -> None:
     view, process = handling.view, handling.view.get(key)
     tenant_id, process_id = str(key.parts[0]), str(key.parts[1])
     assert process is not None, "a turn of it is open"
-    ref = process.open_message
+    ref, note = process.open_message, cancelled_note(reason)
     assert ref is not None, "a turn of it is open"
-    note = cancelled_note(reason)
     row = close_turn(view, key, process, note=note)
     view.update(key, replace(process, head=process.head + 1))
     _go_back(view, key)

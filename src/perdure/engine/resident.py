@@ -53,6 +53,13 @@ logger = logging.getLogger("perdure.engine")
 class Resident:
     """The owner's side of one process while it has a turn or a commit under way."""
 
+    # What most never have: with more than 30 attributes of its own, each would have a dictionary of 1.5 kB.
+    alone = False
+    _cancel: str | None = None
+    _refused = 0
+    _looks_on = False
+    _swept: tuple[str, int] | None = None
+
     def __init__(self, owner: Owner, tenant_id: str, process_id: str, type: ProcessType) -> None:
         self.owner = owner
         self.tenant_id = tenant_id
@@ -66,11 +73,9 @@ class Resident:
         self.replayed_in: Micros = 0
         self.loading = False
         self.left = False
-        self.alone = False
         self.resumed = False
         self.missed = False
         self.held = False
-        self._cancel: str | None = None
         self._process: Process | None = None
         self._handler: HandlerOf | None = None
         self._found: bytes | None = None
@@ -82,9 +87,6 @@ class Resident:
         # Commits that are not durable yet, in order: the first ones are with the writer, or were refused by a full disk.
         self._unsaved: list[tuple[Flush, list[Operation]]] = []
         self._submitted = 0
-        self._refused = 0
-        self._looks_on = False
-        self._swept: tuple[str, int] | None = None
 
     # --- opening a turn ----------------------------------------------------------------------------
 
