@@ -33,12 +33,13 @@ class Deliver(msgspec.Struct, frozen=True, gc=False):
         """Name the rows that it surely looks at."""
         envelope, address = self.envelope, self.envelope.address
         tenant_id, process_id = envelope.tenant_id, envelope.process_id
-        yield envelope.key
+        if not envelope.fresh:
+            yield envelope.key
         if address.way == "tag":
             return
         if address.name and address.way != "process":
             yield KEY.key(tenant_id, address.name)
-        if address.way != "key":
+        if address.way != "key" and not envelope.fresh:
             yield PROCESS.key(tenant_id, process_id)
         if address.way == "start" and self.rules.initial.get(address.process_type):
             yield PROCESS_STATE.key(tenant_id, process_id)

@@ -32,8 +32,9 @@ class Doors:
         headers: Mapping[str, str] | None = None,
         lasting: timedelta | None = None,
         routed: bool = True,
+        fresh: bool = False,
     ) -> Envelope:
-        """Return a message as it is accepted; `routed` if the app's own rules say where it goes.
+        """Return a message as it is accepted; `routed` if the app's own rules say where it goes, `fresh` if its id was made for it.
 
         Raises:
             InvalidIdentifier, UsageError, PayloadTooLarge: nothing was written.
@@ -63,6 +64,7 @@ class Doors:
             address=address,
             process_id=process_id,
             expires_at=None if lasting is None else now + micros(lasting),
+            fresh=fresh and address.way == "start",
         )
 
 

@@ -259,7 +259,7 @@ class Engine:
         request = made.request(found, args)
         message_id = uuid7(now=self.clock.now(), randomness=self._randomness) if id is None else id
         address = request.address(message_id)
-        envelope = self._doors.envelope(request, address, id=message_id, tenant=tenant)
+        envelope = self._doors.envelope(request, address, id=message_id, tenant=tenant, fresh=id is None)
         outcome, response = await self._owner.reply(envelope)
         if outcome == "ok":
             reply: R = found.output.decode(response)

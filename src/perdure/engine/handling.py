@@ -83,7 +83,7 @@ class Handling(msgspec.Struct, eq=False):
             ProcessNotFound, ProcessEnded, MailboxFull: nobody can take it; not for an `inner` one, which becomes a dead letter.
         """
         key = envelope.key
-        row = self.view.get(key)
+        row = None if envelope.fresh else self.view.get(key)
         if row is not None:
             if row.status == MessageStatus.EXPIRED and not envelope.inner:
                 raise expired(envelope)
@@ -105,7 +105,7 @@ class Handling(msgspec.Struct, eq=False):
             headers=envelope.headers,
         )
         placed = self._delay(envelope, row) if envelope.available_at is not None else self.place(envelope, row)
-        self.view.insert(key, placed)
+        self.view.insert(key, placed, unseen=envelope.fresh)
         return Receipt(duplicate=False, status=placed.status, process_id=placed.process_id, copies=placed.copies)
 
     def _delay(self, envelope: Envelope, row: MessageRow) -> MessageRow:
@@ -147,7 +147,7 @@ class Handling(msgspec.Struct, eq=False):
         if held is not None:
             process_id = held
         key = PROCESS.key(tenant_id, process_id)
-        existing = self.view.get(key)
+        existing = None if envelope.fresh and held is None else self.view.get(key)
         if existing is not None and existing.process_type != address.process_type:
             error = WrongProcessType(f"{address}: process {process_id!r} is there and is a {existing.process_type or 'conversation'!r}")
             return self._refuse(envelope.key, replace(row, process_id=process_id), "wrong-process-type", error, inner=envelope.inner)
@@ -175,7 +175,7 @@ class Handling(msgspec.Struct, eq=False):
             owner = bind_key(self.view, tenant_id, address.name, identity_of(tenant_id, process_id, process))
             assert owner == process_id, "the key was free"
             mark_addressed(self.view, tenant_id, process_id)
-        self.view.insert(key, process)
+        self.view.insert(key, process, unseen=envelope.fresh)
         if self.rules.foreign:
             return self.hand(envelope.key, replace(row, process_id=process_id), inner=envelope.inner)
         if place is not None and not self._may_begin(key, place):

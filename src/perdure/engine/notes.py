@@ -35,7 +35,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `inner` is one of a process's own, or a copy of a fan-out: it cannot be refused any more, so what nobody can take
     becomes a dead letter. `process_id` names the process that it would start. `available_at` is when it is delivered, if
-    not at once.
+    not at once. `fresh`: its id, and that of the process, were made for it, so that nobody has to look whether they are there.
     """
 
     tenant_id: str
@@ -51,6 +51,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     available_at: Micros | None = None
     inner: bool = False
     sender: str = ""
+    fresh: bool = False
 
     @property
     def key(self) -> Key[MessageRow]:
