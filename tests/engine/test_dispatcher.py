@@ -8,7 +8,7 @@ from collections import Counter
 import msgspec
 import pytest
 
-from perdure import Address, App, Engine, Process, Store, VirtualClock, limits, on
+from perdure import Address, App, Engine, Process, Store, VirtualClock, limits, on, open_store
 from perdure.engine.dispatcher import TenantQueue
 from perdure.engine.inspection import processes
 from tests.engine.orders import Approve, crash, eventually, reaches
@@ -98,6 +98,30 @@ def test_what_is_put_aside_takes_turns_with_the_rest_of_its_tenant() -> None:
 
     assert queue.find("a", "2") == 0
     assert [queue.take()[1] for _ in range(queue.size)] == ["4", "6", "1", "5", "2", "3"]
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+async def test_an_engine_that_is_over_looks_for_room_no_more(dropped: bool) -> None:
+    clock = VirtualClock()
+    async with open_store("sqlite:///:memory:", clock=clock) as store:
+        work = Work()
+        app = make_app(work)
+        async with Engine(store, app, max_concurrency=1) as engine:
+            tasks = [start(engine, app, f"j{number}") for number in range(3)]
+            await runnable(engine, 3)
+            await settled(engine)
+            engine._owner.load("default", "one more")
+            if dropped:
+                engine._owner.drop()
+        await store.commit()
+        for _ in range(10):
+            clock.advance(limits.LONG_STEP_US)
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+        assert clock.next_alarm() is None
 
 
 async def test_what_is_over_the_bound_is_accepted_and_runs_later(store: Store) -> None:

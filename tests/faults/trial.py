@@ -82,7 +82,12 @@ class Copy:
             *tests,
         ]
         # The copy's own package comes before the one that is installed.
-        environment = {**os.environ, "PYTHONPATH": f"{self._folder / 'src'}{os.pathsep}{self._folder}", "COLUMNS": "400"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{self._folder / 'src'}{os.pathsep}{self._folder}",
+            "COLUMNS": "400",
+            "PERDURE_FAULTS": "1",
+        }
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         process = subprocess.Popen(
             command, cwd=self._folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True

@@ -1,93 +1,51 @@
-"""Handlers as data, which a real engine runs and a simple model predicts.
-
-The model is a clock and the meaning of each part, nothing else: no commits, records, queues or loops. All durations of
-programs are whole seconds, and the message of each slot comes at a fraction of its own, so that no two things that could
-decide a race are due at one instant.
-"""
+"""An app that runs parts (`parts.py`), and what the world outside of it remembers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from perdure import Address, App, Process, Retry, on, step_info
-from perdure.clock import Micros
+from perdure import Address, App, NotDone, Process, Retry, on, step_info
+from perdure.clock import Micros, micros_of
+from perdure.errors import KeyTaken, StepOutcomeUnknown
 from perdure.testing import EffectLedger
+from tests.testing.parts import (
+    CLEANING,
+    SLOTS,
+    Ask,
+    Attempt,
+    Awake,
+    Branch,
+    Call,
+    Chance,
+    Claim,
+    Fail,
+    First,
+    Hear,
+    InTime,
+    Look,
+    Part,
+    Patch,
+    Program,
+    Send,
+    Sequence,
+    Sleep,
+    Spawn,
+    Step,
+    Until,
+)
 
-RETRY_SECONDS = 4
-COLLECTOR = Address.start("Collector", key="collector")
-
-
-class Step(msgspec.Struct, frozen=True, tag=True):
-    """A step that works at its n-th attempt; `attempts` are allowed."""
-
-    plain: bool
-    works_at: int
-    attempts: int
-
-
-class Sleep(msgspec.Struct, frozen=True, tag=True):
-    seconds: int
-    plainly: bool  # by asyncio's own sleep
-
-
-class Hear(msgspec.Struct, frozen=True, tag=True):
-    """Wait for the message of a slot."""
-
-    slot: int
-    seconds: int
-
-
-class Send(msgspec.Struct, frozen=True, tag=True):
-    text: str
-
-
-class Spawn(msgspec.Struct, frozen=True, tag=True):
-    text: str
-
-
-class Race(msgspec.Struct, frozen=True, tag=True):
-    """Whichever of a message and a sleep comes first, within a time."""
-
-    slot: int
-    sleep: int
-    within: int
-
-
-class Branch(msgspec.Struct, frozen=True, tag=True):
-    """One of two ways, by what a step has recorded."""
-
-    step: Step
-    works: Part
-    fails: Part
-
-
-class Sequence(msgspec.Struct, frozen=True, tag=True):
-    parts: tuple[Part, ...]
-
-
-class Together(msgspec.Struct, frozen=True, tag=True):
-    parts: tuple[Part, ...]
-    group: bool  # in a TaskGroup instead of gather
-
-
-Part = Step | Sleep | Hear | Send | Spawn | Race | Branch | Sequence | Together
-
-
-class Program(msgspec.Struct, frozen=True):
-    """What one process does, and whether it fails in the end."""
-
-    part: Part
-    fails: bool
+RUNNER = Address.process("runner")
+COLLECTOR = Address.key("collector")
+EVERYBODY = Address.tag("everybody")
 
 
 class Begin(msgspec.Struct, tag="begin"):
-    name: str
     program: Program
 
 
@@ -96,7 +54,27 @@ class Word(msgspec.Struct, tag="word"):
     text: str
 
 
+class Note(msgspec.Struct, tag="note"):
+    text: str
+
+
+class Join(msgspec.Struct, tag="join"):
+    name: str
+
+
 class Told(msgspec.Struct, tag="told"):
+    text: str
+
+
+class Hold(msgspec.Struct, tag="hold"):
+    slots: int
+
+
+class Free(msgspec.Struct, tag="free"):
+    slot: int
+
+
+class Echo(msgspec.Struct, tag="echo"):
     text: str
 
 
@@ -108,179 +86,300 @@ class Failed(Exception):
     pass
 
 
-# --- the engine's side -----------------------------------------------------------------------------------
+class World:
+    """What no crash touches: effects, tokens that were given away, what was drawn, and which version of the code there is."""
+
+    def __init__(self) -> None:
+        self.ledger = EffectLedger()
+        self.forget(0)
+
+    def forget(self, began: Micros, *, upgraded: bool = True) -> None:
+        self.ledger.clear()
+        self.began = began
+        self.twice: set[str] = set()
+        self.upgraded = upgraded
+        self.drawn: dict[str, set[tuple[str, float]]] = defaultdict(set)
+        self.tokens: dict[int, str] = {}
+        self.on_token: Callable[[int], None] = lambda _slot: None
+
+    def since(self, now: datetime | Micros) -> int:
+        """Return how many milliseconds have passed."""
+        return ((micros_of(now) if isinstance(now, datetime) else now) - self.began) // 1000
 
 
+WORLD = World()
 app = App("programs")
-LEDGER = EffectLedger()
 
 
-class Stage:
-    """What a test knows of the run beside its outcome: the clock, and when the program ended."""
-
-    now: Callable[[], Micros] = int
-    ended: Micros = 0
+def milliseconds(time: int) -> timedelta:
+    return timedelta(milliseconds=time)
 
 
-STAGE = Stage()
+# --- steps -----------------------------------------------------------------------------------------------
 
 
-async def work(path: str, works_at: int) -> str:
-    LEDGER.note(path)
-    await asyncio.sleep(0)
+async def work(path: str, works_at: int, rounds: int) -> str:
+    WORLD.ledger.note(path)
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    return done(path, works_at)
+
+
+def work_plainly(path: str, works_at: int, rounds: int) -> str:
+    WORLD.ledger.note(path)
+    return done(path, works_at)
+
+
+def done(path: str, works_at: int) -> str:
     if step_info().attempt < works_at:
         raise Broken(path)
     return f"{path}:{step_info().attempt}"
 
 
-def work_plainly(path: str, works_at: int) -> str:
-    LEDGER.note(path)
-    if step_info().attempt < works_at:
-        raise Broken(path)
-    return f"{path}:{step_info().attempt}"
+async def work_once(path: str, works_at: int, rounds: int) -> str:
+    if WORLD.ledger.counts[f"once {path}"]:
+        WORLD.twice.add(path)
+    WORLD.ledger.note(f"once {path}")
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    return f"{path}:1"
+
+
+async def was_done(path: str, works_at: int, rounds: int) -> str | NotDone:
+    return f"{path}:1" if WORLD.ledger.counts[f"once {path}"] else NotDone()
+
+
+async def give(slot: int, token: str) -> None:
+    WORLD.tokens[slot] = token
+    WORLD.on_token(slot)
+
+
+async def draw(path: str, id: str, number: float) -> None:
+    WORLD.ledger.note(path)
+    WORLD.drawn[path].add((id, number))
+
+
+# --- parts -----------------------------------------------------------------------------------------------
+
+
+async def run(p: Process, part: Part, path: str) -> Any:
+    """Do what a part says."""
+    match part:
+        case Step():
+            return await step(p, part, path)
+        case Sleep():
+            await (asyncio.sleep(part.time / 1000) if part.plainly else p.sleep(milliseconds(part.time)))
+            return "slept"
+        case Hear():
+            return await hear(p, part)
+        case Awake():
+            return await awake(p, part)
+        case Claim():
+            try:
+                await p.bind(f"claimed {part.slot}")
+            except KeyTaken:
+                return "taken"
+            return "mine"
+        case Send():
+            after = None if part.after is None else milliseconds(part.after)
+            p.send(Told(part.text), to=EVERYBODY if part.everybody else COLLECTOR, after=after)
+            return "sent"
+        case Ask():
+            return await p.ask(Address.key("rival"), Echo(part.text), result=str)
+        case Spawn():
+            p.spawn(helper, part.part, f"{path}c", detached=part.detached)
+            return "spawned"
+        case Call():
+            return await p.call(helper, part.part, f"{path}c")
+        case Look():
+            return WORLD.since(p.now())
+        case Chance():
+            await p.step(draw, path, str(p.uuid()), p.random().random(), name=path)
+            return "drawn"
+        case Patch():
+            # Behind the answer about a key the record may end, and of two ways from there the old one is taken.
+            await p.step(work, f"{path} before", 1, 0, name=f"{path} before")
+            way = "new" if WORLD.upgraded and p.patched(path) else "old"
+            await p.step(work, f"{path} {way}", 1, 0, name=f"{path} {way}")
+            return way
+        case Fail():
+            raise Failed
+        case _:
+            return await compound(p, part, path)
+
+
+async def compound(p: Process, part: Any, path: str) -> Any:
+    match part:
+        case Attempt():
+            try:
+                return await run(p, part.part, path)
+            except Failed:
+                return "caught"
+        case Branch():
+            found = await step(p, part.step, f"{path}?")
+            return [found, await run(p, part.fails if found == "broken" else part.works, f"{path}!")]
+        case Sequence():
+            return [await run(p, one, f"{path}{number}") for number, one in enumerate(part.parts)]
+        case InTime():
+            try:
+                async with asyncio.timeout(part.time / 1000):
+                    return await run(p, part.part, path)
+            except TimeoutError:
+                return "late"
+    calls = [run(p, one, f"{path}{number}") for number, one in enumerate(part.parts)]
+    match part:
+        case First():
+            return list(await p.first(*calls))
+        case Until():
+            return await until(p, [asyncio.ensure_future(call) for call in calls], part.enough)
+        case _:
+            return await together(p, calls, part.how)
+
+
+async def step(p: Process, part: Step, path: str) -> str:
+    try:
+        if part.how == "once":
+            await p.step(work_once, path, 1, part.rounds, name=path, at_most_once=True)
+            return "once"
+        if part.how == "probed":
+            return await p.step(work_once, path, 1, part.rounds, name=path, at_most_once=True, probe=was_done)
+        retry = Retry(max_attempts=part.attempts, initial=part.retry / 1000, factor=1.0, jitter=0.0)
+        return await p.step(work_plainly if part.plain else work, path, part.works_at, part.rounds, name=path, retry=retry)
+    except Broken:
+        return "broken"
+    except StepOutcomeUnknown:
+        return "once"
+
+
+async def hear(p: Process, part: Hear) -> list[str | None]:
+    name, heard = f"slot {part.slot}", list[str | None]()
+    if part.by == "key":
+        await p.bind(name)
+    elif part.by == "tag":
+        p.tag(name)
+    try:
+        for wait in part.waits:
+            word = await p.receive(Word, timeout=milliseconds(wait), where=lambda word: word.slot == part.slot)
+            if word is not None:
+                p.reply(word, f"took {word.text}")
+            heard.append(None if word is None else word.text)
+    finally:
+        if part.frees and not p.leaving:
+            p.unbind(name)
+            p.untag(name)
+    return heard
+
+
+async def awake(p: Process, part: Awake) -> str:
+    token, completed = p.awakeable(str)
+    await p.step(give, part.slot, token)
+    try:
+        async with asyncio.timeout(part.time / 1000):
+            return await completed
+    except TimeoutError:
+        return "late"
+
+
+async def until(p: Process, tasks: list[asyncio.Task[Any]], enough: int) -> list[Any]:
+    try:
+        await p.until(lambda: sum(task.done() for task in tasks) >= min(enough, len(tasks)))
+    finally:
+        for task in tasks:
+            task.cancel()
+    await asyncio.wait(tasks)
+    return ["cancelled" if task.cancelled() else "failed" if task.exception() else task.result() for task in tasks]
+
+
+async def together(p: Process, calls: list[Any], how: str) -> list[Any]:
+    match how:
+        case "gather":
+            return ["failed" if isinstance(end, Failed) else end for end in await asyncio.gather(*calls, return_exceptions=True)]
+        case "limited":
+            return await p.gather_limited(2, *calls)
+        case "completed":
+            return sorted([value async for value in p.as_completed(calls)], key=repr)
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+    except* Failed:
+        raise Failed from None
+    return [task.result() for task in tasks]
+
+
+# --- processes -------------------------------------------------------------------------------------------
 
 
 @app.process
-async def child(p: Process, text: str) -> str:
-    await p.step(work, f"child {text}", 1)
-    p.send(Told(f"child {text}"), to=COLLECTOR)
-    return text
-
-
-@app.process
-class Collector(Process):
-    heard: list[str] = []
-
-    @on(Told, start=True, key=lambda message: "collector")
-    async def told(self, message: Told) -> int:
-        self.heard.append(message.text)
-        return len(self.heard)
+async def helper(p: Process, part: Part, path: str) -> Any:
+    return await run(p, part, path)
 
 
 @app.process
 class Runner(Process):
     noted: list[Any] = []
 
-    @on(Begin, start=True, key=lambda message: message.name, on_error="fail_turn")
+    @on(Begin, start=True, on_error="fail_turn")
     async def begin(self, message: Begin) -> Any:
-        value = await self.do(message.program.part, "r")
+        program = message.program
+        self.noted.append("begun")
+        try:
+            value = await run(self, program.part, "r")
+        except asyncio.CancelledError:
+            if self.leaving:
+                raise
+            return await self.clean_up(program)
         self.noted.append(value)
-        STAGE.ended = STAGE.now()  # for the test alone: a handler does not look at clocks
-        if message.program.fails:
-            raise Failed(message.name)
+        if program.fails:
+            raise Failed
         return value
 
-    async def attempt(self, part: Step, path: str) -> str:
-        retry = Retry(max_attempts=part.attempts, initial=RETRY_SECONDS, factor=1.0, jitter=0.0)
-        try:
-            return await self.step(work_plainly if part.plain else work, path, part.works_at, retry=retry)
-        except Broken:
-            return "broken"
+    async def clean_up(self, program: Program) -> str:
+        await self.step(work, "clean-up", 1, 1, name="clean-up")
+        self.send(Told("cleaned"), to=COLLECTOR)
+        if program.cleans == "sleeps":
+            await self.sleep(milliseconds(CLEANING))
+        if program.cleans != "returns":
+            raise asyncio.CancelledError
+        self.noted.append("cleaned")
+        return "cleaned"
 
-    async def do(self, part: Part, path: str) -> Any:
-        match part:
-            case Step():
-                return await self.attempt(part, path)
-            case Sleep():
-                await (asyncio.sleep(part.seconds) if part.plainly else self.sleep(part.seconds))
-                return "slept"
-            case Hear():
-                word = await self.receive(Word, timeout=timedelta(seconds=part.seconds), where=lambda word: word.slot == part.slot)
-                return None if word is None else word.text
-            case Send():
-                self.send(Told(part.text), to=COLLECTOR)
-                return "sent"
-            case Spawn():
-                self.spawn(child, part.text)
-                return "spawned"
-            case Race():
-                return await self.race(part)
-            case Branch():
-                found = await self.attempt(part.step, f"{path}?")
-                return [found, await self.do(part.fails if found == "broken" else part.works, f"{path}!")]
-            case Sequence():
-                return [await self.do(one, f"{path}{number}") for number, one in enumerate(part.parts)]
-            case Together():
-                return await self.together(part, path)
-
-    async def race(self, part: Race) -> Any:
-        try:
-            async with asyncio.timeout(part.within):
-                hear = self.receive(Word, where=lambda word: word.slot == part.slot)
-                index, value = await self.first(hear, self.sleep(part.sleep))
-                return [index, None if value is None else value.text]
-        except TimeoutError:
-            return "late"
-
-    async def together(self, part: Together, path: str) -> list[Any]:
-        calls = [self.do(one, f"{path}{number}") for number, one in enumerate(part.parts)]
-        if not part.group:
-            return await asyncio.gather(*calls)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(call) for call in calls]
-        return [task.result() for task in tasks]
+    @on(Note, on_error="fail_turn")
+    async def note(self, message: Note) -> str:
+        await self.step(work, message.text, 1, 1, name=message.text)
+        self.noted.append(message.text)
+        return message.text
 
 
-# --- the model -------------------------------------------------------------------------------------------------
+@app.process
+class Member(Process):
+    """Somebody who is told things, and when."""
+
+    heard: list[tuple[str, int]] = []
+
+    @on(Join, start=True, key=lambda message: message.name)
+    async def join(self, message: Join) -> None:
+        self.tag("everybody")
+
+    @on(Told)
+    async def told(self, message: Told) -> None:
+        self.heard.append((message.text, WORLD.since(self.now())))
 
 
-class Model:
-    """What a program comes to, given when the message of each slot arrives, in seconds."""
+@app.process
+class Rival(Process):
+    """Somebody who holds keys, and answers."""
 
-    def __init__(self, arrivals: dict[int, float]) -> None:
-        self.arrivals = arrivals
-        self.effects: Counter[str] = Counter()
-        self.told: Counter[str] = Counter()
+    @on(Hold, start=True, key=lambda message: "rival")
+    async def hold(self, message: Hold) -> None:
+        for slot in range(SLOTS):
+            if message.slots >> slot & 1:
+                await self.bind(f"claimed {slot}")
 
-    def run(self, program: Program) -> tuple[Any, float]:
-        """Return the value and the end, in seconds."""
-        return self.do(program.part, "r", 0)
+    @on(Free, key=lambda message: "rival")
+    async def free(self, message: Free) -> None:
+        self.unbind(f"claimed {message.slot}")
 
-    def do(self, part: Part, path: str, now: float) -> tuple[Any, float]:
-        match part:
-            case Step():
-                return self.step(part, path, now)
-            case Sleep():
-                return "slept", now + part.seconds
-            case Hear():
-                comes = self.arrivals.get(part.slot)
-                if comes is None or comes >= now + part.seconds:
-                    return None, now + part.seconds
-                return f"word {part.slot}", max(now, comes)
-            case Send():
-                self.told[part.text] += 1
-                return "sent", now
-            case Spawn():
-                self.told[f"child {part.text}"] += 1
-                self.effects[f"child {part.text}"] += 1
-                return "spawned", now
-            case Race():
-                return self.race(part, now)
-            case Branch():
-                found, then = self.step(part.step, f"{path}?", now)
-                value, end = self.do(part.fails if found == "broken" else part.works, f"{path}!", then)
-                return [found, value], end
-            case Sequence():
-                values = []
-                for number, one in enumerate(part.parts):
-                    value, now = self.do(one, f"{path}{number}", now)
-                    values.append(value)
-                return values, now
-            case Together():
-                ends = [self.do(one, f"{path}{number}", now) for number, one in enumerate(part.parts)]
-                return [value for value, _ in ends], max(end for _, end in ends)
-
-    def step(self, part: Step, path: str, now: float) -> tuple[str, float]:
-        attempts = min(part.works_at, part.attempts)
-        self.effects[path] += attempts
-        value = f"{path}:{attempts}" if part.works_at <= part.attempts else "broken"
-        return value, now + RETRY_SECONDS * (attempts - 1)
-
-    def race(self, part: Race, now: float) -> tuple[Any, float]:
-        comes = self.arrivals.get(part.slot)
-        heard = now + part.within + 1 if comes is None else max(now, comes)
-        slept = now + part.sleep
-        end = min(heard, slept)
-        if end > now + part.within:
-            return "late", now + part.within
-        return ([0, f"word {part.slot}"] if heard < slept else [1, None]), end
+    @on(Echo)
+    async def echo(self, message: Echo) -> str:
+        await self.step(work, f"echo {message.text}", 1, 0, name=message.text)
+        return f"echo {message.text}"

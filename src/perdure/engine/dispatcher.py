@@ -231,6 +231,8 @@ class Dispatcher:
 
     def _run(self) -> None:
         self._scheduled = False
+        if not self._owner.is_open:  # the processes are another's by now: whoever looks on here would look for ever
+            return
         for _ in range(min(limits.WAKE_UPS, self._bound() - len(self._holders) - self._coming)):
             if not self._queue.size:
                 break

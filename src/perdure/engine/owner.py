@@ -140,6 +140,8 @@ class Owner:
         self._open = False
         self._listening.close()
         self._wheel.stop()
+        self.dispatcher.stop()
+        self._residency.stop()
         for task in self._tasks:
             task.cancel()
         for resident in self.residents.values():

@@ -96,6 +96,9 @@ class Turn(TurnState):
     def begin_again(self, operation: Operation) -> None:
         """The probe of a step says that it has not happened: it is begun once more, after the next commit."""
         assert operation.options is not None, "only a step with options has a probe"
+        if self._blocked:  # its start would be recorded behind the answer about a key, and before what the code makes of that
+            self._again.append(operation)
+            return
         operation.options.unknown = False
         operation.attempt += 1
         self._starts[operation.id] = self.running.pop(operation.id)
@@ -160,6 +163,9 @@ class Turn(TurnState):
     def bound(self, outcomes: Iterable[tuple[str, str, str]]) -> None:
         """Say how the committed requests for keys ended: (operation, key, owner or nothing). They were recorded with the commit."""
         self._blocked = False
+        again, self._again = self._again, []
+        for probed in again:
+            self.begin_again(probed)
         for operation_id, key, owner in outcomes:
             self.events += 1
             operation = self._operations.get(operation_id)

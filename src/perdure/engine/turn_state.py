@@ -122,6 +122,7 @@ class TurnState:
         self.running: dict[str, Operation] = {}
         self._names: dict[str, int] = {}
         self._blocked = False
+        self._again: list[Operation] = []
         self._cancel: str | None = None
         self.cancelled: str | None = None
         self._root: asyncio.Task[Any] | None = None
