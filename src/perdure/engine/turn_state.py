@@ -46,6 +46,7 @@ class TurnState:
     # More than 30 attributes would cost a dictionary of 1.5 kB for each turn.
     __slots__ = (
         "__weakref__",
+        "_again",
         "_answerable",
         "_blocked",
         "_cancel",
