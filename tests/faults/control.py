@@ -12,6 +12,7 @@ FLUSH: Final = f"{HERE}/flush.py"
 TURN: Final = f"{HERE}/turn.py"
 TESTS: Final = "tests/engine"
 CANCEL: Final = f"{TESTS}/test_cancel.py"
+LATE: Final = f"{TESTS}/test_cancel_late.py"
 CHILDREN: Final = f"{TESTS}/test_cancel_children.py"
 FAMILIES: Final = f"{TESTS}/test_cancel_families.py"
 RESTART: Final = f"{TESTS}/test_restart.py"
@@ -26,6 +27,22 @@ FAULTS: Final = (
         "last=mailbox.last + 1, cancelled",
         "last=mailbox.last, cancelled",
         (f"{CANCEL}::test_a_process_that_begins_to_wait_as_it_is_cancelled_hears_of_it",),
+        hangs=True,
+    ),
+    Fault(
+        "cancel-is-not-looked-for-by-who-waits-for-a-timer",
+        FLUSH,
+        "        told = (self.told or mailbox.cancelled is None) and not mailbox.forced\n",
+        "        told = not mailbox.forced\n",
+        (f"{CANCEL}::test_a_process_that_begins_to_wait_as_it_is_cancelled_hears_of_it",),
+        hangs=True,
+    ),
+    Fault(
+        "force-is-not-looked-for-by-who-begins-to-wait",
+        FLUSH,
+        "        told = (self.told or mailbox.cancelled is None) and not mailbox.forced\n",
+        "        told = self.told or mailbox.cancelled is None\n",
+        (f"{LATE}::test_a_process_that_begins_to_wait_as_it_is_ended_by_force_ends",),
         hangs=True,
     ),
     Fault(
