@@ -8,12 +8,17 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from perdure import App, Engine, Process, Store
+from perdure import App, Engine, Process, Store, on
 from perdure.engine import inspection
 from perdure.engine.control import CancelProcess
 from perdure.engine.recovery import Recovery
+from perdure.engine.resident import Resident
 from perdure.errors import ProcessCancelled
 from tests.engine.orders import crash, eventually, reaches
+
+
+class Go(msgspec.Struct, tag="go"):
+    pass
 
 
 class Never(msgspec.Struct, tag="never"):
@@ -92,3 +97,29 @@ async def test_a_process_that_began_to_wait_as_it_was_cancelled_is_found_after_a
 
 async def _finds_nothing(_recovery: Recovery) -> None:
     pass
+
+
+async def test_what_another_asks_of_a_process_that_has_just_become_idle_is_found_by_the_look(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look comes between the commit that ends a turn and its owner's hearing of that."""
+    app, kept, look = App("idle"), list[Resident](), Recovery.look
+    monkeypatch.setattr(Recovery, "look", _finds_nothing)  # there is the one look only
+
+    @app.process
+    class Box(Process):
+        @on(Go, start=True, key=lambda _message: "box")
+        async def go(self, _message: Go) -> None:
+            pass
+
+    async with Engine(store, app) as engine:
+        with monkeypatch.context() as patched:
+            patched.setattr(engine._owner, "settled", kept.append)
+            await engine.call(Box.go, Go())
+            [found] = await inspection.processes(store)
+            await inspection.cancel(store, found.process_id)
+            await look(engine._owner._recovery)
+        for resident in kept:
+            engine._owner.settled(resident)
+
+        await reaches(engine, found.process_id, "ended")

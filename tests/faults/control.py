@@ -46,6 +46,13 @@ FAULTS: Final = (
         hangs=True,
     ),
     Fault(
+        "look-passes-over-who-has-just-become-idle",
+        f"{HERE}/recovery.py",
+        "        if resident is None or (process.open_message is None and resident.turn is None):  # it may be on its way out of memory\n",
+        "        if resident is None:\n",
+        (f"{LATE}::test_what_another_asks_of_a_process_that_has_just_become_idle_is_found_by_the_look",),
+    ),
+    Fault(
         "cancel-leaves-who-waits-asleep",
         CANCELLING,
         "        status = ProcessStatus.RUNNABLE if process.status == ProcessStatus.WAITING else process.status\n",
