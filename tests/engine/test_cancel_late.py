@@ -93,6 +93,8 @@ async def test_a_process_that_began_to_wait_as_it_was_cancelled_is_found_after_a
     call.cancel()
 
     assert (await inspection.process(store, "l")).status == "runnable"
+    async with Engine(store, late.app):
+        await late.begun["cleaning"].wait()
 
 
 async def _finds_nothing(_recovery: Recovery) -> None:
