@@ -61,7 +61,12 @@ async def wait_for_a_step(p: Process, ledger: Hanging) -> None:
     await p.step(ledger.hang)
 
 
-WAITS: list[Callable[[Process, Hanging], Awaitable[None]]] = [
+async def wait_for_a_timer(p: Process, _ledger: Hanging) -> None:
+    await p.sleep(1e6)
+
+
+Waits = Callable[[Process, Hanging], Awaitable[None]]
+WAITS: list[Waits] = [
     wait_directly,
     wait_in_gather,
     wait_in_a_group,
@@ -71,7 +76,7 @@ WAITS: list[Callable[[Process, Hanging], Awaitable[None]]] = [
 ]
 
 
-def saga(ledger: Hanging, wait: Callable[[Process, Hanging], Awaitable[None]], *, swallow: bool = False) -> App:
+def saga(ledger: Hanging, wait: Waits, *, swallow: bool = False) -> App:
     app = App("saga")
 
     @app.process
@@ -268,7 +273,8 @@ async def test_an_idle_process_is_cancelled_from_where_no_app_is(store: Store) -
         await reaches(engine, found.process_id, "ended")
 
 
-async def test_a_process_that_begins_to_wait_as_it_is_cancelled_hears_of_it(store: Store) -> None:
+@pytest.mark.parametrize("waits", [wait_directly, wait_for_a_timer])
+async def test_a_process_that_begins_to_wait_as_it_is_cancelled_hears_of_it(store: Store, waits: Waits) -> None:
     """The request is committed by another before the turn says that it waits, and nobody tells its owner."""
     app, begun, go_on = App("late"), asyncio.Event(), asyncio.Event()
 
@@ -279,7 +285,7 @@ async def test_a_process_that_begins_to_wait_as_it_is_cancelled_hears_of_it(stor
     @app.process
     async def late(p: Process) -> None:
         await p.step(slow)
-        await p.receive(Never)
+        await waits(p, Hanging())
 
     async with Engine(store, app) as engine:
         call = asyncio.create_task(engine.call(late, id="l"))

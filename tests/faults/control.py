@@ -12,6 +12,7 @@ FLUSH: Final = f"{HERE}/flush.py"
 TURN: Final = f"{HERE}/turn.py"
 TESTS: Final = "tests/engine"
 CANCEL: Final = f"{TESTS}/test_cancel.py"
+LATE: Final = f"{TESTS}/test_cancel_late.py"
 CHILDREN: Final = f"{TESTS}/test_cancel_children.py"
 FAMILIES: Final = f"{TESTS}/test_cancel_families.py"
 RESTART: Final = f"{TESTS}/test_restart.py"
@@ -27,6 +28,29 @@ FAULTS: Final = (
         "last=mailbox.last, cancelled",
         (f"{CANCEL}::test_a_process_that_begins_to_wait_as_it_is_cancelled_hears_of_it",),
         hangs=True,
+    ),
+    Fault(
+        "cancel-is-not-looked-for-by-who-waits-for-a-timer",
+        FLUSH,
+        "        told = (self.told or mailbox.cancelled is None) and not mailbox.forced\n",
+        "        told = not mailbox.forced\n",
+        (f"{CANCEL}::test_a_process_that_begins_to_wait_as_it_is_cancelled_hears_of_it",),
+        hangs=True,
+    ),
+    Fault(
+        "force-is-not-looked-for-by-who-begins-to-wait",
+        FLUSH,
+        "        told = (self.told or mailbox.cancelled is None) and not mailbox.forced\n",
+        "        told = self.told or mailbox.cancelled is None\n",
+        (f"{LATE}::test_a_process_that_begins_to_wait_as_it_is_ended_by_force_ends",),
+        hangs=True,
+    ),
+    Fault(
+        "look-passes-over-who-has-just-become-idle",
+        f"{HERE}/recovery.py",
+        "        if resident is None or (process.open_message is None and resident.turn is None):  # it may be on its way out of memory\n",
+        "        if resident is None:\n",
+        (f"{LATE}::test_what_another_asks_of_a_process_that_has_just_become_idle_is_found_by_the_look",),
     ),
     Fault(
         "cancel-leaves-who-waits-asleep",

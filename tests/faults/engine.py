@@ -180,8 +180,8 @@ FAULTS: Final = (
     Fault(
         "turn-waits-with-unseen-mail",
         FLUSH,
-        "        waiting = self.waiting and mailbox_of(view, self.tenant_id, self.process_id).last <= self.mail_seen\n",
-        "        waiting = self.waiting\n",
+        "        return told and mailbox.last <= self.mail_seen\n",
+        "        return told\n",
         (f"{ORDERS}::test_a_turn_waits_only_if_its_owner_has_seen_all_mail",),
     ),
     Fault(
@@ -194,7 +194,7 @@ FAULTS: Final = (
     Fault(
         "turn-after-a-failed-one-begins-with-its-fields",
         RESIDENT,
-        "        found = self._saved if ok else self._found\n",
+        '        found = self._saved if finish.outcome == "ok" else self._found\n',
         "        found = self._saved\n",
         (f"{MOMENTS}::test_the_turn_after_a_failed_one_begins_with_the_fields_before_it",),
     ),

@@ -115,6 +115,13 @@ FAULTS: Final = (
         (f"{BACKEND_TESTS}::test_a_deleted_row_is_not_remembered",),
     ),
     Fault(
+        "sqlite-cache-counts-what-was-deleted",
+        f"{HERE}/cache.py",
+        "            self._bytes -= size\n",
+        "            pass\n",
+        ("tests/sqlite/test_cache.py::test_what_was_deleted_takes_no_room_of_what_stays",),
+    ),
+    Fault(
         "sqlite-cache-survives-a-refusal",
         BACKEND,
         "        except (BatchConflict, WriterFenced):\n            self._cache.clear()\n",

@@ -114,7 +114,8 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `head` is the sequence it begins at. `fields` are the durable fields if they changed. `mail_seen` is the number of
     the last mail that the owner knows. `next` is the mail whose turn the owner runs already. `answers` are replies to
     taken messages, `letters` replies that the turn has taken in, `forget` awakeables that nobody completed (token and
-    operation). `more`: it holds only the first of the quiescence's effects, another flush follows.
+    operation). `more`: it holds only the first of the quiescence's effects, another flush follows. `told`: the owner knows
+    that the process was asked to stop.
     """
 
     rules: Rules
@@ -143,6 +144,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     letters: list[Mail] = []
     forget: list[tuple[str, str]] = []
     more: bool = False
+    told: bool = False
 
     @property
     def moves_head(self) -> bool:
@@ -329,7 +331,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             view.update(key, replace(row, timers=row.timers + change))
 
     def _stay(self, view: View, key: Key[ProcessRow], *, held: bool) -> bool:
-        """The turn goes on. It may wait only if its owner has seen all mail: the counter tells."""
+        """The turn goes on. It may wait only if its owner has seen all mail, by the counter, and has heard if it is to stop."""
         if self.fields is not None:
             state = self.keys.state
             before = view.get(state)
@@ -338,7 +340,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             else:
                 view.update(state, ProcessStateRow(before.found, self.fields))
         row = present(view.get(key))
-        waiting = self.waiting and mailbox_of(view, self.tenant_id, self.process_id).last <= self.mail_seen
+        waiting = self.waiting and self._has_heard(mailbox_of(view, self.tenant_id, self.process_id))
         if waiting or self.effects or self.waiting:
             turn = self.keys.turn
             stays = replace(present(view.get(turn)), steps=self.steps, effects=self.effects_done, more=int(self.more), awaits=self.awaits)
@@ -347,6 +349,10 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if not held and row.status != status:
             view.update(key, replace(row, status=status))
         return waiting and not held
+
+    def _has_heard(self, mailbox: MailboxRow) -> bool:
+        told = (self.told or mailbox.cancelled is None) and not mailbox.forced
+        return told and mailbox.last <= self.mail_seen
 
     def _finish(self, handling: Handling, key: Key[ProcessRow], finish: Finish, *, held: bool) -> None:
         view, ok, turn, message = handling.view, finish.outcome == "ok", self.keys.turn, self.keys.message

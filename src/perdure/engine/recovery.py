@@ -118,7 +118,7 @@ class Recovery:
     async def _take_up(self, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
         """Take up one process. False: its tenant has too many that wait already."""
         resident = self._owner.residents.get((tenant_id, process_id))
-        if resident is None:
+        if resident is None or (process.open_message is None and resident.turn is None):  # it may be on its way out of memory
             return await self._recover(tenant_id, process_id, process, first=first)
         resident.missed = resident.missed or resident.loading
         if resident.turn is not None:  # something may have come for it

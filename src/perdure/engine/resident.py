@@ -119,11 +119,10 @@ class Resident:
             text = f"process {self.process_id}: its durable fields cannot be read any more: {error}; put the code back as it was"
             self.owner.stuck(self, NondeterministicTurn(text))
             return
-        recorded = list(recorded)
         self.turn = turn = Turn(
             TurnId(self.tenant_id, self.process_id, ref),
             now=at,
-            recorded=recorded,
+            recorded=list(recorded),
             effects_done=effects_done,
             changed=self._saved != found,
             fields=self._fields,
@@ -322,6 +321,7 @@ class Resident:
             next=None,
             answers=produced.answers,
             letters=produced.letters,
+            told=self._cancel is not None,
         )
         return flush, [] if finish is not None else produced.starts
 
@@ -342,11 +342,9 @@ class Resident:
     def _after_finish(self, flush: Flush, finish: Finish, attributes: frozenset[str]) -> None:
         """Go on with the next turn ahead of the disk: its steps wait for every commit before them."""
         self.turn = None
-        ok = finish.outcome == "ok"
-        found = self._saved if ok else self._found
-        mail = flush.next
-        if mail is not None:
-            self.owner.later(self._open_next, mail, found, attributes, flush.now)
+        found = self._saved if finish.outcome == "ok" else self._found
+        if flush.next is not None:
+            self.owner.later(self._open_next, flush.next, found, attributes, flush.now)
 
     def _open_next(self, mail: Mail, found: bytes | None, attributes: frozenset[str], at: Micros) -> None:
         if not self.left:
@@ -421,7 +419,10 @@ class Resident:
         if flush.arm:
             self.owner.armed(flush.arm.values())
         missed = flush.waiting and not flushed.waits
-        if missed:
+        if missed and flush.mail_seen == limits.SEQUENCE_MAX and flush.told == (self._cancel is not None):
+            self.roused()  # what it has not heard of is in its mailbox: to stop, or to be ended by force
+            missed = False
+        elif missed:
             self._stored_waiting = False
             self.window.more = self.window.more or self.window.seen == flush.mail_seen
         self._start(starts)
@@ -576,8 +577,7 @@ class Resident:
         if task is None:
             self.owner.dispatcher.drop_step(self.tenant_id, operation)
             return False
-        turn = self.turn
-        stays = turn is not None and not turn.leaving
+        stays = self.turn is not None and not self.turn.leaving
         if stays and operation.thread is not None and operation.outlives_its_caller and not operation.thread.cancel():
             self._tasks[operation.id] = task
             return True

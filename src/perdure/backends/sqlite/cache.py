@@ -54,6 +54,9 @@ class RowCache:
         """Forget a row."""
         self._young.pop(key, None)
         self._old.pop(key, None)
+        if size := self._sizes.pop(key, 0):
+            self._bytes -= size
+        self._old_sizes.pop(key, None)
 
     def clear(self) -> None:
         """Forget everything."""
