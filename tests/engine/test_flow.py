@@ -184,6 +184,45 @@ async def test_a_rate_of_keys_and_a_restart_with_other_limits(store: Store, cloc
         assert sorted(free.runs) == ["a2", "b2"]
 
 
+async def test_who_follows_by_the_rate_of_a_key_begins_in_time_after_the_one_that_the_type_held_up(
+    store: Store, clock: VirtualClock
+) -> None:
+    work = Work(concurrency=2, key=lambda _name, customer, _urgency: customer, key_rate=Rate(1, timedelta(seconds=1)))
+    async with Engine(store, work.app) as engine:
+        tasks = [work.begin(engine, "b", "bob"), work.begin(engine, "c", "cat")]
+        await work.ran("b", "c")
+        tasks += [work.begin(engine, "a0", "ann"), work.begin(engine, "a1", "ann")]
+        await accepted(engine, "a0", "a1")
+        clock.advance(10 * SECOND)
+        work.let_go("b")
+        await work.ran("b", "c", "a0")
+        work.let_go("c")
+        await tasks[1]
+        clock.advance(SECOND - 1)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert "a1" not in work.runs
+        clock.advance(1)
+        await work.ran("b", "c", "a0", "a1")
+        work.let_go("a0", "a1")
+        await asyncio.gather(*tasks)
+        assert await empty(store)
+
+
+async def test_who_is_cancelled_while_the_type_holds_it_up_lets_the_next_of_its_key_follow(store: Store, clock: VirtualClock) -> None:
+    work = Work(concurrency=1, key=lambda _name, customer, _urgency: customer, key_rate=Rate(1, timedelta(seconds=1)))
+    async with Engine(store, work.app) as engine:
+        tasks = [work.begin(engine, "b", "bob")]
+        await work.ran("b")
+        tasks += [work.begin(engine, "a0", "ann"), work.begin(engine, "a1", "ann")]
+        await accepted(engine, "a0", "a1")
+        await engine.cancel("a0")
+        work.let_go("b", "a1")
+        await work.ran("b", "a1")
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert await empty(store)
+
+
 async def test_a_duplicate_of_a_start_that_waits_gets_its_reply(running: Running) -> None:
     work = Work(concurrency=1)
     async with running(work.app) as engine:

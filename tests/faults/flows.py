@@ -9,6 +9,7 @@ from tests.faults.fault import Fault
 WRITES: Final = "src/perdure/flows/writes.py"
 HANDLING: Final = "src/perdure/engine/handling.py"
 TESTS: Final = "tests/engine/test_flow.py"
+STARTERS: Final = "tests/engine/test_flow_starters.py"
 
 FAULTS: Final = (
     Fault(
@@ -28,9 +29,32 @@ FAULTS: Final = (
     Fault(
         "flow-place-is-not-given-back",
         WRITES,
-        "    if place.flow_key and place.stage != KEY:\n        _free(",
-        "    if False:\n        _free(",
+        "        _free(view, of_key)\n",
+        "",
         (f"{TESTS}::test_a_key_that_is_full_keeps_no_other_waiting",),
+        hangs=True,
+    ),
+    Fault(
+        "flow-rate-of-a-key-counts-who-queues-for-the-type",
+        WRITES,
+        "next_at = _UNTIL_BEGUN if until_begun else view.now + bounds.interval",
+        "next_at = view.now + bounds.interval",
+        (f"{STARTERS}::test_eight_starters_together_keep_a_rate_and_a_rate_per_key",),
+    ),
+    Fault(
+        "flow-who-follows-by-the-rate-of-a-key-is-not-woken",
+        HANDLING,
+        "            if place is not None and place.flow_key:\n",
+        "            if False:\n",
+        (f"{TESTS}::test_who_follows_by_the_rate_of_a_key_begins_in_time_after_the_one_that_the_type_held_up",),
+        hangs=True,
+    ),
+    Fault(
+        "flow-who-has-left-the-queue-of-the-type-holds-up-its-key",
+        WRITES,
+        "        if place.stage == TYPE:\n",
+        "        if False:\n",
+        (f"{TESTS}::test_who_is_cancelled_while_the_type_holds_it_up_lets_the_next_of_its_key_follow",),
         hangs=True,
     ),
     Fault(

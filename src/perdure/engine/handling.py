@@ -47,7 +47,7 @@ from perdure.errors import (
     WrongProcessType,
 )
 from perdure.flows.tables import FLOW, PLACE, PlaceRow
-from perdure.flows.writes import CLOSED, UNLIMITED, Limits, ask, give_back, holds, pull
+from perdure.flows.writes import CLOSED, UNLIMITED, Limits, ask, give_back, holds, next_of, pull
 from perdure.identity import ProcessId, ProcessIdentity, TenantId
 from perdure.messages.tables import FAN_OUT, MAIL, MAILBOX, MESSAGE, PARKED, PARKING, FanOutRow, MessageRow, MessageStatus, ParkingRow
 from perdure.messages.writes import dead, enqueue, mark_addressed, tag_parking, under_key, under_tag, unqueue
@@ -384,6 +384,9 @@ class Handling(msgspec.Struct, eq=False):
             assert process is not None, "who waits exists"
             if process.status == ProcessStatus.IDLE:
                 self.start_next(key)
+            place = self.view.get(PLACE.key(tenant_id, process_id))
+            if place is not None and place.flow_key:
+                self._tell_when(tenant_id, place.process_type, place.flow_key)
 
     def _bounds(self, process_type: str) -> Limits:
         if self.rules.foreign:  # only the engine knows them: it looks for itself
@@ -393,9 +396,9 @@ class Handling(msgspec.Struct, eq=False):
 
     def _tell_when(self, tenant_id: str, process_type: str, flow_key: str) -> None:
         for key in {"", flow_key}:
-            row = self.view.get(FLOW.key(tenant_id, process_type, key))
-            if row is not None and row.waiting and row.next_at > self.view.now:
-                self.notes.append(Due(row.next_at))
+            at = next_of(self.view.get(FLOW.key(tenant_id, process_type, key)))
+            if at is not None and at > self.view.now:
+                self.notes.append(Due(at))
 
     def end_process(self, process_key: Key[ProcessRow], *, status: str, note: str) -> None:
         """End a process: its addresses released, its timers gone, its mail answered, in this transaction."""

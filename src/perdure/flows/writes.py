@@ -1,7 +1,8 @@
 """Pure decisions about places: who gets one, who waits, and who is next.
 
 A process with a key first takes a place of its key, then one of its type. So a key that is full keeps nobody else waiting, and only
-the heads of queues are looked at.
+the heads of queues are looked at. Under a rate of its key, the next one follows when it has begun, not when it has joined the queue
+of its type: those who wait there would begin at once when it moves.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ replace = msgspec.structs.replace
 KEY: Final = "key"
 TYPE: Final = "type"
 HELD: Final = "held"
+_UNTIL_BEGUN: Final = limits.SEQUENCE_MAX
 
 
 class Bounds(msgspec.Struct, frozen=True, gc=False):
@@ -71,7 +73,10 @@ def give_back(view: View, tenant_id: str, process_id: str, bounds: Limits) -> li
     else:
         _unqueue(view, tenant_id, process_id, place)
     if place.flow_key and place.stage != KEY:
-        _free(view, _flow(tenant_id, place.process_type, place.flow_key))
+        of_key = _flow(tenant_id, place.process_type, place.flow_key)
+        _free(view, of_key)
+        if place.stage == TYPE:
+            _begun(view, of_key, view.now)  # it has not, and will not
     return pull(view, _flow(tenant_id, place.process_type, place.flow_key), bounds)
 
 
@@ -80,7 +85,7 @@ def pull(view: View, flow: Key[FlowRow], bounds: Limits) -> list[str]:
     tenant_id, process_type, flow_key = (str(part) for part in flow.parts)
     type_key = _flow(tenant_id, process_type, "")
     for _ in range(limits.FLOW_PULLED if flow_key else 0):
-        process_id = _next(view, flow, bounds.key)
+        process_id = _next(view, flow, bounds.key, until_begun=True)
         if process_id is None:
             break
         key = PLACE.key(tenant_id, process_id)
@@ -93,7 +98,7 @@ def pull(view: View, flow: Key[FlowRow], bounds: Limits) -> list[str]:
         process_id = _next(view, type_key, bounds.type)
         if process_id is None:
             break
-        _hold(view, tenant_id, process_id)
+        _hold(view, tenant_id, process_id, bounds.key)
         begun.append(process_id)
     return begun
 
@@ -103,7 +108,7 @@ def _enter_key(view: View, tenant_id: str, process_id: str, *, place: PlaceRow, 
     key = _flow(tenant_id, place.process_type, place.flow_key)
     row = _row(view, key)
     if not row.waiting and _has_room(view, row, bounds):
-        _take(view, key, row, bounds)
+        _take(view, key, row, bounds, until_begun=True)
         return True
     _queue(view, key, QUEUED.key(tenant_id, place.process_type, place.flow_key, place.priority, place.tick, process_id), place.flow_key)
     return False
@@ -117,21 +122,21 @@ def _enter_type(view: View, tenant_id: str, process_id: str, bounds: Limits) -> 
     row = _row(view, key)
     if not row.waiting and _has_room(view, row, bounds.type):
         _take(view, key, row, bounds.type)
-        _hold(view, tenant_id, process_id)
+        _hold(view, tenant_id, process_id, bounds.key)
         return True
     view.update(place_key, replace(place, stage=TYPE))
     _queue(view, key, QUEUED.key(tenant_id, place.process_type, "", place.priority, place.tick, process_id), place.flow_key)
     return False
 
 
-def _next(view: View, key: Key[FlowRow], bounds: Bounds) -> str | None:
+def _next(view: View, key: Key[FlowRow], bounds: Bounds, *, until_begun: bool = False) -> str | None:
     """Give a place to the head of a queue, if there is room and somebody waits."""
     row = view.get(key)
     if row is None or not row.waiting or not _has_room(view, row, bounds):
         return None
     [(head, _)] = view.scan(Scan(QUEUE, key.parts, 1, guard=key))
     view.delete(head)
-    _take(view, key, replace(row, waiting=row.waiting - 1), bounds)
+    _take(view, key, replace(row, waiting=row.waiting - 1), bounds, until_begun=until_begun)
     return str(head.parts[-1])
 
 
@@ -139,9 +144,18 @@ def _has_room(view: View, row: FlowRow, bounds: Bounds) -> bool:
     return (bounds.places is None or row.running < bounds.places) and (bounds.interval is None or view.now >= row.next_at)
 
 
-def _take(view: View, key: Key[FlowRow], row: FlowRow, bounds: Bounds) -> None:
-    next_at = row.next_at if bounds.interval is None else max(view.now, row.next_at) + bounds.interval
+def _take(view: View, key: Key[FlowRow], row: FlowRow, bounds: Bounds, *, until_begun: bool = False) -> None:
+    next_at = row.next_at
+    if bounds.interval is not None:
+        next_at = _UNTIL_BEGUN if until_begun else view.now + bounds.interval
     view.update(key, replace(row, running=row.running + 1, next_at=next_at))
+
+
+def _begun(view: View, key: Key[FlowRow], next_at: Micros) -> None:
+    """Who had taken a place of a key under a rate waits for its type no more."""
+    row = view.get(key)
+    if row is not None and row.next_at == _UNTIL_BEGUN:
+        view.update(key, replace(row, next_at=next_at))
 
 
 def _free(view: View, key: Key[FlowRow]) -> None:
@@ -150,11 +164,18 @@ def _free(view: View, key: Key[FlowRow]) -> None:
     view.update(key, replace(row, running=row.running - 1))
 
 
-def _hold(view: View, tenant_id: str, process_id: str) -> None:
+def _hold(view: View, tenant_id: str, process_id: str, of_key: Bounds) -> None:
     key = PLACE.key(tenant_id, process_id)
     place = view.get(key)
     assert place is not None, "who begins has asked"
     view.update(key, replace(place, stage=HELD))
+    if place.flow_key:
+        _begun(view, _flow(tenant_id, place.process_type, place.flow_key), view.now + (of_key.interval or 0))
+
+
+def next_of(row: FlowRow | None) -> Micros | None:
+    """Return when a limit has room again by itself, if somebody waits for that."""
+    return None if row is None or not row.waiting or row.next_at == _UNTIL_BEGUN else row.next_at
 
 
 def _queue(view: View, key: Key[FlowRow], queued: Key[QueuedRow], own_key: str) -> None:
