@@ -10,9 +10,10 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 
-from perdure import App, Engine, Flow, Process, Rate, Store, VirtualClock, open_store
+from perdure import App, Engine, Flow, Process, Rate, Store, VirtualClock, open_store, testing
 from perdure.clock import SECOND
 from perdure.flows.tables import PLACE
 from tests.engine.conftest import Running
@@ -21,6 +22,10 @@ from tests.engine.orders import crash, eventually
 STARTERS = 8
 JOBS = 6
 CUSTOMERS = ("ann", "bob", "cat")
+
+
+class Go(msgspec.Struct, tag="go"):
+    """Ends a job."""
 
 
 class Shop:
@@ -191,3 +196,21 @@ async def test_what_eight_starters_queue_begins_by_priority_and_then_in_order(ru
 
 async def _queued(store: Store, count: int) -> bool:
     return await store.access.reader.count(PLACE) == count
+
+
+async def test_who_can_follow_only_when_another_has_begun_waits_for_no_time() -> None:
+    app = App("held")
+
+    @app.process(flow=Flow(concurrency=1, key=lambda customer: customer, key_rate=Rate(1, timedelta(seconds=1))))
+    async def job(p: Process, customer: str) -> None:
+        await p.receive(Go)
+
+    async with testing.engine(app) as engine:
+        calls = [asyncio.ensure_future(engine.call(job, "bob", id=f"b{n}")) for n in range(3)]
+        await engine.settled()
+        await engine.advance(2)
+
+        assert engine.clock.next_alarm() is None
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)

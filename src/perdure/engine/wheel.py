@@ -13,6 +13,7 @@ from perdure.engine.scheduled import Scheduled
 from perdure.engine.upkeep import ExpireParked, Pull, ReleaseDelayed
 from perdure.errors import PerdureError
 from perdure.flows.tables import WANTED
+from perdure.flows.writes import next_of
 from perdure.messages.tables import DELAYED, EXPIRING, MessageStatus
 from perdure.timers.tables import DUE
 
@@ -112,7 +113,8 @@ class Wheel:
             after = WANTED.order_of(rows[-1][0].parts, rows[-1][1])
         self._flows_seen = now
         for _, row in await reader.scan(Scan(WANTED, (), 1, after=(now,))):
-            self.look(row.next_at)
+            if (at := next_of(row)) is not None:
+                self.look(at)
 
     async def _delayed(self) -> None:
         owner, reader = self._owner, self._owner.store.access.reader
