@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
-from perdure import Address, App, Engine, Process, Store
+from perdure import Address, App, Engine, Process, Store, testing
 from perdure.core.table import Index, Scan
 from perdure.engine import inspection
 from perdure.errors import AwakeableConflict, AwakeableFailed, AwakeableNotFound, PayloadInvalid, ProcessCancelled
@@ -113,6 +113,34 @@ async def test_a_failure_and_a_value_of_another_type_are_errors_of_the_wait(runn
 
             with pytest.raises(AwakeableFailed if fails else PayloadInvalid, match="stolen" if fails else "amount"):
                 await call
+
+
+async def test_it_may_be_completed_after_its_handler_has_timed_out_while_the_turn_is_open() -> None:
+    desk, app = Desk(), App("impatient")
+
+    @app.process
+    async def impatient(p: Process) -> str:
+        token, payment = p.awakeable(Paid)
+        await p.step(desk.hand_in, token)
+        try:
+            async with asyncio.timeout(60):
+                await payment
+        except TimeoutError:
+            await p.receive(Go)
+            return "too late"
+        return "paid"
+
+    async with testing.engine(app) as engine:
+        call = asyncio.ensure_future(engine.call(impatient, id="i"))
+        await engine.settled()
+        await engine.advance(61)
+
+        await engine.complete_awakeable(desk.tokens[0], Paid(7))
+        with pytest.raises(AwakeableConflict):
+            await engine.complete_awakeable(desk.tokens[0], Paid(8))
+        await engine.deliver(Go(), id="g", to=Address.process("i"))
+
+        assert await call == "too late"
 
 
 async def test_what_no_open_turn_has_made_cannot_be_completed(running: Running) -> None:
