@@ -154,6 +154,18 @@ async def test_what_no_open_turn_has_made_cannot_be_completed(running: Running) 
         assert await awaited(engine.store) == 0
 
 
+async def test_what_a_cancelled_turn_has_made_is_kept_no_longer_than_the_turn(running: Running) -> None:
+    desk = Desk()
+    async with running(make_app(desk)) as engine:
+        task = asyncio.create_task(engine.call(engine.app.type_named("order").target, id="o"))
+        await handed_in(desk)
+        assert await awaited(engine.store) == 1
+        await engine.cancel("o")
+        with pytest.raises(ProcessCancelled):
+            await task
+        assert await awaited(engine.store) == 0
+
+
 @pytest.mark.parametrize("force", [False, True])
 async def test_what_a_cancelled_turn_has_made_cannot_be_completed(running: Running, force: bool) -> None:
     desk = Desk()

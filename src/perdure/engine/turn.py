@@ -254,7 +254,7 @@ class Turn(TurnState):
     def _cancel_code(self, reason: str) -> None:
         """Drop all that the code waits for, and raise CancelledError once wherever it waits."""
         self.cancelled, self._cancel = reason, None
-        dropped = list(self._operations.values())
+        dropped = self._dropped = list(self._operations.values())
         for operation in dropped:
             self._settle(operation)
             if self.running.pop(operation.id, None) is not None:

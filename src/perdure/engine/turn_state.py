@@ -52,6 +52,7 @@ class TurnState:
         "_cancel",
         "_chance",
         "_clock",
+        "_dropped",
         "_inputs",
         "_lingering",
         "_mail",
@@ -125,6 +126,7 @@ class TurnState:
         self._blocked = False
         self._again: list[Operation] = []
         self._cancel: str | None = None
+        self._dropped: list[Operation] = []  # by a cancellation
         self.cancelled: str | None = None
         self._root: asyncio.Task[Any] | None = None
         self.effects = 0
@@ -187,7 +189,7 @@ class TurnState:
     @property
     def awakeables(self) -> list[tuple[str, str]]:
         """Those that nobody has completed: token and operation."""
-        effects = (operation.effect for operation in self._operations.values())
+        effects = (operation.effect for operation in [*self._operations.values(), *self._dropped])
         return [(effect.token, effect.operation_id) for effect in effects if isinstance(effect, AwakeableEffect)]
 
     def expects(self, timer_id: str, due: Micros) -> bool:

@@ -43,9 +43,9 @@ class RowCache:
     def put(self, key: Key[Any], entry: Entry, size: int) -> None:
         """Take in a row; `size` is the bytes of its blobs. An older version of it may go on standing in the shade of this one."""
         self._young[key] = entry
-        if size:
+        if size or key in self._sizes:
+            self._bytes += size - self._sizes.get(key, 0)
             self._sizes[key] = size
-            self._bytes += size
         if len(self._young) > _HALF_ROWS or self._bytes > _HALF_BYTES:
             self._old, self._old_sizes = self._young, self._sizes
             self._young, self._sizes, self._bytes = {}, {}, 0
