@@ -28,6 +28,29 @@ EDITS: Final = (f"{TESTS}/test_turn_edits.py",)
 AGREES: Final = (f"{MOMENTS}::test_after_work_of_every_kind_the_store_agrees_with_itself",)
 
 FAULTS: Final = (
+    Fault(
+        "expired-mail-is-given-to-a-turn",
+        "src/perdure/engine/flush.py",
+        '        if row.status != MessageStatus.QUEUED:\n            raise SequenceConflict(stream=f"mailbox/',
+        '        if not row.status:\n            raise SequenceConflict(stream=f"mailbox/',
+        ("tests/engine/test_expiry.py::test_a_turn_that_has_an_expired_message_in_memory_does_not_get_it",),
+        hangs=True,
+    ),
+    Fault(
+        "expired-mail-that-has-a-handler-dies",
+        "src/perdure/engine/handling.py",
+        "        expires_at = None if row.kind in self.rules.kinds.get(process.process_type, ()) else row.expires_at\n",
+        "        expires_at = row.expires_at\n",
+        ("tests/engine/test_expiry.py::test_mail_with_a_handler_has_no_expiry_once_it_is_queued",),
+    ),
+    Fault(
+        "queued-mail-never-expires",
+        "src/perdure/engine/wheel.py",
+        "        await self._expire(MessageStatus.QUEUED, ExpireQueued(self._owner.rules))\n",
+        "",
+        ("tests/engine/test_expiry.py::test_a_queued_message_without_a_handler_is_a_dead_letter_when_it_expires",),
+        hangs=True,
+    ),
     # --- deliveries ----------------------------------------------------------------------------------
     Fault(
         "delivery-content-is-not-compared",
@@ -53,8 +76,8 @@ FAULTS: Final = (
     Fault(
         "delivery-hand-over-out-of-order",
         HANDLING,
-        "            for key, row in rows:\n                self.view.update(key, self.hand(",
-        "            for key, row in reversed(rows):\n                self.view.update(key, self.hand(",
+        "            for key, row in rows:\n                lasting =",
+        "            for key, row in reversed(rows):\n                lasting =",
         (f"{ARRIVALS}::test_a_message_for_an_unbound_key_is_parked_and_handed_over_in_order",),
     ),
     Fault(

@@ -193,7 +193,8 @@ class Engine:
             tenant: whose it is.
             headers: kept with it, at most 16 KiB.
             keep_for: how long a message to a tag is kept for the first process that joins, when nobody is there.
-            expires_after: how long a message to a key waits for somebody to bind it; for ever when not given.
+            expires_after: how long a message waits for somebody to bind its key, and then for a `receive` when its process
+                has no handler for it; after that it is a dead letter. For ever when not given.
             wait: return the reply, once it is sealed.
 
         Returns:

@@ -215,20 +215,26 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def _take(self, handling: Handling) -> None:
         view = handling.view
         for mail in self.taken:
-            key = message_key(self.tenant_id, mail.ref)
-            row = present(view.get(key))
-            view.update(key, replace(row, status=MessageStatus.DONE, mail_number=None))
+            key, row = self._queued(view, mail)
+            view.update(key, replace(row, status=MessageStatus.DONE, mail_number=None, expires_at=None))
             handling.seal(self.tenant_id, mail.ref, outcome="ok", response=self.answers.get(mail.ref, NULL), asked=row.asked)
         for mail, text in self.undecodable:
-            key = message_key(self.tenant_id, mail.ref)
-            row = present(view.get(key))
-            view.update(key, dead(view, key, row, reason="message-undecodable", detail=text))
+            key, row = self._queued(view, mail)
+            view.update(key, dead(view, key, replace(row, expires_at=None), reason="message-undecodable", detail=text))
             handling.seal_error(self.tenant_id, mail.ref, PayloadInvalid(text), asked=row.asked)
         for mail in self.letters:
             key = message_key(self.tenant_id, mail.ref)
             present(view.get(key))
             view.delete(key)
         unqueue(view, self.tenant_id, self.process_id, len(self.taken) + len(self.undecodable) + len(self.letters))
+
+    def _queued(self, view: View, mail: Mail) -> tuple[Key[MessageRow], MessageRow]:
+        """Return a message that the turn has taken, unless it has expired since its owner read it: then the turn is another without it."""
+        key = message_key(self.tenant_id, mail.ref)
+        row: MessageRow = present(view.get(key))
+        if row.status != MessageStatus.QUEUED:
+            raise SequenceConflict(stream=f"mailbox/{self.tenant_id}/{self.process_id}", expected=mail.number, found=-1)
+        return key, row
 
     def _forget(self, view: View) -> None:
         """Nobody completed them, and now nobody can."""

@@ -128,11 +128,11 @@ class Handling(msgspec.Struct, eq=False):
                 if held is None:
                     park_under(self.view, tenant_id, address.name)
                     return replace(row, status=MessageStatus.PARKED, parked_under=under_key(address.name), expires_at=envelope.expires_at)
-                return self.hand(envelope.key, replace(row, process_id=held), inner=envelope.inner)
+                return self.hand(envelope.key, replace(row, process_id=held, expires_at=envelope.expires_at), inner=envelope.inner)
             case "start":
                 return self._to_started(envelope, row)
             case _:
-                return self.hand(envelope.key, replace(row, process_id=address.name), inner=envelope.inner)
+                return self.hand(envelope.key, replace(row, process_id=address.name, expires_at=envelope.expires_at), inner=envelope.inner)
 
     def _holder(self, tenant_id: str, name: str) -> str | None:
         """Return who holds a key. What was parked before a caller of the registry bound it goes before what comes now."""
@@ -152,7 +152,7 @@ class Handling(msgspec.Struct, eq=False):
             error = WrongProcessType(f"{address}: process {process_id!r} is there and is a {existing.process_type or 'conversation'!r}")
             return self._refuse(envelope.key, replace(row, process_id=process_id), "wrong-process-type", error, inner=envelope.inner)
         if held is not None or existing is not None:
-            return self.hand(envelope.key, replace(row, process_id=process_id), inner=envelope.inner)
+            return self.hand(envelope.key, replace(row, process_id=process_id, expires_at=envelope.expires_at), inner=envelope.inner)
         if not self.rules.foreign and row.kind not in self.rules.kinds.get(address.process_type, ()):
             unhandled = NoRoute(f"{address}: {address.process_type!r} has no handler for {row.kind!r}, so nothing can start with it")
             return self._refuse(envelope.key, row, "no-handler", unhandled, inner=envelope.inner)
@@ -243,7 +243,9 @@ class Handling(msgspec.Struct, eq=False):
             self.view.update(process_key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=self.view.now))
         mail = Mail(number, str(key.parts[1]), str(key.parts[2]), row.kind, row.payload)
         self.notes.append(MailArrived(tenant_id, process_id, mail, wakes))
-        return replace(row, status=MessageStatus.QUEUED, mail_number=number, parked_under=None, expires_at=None)
+        # What has a handler waits in line for it, as long as that takes.
+        expires_at = None if row.kind in self.rules.kinds.get(process.process_type, ()) else row.expires_at
+        return replace(row, status=MessageStatus.QUEUED, mail_number=number, parked_under=None, expires_at=expires_at)
 
     def begin_turn(self, process_key: Key[ProcessRow], key: Key[MessageRow], row: MessageRow, *, at: Micros | None = None) -> MessageRow:
         """Open a turn for a message: two events, the turn's row, the process runnable. Returns the message's row, open.
@@ -293,7 +295,8 @@ class Handling(msgspec.Struct, eq=False):
         taken = 0
         while rows := self.view.scan(Scan(PARKED, (tenant_id, parked_under), limits.FAN_OUT_CHUNK, guard=guard)):
             for key, row in rows:
-                self.view.update(key, self.hand(key, replace(row, process_id=process_id), inner=True))
+                lasting = row.expires_at if way == "key" else None  # for a tag it is kept until somebody joins
+                self.view.update(key, self.hand(key, replace(row, process_id=process_id, expires_at=lasting), inner=True))
             taken += len(rows)
         if taken and way == "key":
             take_parked(self.view, tenant_id, name, taken)
@@ -430,7 +433,7 @@ class Handling(msgspec.Struct, eq=False):
                     self.view.delete(key)
                     continue
                 reason = "process-ended" if row.kind in kinds else "no-handler"
-                self.view.update(key, dead(self.view, key, row, reason=reason, detail=str(error)))
+                self.view.update(key, dead(self.view, key, replace(row, expires_at=None), reason=reason, detail=str(error)))
                 self.seal_error(tenant_id, ref_of(key), error, asked=row.asked)
             count += len(mail)
         unqueue(self.view, tenant_id, process_id, count)

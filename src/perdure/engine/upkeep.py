@@ -7,17 +7,18 @@ from collections.abc import Iterable
 import msgspec
 
 from perdure import limits
+from perdure.conversations.tables import PROCESS
 from perdure.core.table import Read, Scan
 from perdure.core.view import View
 from perdure.engine.flush import present
 from perdure.engine.handling import Handling, ref_of
 from perdure.engine.notes import NO_APP, Envelope, Note, Rules
 from perdure.engine.redriving import address_of
-from perdure.errors import ProcessNotFound
+from perdure.errors import NoRoute, ProcessNotFound
 from perdure.flows.tables import FLOW
 from perdure.identity import RegistryKey, TenantId
 from perdure.messages.tables import DELAYED, EXPIRING, PARKING, MessageStatus, ParkingRow
-from perdure.messages.writes import dead
+from perdure.messages.writes import dead, unqueue
 from perdure.operations.tables import SCHEMA, SchemaRow
 from perdure.routing.tables import KEY, MEMBERS
 from perdure.routing.writes import find_owner, take_parked
@@ -49,6 +50,36 @@ class ExpireParked(msgspec.Struct, frozen=True, gc=False):
             text = f"nobody was at {row.parked_under!r} in time"
             view.update(key, dead(view, key, replace(row, expires_at=None), reason="expired", detail=text))
             handling.seal_error(tenant_id, ref_of(key), ProcessNotFound(text), asked=row.asked)
+        return len(rows) == limits.FAN_OUT_CHUNK, handling.notes
+
+
+class ExpireQueued(msgspec.Struct, frozen=True, gc=False):
+    """Make dead letters of queued messages that have no handler and whose time is over.
+
+    A turn may have taken one in already; its commit finds the message gone, and the turn is read again without it.
+    """
+
+    rules: Rules
+
+    def reads(self) -> Iterable[Read]:
+        """Nothing is sure."""
+        return ()
+
+    def decide(self, view: View) -> tuple[bool, list[Note]]:
+        """Return whether there may be more."""
+        handling = Handling(view, self.rules)
+        rows = view.scan(Scan(EXPIRING, (MessageStatus.QUEUED,), limits.FAN_OUT_CHUNK, upto=(view.now,)))
+        for key, row in rows:
+            tenant_id, process_id = str(key.parts[0]), str(row.process_id)
+            process = present(view.get(PROCESS.key(tenant_id, process_id)))
+            fresh = replace(row, expires_at=None)
+            if row.kind in self.rules.kinds.get(process.process_type, ()):  # it came from where no app is, or the code is another
+                view.update(key, fresh)
+                continue
+            text = f"process {process_id!r} has no handler for a {row.kind!r} and did not receive it in time"
+            view.update(key, dead(view, key, fresh, reason="no-handler", detail=text))
+            unqueue(view, tenant_id, process_id, 1)
+            handling.seal_error(tenant_id, ref_of(key), NoRoute(text), asked=row.asked)
         return len(rows) == limits.FAN_OUT_CHUNK, handling.notes
 
 

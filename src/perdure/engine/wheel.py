@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from perdure import limits
 from perdure.clock import Alarm, Micros
 from perdure.core.table import Scan
+from perdure.core.write import Write
+from perdure.engine.notes import Note
 from perdure.engine.scheduled import Scheduled
-from perdure.engine.upkeep import ExpireParked, Pull, ReleaseDelayed
+from perdure.engine.upkeep import ExpireParked, ExpireQueued, Pull, ReleaseDelayed
 from perdure.errors import PerdureError
 from perdure.flows.tables import WANTED
 from perdure.flows.writes import next_of
@@ -128,12 +130,16 @@ class Wheel:
             owner.later(owner.route, notes)
 
     async def _expiries(self) -> None:
+        await self._expire(MessageStatus.PARKED, ExpireParked())
+        await self._expire(MessageStatus.QUEUED, ExpireQueued(self._owner.rules))
+
+    async def _expire(self, status: str, write: Write[tuple[bool, list[Note]]]) -> None:
         owner, reader = self._owner, self._owner.store.access.reader
-        while rows := await reader.scan(Scan(EXPIRING, (MessageStatus.PARKED,), 1)):
+        while rows := await reader.scan(Scan(EXPIRING, (status,), 1)):
             [(_, row)] = rows
             assert row.expires_at is not None, "the index holds only such"
             if row.expires_at > owner.clock.now():
                 self.look(row.expires_at)
                 return
-            _, notes = await owner.store.access.writer.run(ExpireParked())
+            _, notes = await owner.store.access.writer.run(write)
             owner.later(owner.route, notes)
