@@ -154,13 +154,14 @@ async def test_what_no_open_turn_has_made_cannot_be_completed(running: Running) 
         assert await awaited(engine.store) == 0
 
 
-async def test_what_a_cancelled_turn_has_made_is_kept_no_longer_than_the_turn(running: Running) -> None:
+@pytest.mark.parametrize("force", [False, True])
+async def test_what_a_cancelled_turn_has_made_is_kept_no_longer_than_the_turn(running: Running, force: bool) -> None:
     desk = Desk()
     async with running(make_app(desk)) as engine:
         task = asyncio.create_task(engine.call(engine.app.type_named("order").target, id="o"))
         await handed_in(desk)
         assert await awaited(engine.store) == 1
-        await engine.cancel("o")
+        await engine.cancel("o", force=force)
         with pytest.raises(ProcessCancelled):
             await task
         assert await awaited(engine.store) == 0
@@ -208,3 +209,30 @@ async def reaches_any(engine: Engine, process_id: str, statuses: tuple[str, ...]
         return any(one.process_id == process_id and one.status in statuses for one in await inspection.processes(engine.store))
 
     await eventually(stored)
+
+
+async def test_a_timeline_tells_which_answers_are_waited_for(running: Running) -> None:
+    desk = Desk()
+    app = make_app(desk)
+    order = app.type_named("order").target
+
+    @app.process
+    async def asks(p: Process) -> int:
+        answer: int = await p.call(order)
+        return answer
+
+    async with running(app) as engine:
+        asked = asyncio.create_task(engine.call(asks, id="a"))
+        await handed_in(desk)
+        await reaches(engine, "a", "waiting")
+        [child] = [one.process_id for one in await engine.children("a")]
+        await reaches(engine, child, "waiting")
+
+        assert [(one.what, one.name) for one in (await engine.timeline("a")).waits_for] == [("reply", "call order")]
+        waits = (await engine.timeline(child)).waits_for
+        assert [(one.what, one.name) for one in waits] == [("message", "go"), ("awakeable", "awakeable")]
+
+        await engine.complete_awakeable(desk.tokens[0], Paid(7))
+        await engine.deliver(Go(), id="g", to=Address.process(child))
+        assert await asked == 7
+        assert (await engine.timeline("a")).waits_for == []

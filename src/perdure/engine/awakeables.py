@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Final
 
 import msgspec
 
@@ -17,14 +16,13 @@ from perdure.conversations.tables import PROCESS
 from perdure.core.backend import Reader
 from perdure.core.table import Index, Key, Scalar, Scan
 from perdure.engine.outcomes import encode_error
-from perdure.engine.replies import Complete
+from perdure.engine.replies import Complete, is_awakeable
 from perdure.engine.searching import Page
 from perdure.errors import AwakeableFailed, PayloadTooLarge, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, TenantId
 from perdure.messages.tables import AWAITED_REPLY, AwaitedReplyRow
 from perdure.store import Store
 
-AWAKEABLE: Final = "awakeable"
 """The name of the operation that waits; those that wait for a message are called after what they send."""
 _ALL = Index(AWAITED_REPLY, "awaited_reply", prefix=("tenant_id",), order=("ref", "process_id", "operation_id"))
 
@@ -103,7 +101,7 @@ async def awakeables(
 
 async def _shown(reader: Reader, key: Key[AwaitedReplyRow], turn_ref: str) -> AwakeableInfo | None:
     tenant_id, token, process_id, operation_id = map(str, key.parts)
-    if operation_id.partition("#")[0] != AWAKEABLE:
+    if not is_awakeable(operation_id):
         return None  # it is a message whose reply is waited for
     process = await reader.get(PROCESS.key(tenant_id, process_id))
     if process is None or process.open_message != turn_ref:

@@ -40,8 +40,9 @@ from perdure.core.view import View
 from perdure.engine.children import adopt
 from perdure.engine.handling import Handling, message_key
 from perdure.engine.notes import CancelAsked, ChildrenToAsk, Dropped, Note, Receipt, Rules, TurnStarted
+from perdure.engine.replies import is_awakeable
 from perdure.errors import PerdureError, ProcessCancelled
-from perdure.messages.tables import MAILBOX, MessageRow, MessageStatus
+from perdure.messages.tables import MAILBOX, WAITS, MessageRow, MessageStatus
 from perdure.messages.writes import mailbox_of
 
 if TYPE_CHECKING:
@@ -143,7 +144,18 @@ def close_turn(view: View, key: Key[ProcessRow], process: ProcessRow, *, note: s
     assert row is not None, "an open turn has its message"
     view.update(turn_key, replace(turn, state=TurnState.FINISHED, awaits="", outcome="error"))
     view.update(message, replace(row, status=MessageStatus.DONE, note=note))
+    _forget_awakeables(view, key, ref)
     return row
+
+
+def _forget_awakeables(view: View, key: Key[ProcessRow], ref: str) -> None:
+    """Nobody completes them any more. What was asked of others is answered all the same, and the answer dropped."""
+    after: tuple[Any, ...] | None = None
+    while rows := view.scan(Scan(WAITS, key.parts, limits.READ_PAGE, after=after, guard=key)):
+        for waits, row in rows:
+            if row.turn_ref == ref and is_awakeable(str(waits.parts[3])):
+                view.delete(waits)
+        after = WAITS.order_of(rows[-1][0].parts, rows[-1][1])
 
 
 def _go_back(view: View, key: Key[ProcessRow]) -> None:

@@ -31,6 +31,11 @@ REPLY_KIND: Final = "pd-reply"
 AWAKEABLES: Final = "awakeable"
 
 
+def is_awakeable(operation_id: str) -> bool:
+    """Return whether what a turn waits for is an awakeable, and not the reply to a message."""
+    return operation_id.partition("#")[0] == AWAKEABLES
+
+
 class Asker(NamedTuple):
     """An operation of an open turn that waits for a reply."""
 

@@ -36,11 +36,12 @@ from perdure.core.backend import Reader
 from perdure.core.table import Key, Scan
 from perdure.engine.addressing import split_reference
 from perdure.engine.outcomes import error_text
+from perdure.engine.replies import is_awakeable
 from perdure.errors import HistoryCompacted, ProcessNotFound, UsageError
 from perdure.flows.tables import PLACE
 from perdure.flows.writes import HELD
 from perdure.identity import DEFAULT_TENANT, ProcessId, TenantId
-from perdure.messages.tables import MESSAGE
+from perdure.messages.tables import MESSAGE, WAITS
 from perdure.store import Store
 from perdure.timers.tables import OF_PROCESS as TIMERS
 
@@ -63,7 +64,11 @@ class TimelineEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wait(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that a process waits for: a message of a kind, a timer that is due, or a place that flow control gives to its type or key."""
+    """One thing that a process waits for.
+
+    `what` is a `message` of the kind `name`, a `timer` that is `due`, the `reply` to a call or an ask, an `awakeable` that somebody
+    completes, or a `place` that flow control gives to its type or key.
+    """
 
     what: str
     name: str
@@ -155,8 +160,11 @@ async def _waits(reader: Reader, tenant_id: str, process_id: str, process: Proce
     turn = await reader.get(TURN.key(tenant_id, process_id, process.open_message))
     timers = await reader.scan(Scan(TIMERS, (tenant_id, process_id), limits.PAGE_DEFAULT)) if process.timers else []
     kinds = [] if turn is None else turn.awaits.splitlines()
+    replies = await reader.scan(Scan(WAITS, (tenant_id, process_id), limits.PAGE_DEFAULT))
+    asked = [str(key.parts[3]) for key, row in replies if row.turn_ref == process.open_message]
     return [
         *(Wait(what="message", name=kind) for kind in dict.fromkeys(kinds)),
+        *(Wait(what="awakeable" if is_awakeable(name) else "reply", name=name) for name in asked),
         *(Wait(what="timer", name=str(key.parts[2]), due=row.due) for key, row in timers),
     ]
 

@@ -169,4 +169,6 @@ KEPT_FOR_TAGS = Index(
 FAN_OUTS = Index(FAN_OUT, "fan_out", order=("tenant_id", "source", "message_id"))
 DEAD_LETTERS = Index(DEAD_LETTER, "dead_letter", prefix=("tenant_id",), order=("tick", "source", "message_id"))
 TABLES = (MESSAGE, AWAITED_REPLY, MAILBOX, TENANT_MAIL, PARKING, FAN_OUT, DEAD_LETTER)
-INDEXES = (MAIL, PARKED, KEPT_FOR_TAGS, EXPIRING, AGED, DELAYED, AWAITED, MESSAGES, FAN_OUTS, DEAD_LETTERS)
+# Additions are guarded by the process's own row, which the commit that begins a wait always writes.
+WAITS = Index(AWAITED_REPLY, "awaited_reply_process", prefix=("tenant_id", "process_id"), order=("operation_id", "ref"))
+INDEXES = (MAIL, PARKED, KEPT_FOR_TAGS, EXPIRING, AGED, DELAYED, AWAITED, WAITS, MESSAGES, FAN_OUTS, DEAD_LETTERS)
