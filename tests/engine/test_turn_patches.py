@@ -305,3 +305,19 @@ def test_a_patch_that_is_asked_for_earlier_is_told_to_take_another_name() -> Non
         NondeterministicTurn, match=r"patched\('x'\) was recorded here, the code asks for it earlier; give the earlier place"
     ):
         Life(now, whole.commits[:-1])
+
+
+def test_a_patch_behind_one_of_several_answers_about_keys_is_found_again() -> None:
+    async def run(p: Diary) -> list[str]:
+        async def one(key: str) -> str:
+            await p.bind(key)
+            return await p.step(fetch, key) if p.patched(f"change {key}") else "old"
+
+        return [*await asyncio.gather(one("a"), one("b"), one("c"))]
+
+    whole = Life(World(run)).run()
+    assert whole.error is None
+    for crash in range(2, len(whole.commits)):
+        again = Life(World(run), whole.commits[:crash], knows_timers=False).run()
+        assert again.error is None
+        assert again.outcome[0] == whole.outcome[0]

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from perdure.conversations.events import Bound, Patched, decode_event
 from perdure.engine.addressing import Address
 from perdure.engine.retry import Retry
 from perdure.errors import KeyTaken
 from tests.engine.programs import NOTES, OWNERS, Broken, Note, Stop, draw, fetch, shaky, trace
-from tests.engine.turns import Diary, Handler, Life, World
+from tests.engine.turns import Commit, Diary, Handler, Life, World
 
 GATE = range(40)
 SOAK = range(1_000, 3_000)
@@ -158,6 +159,12 @@ def cancelled(parts: list[Part]) -> Part:
 TOGETHER = (one_by_one, together, together, in_a_group, the_first, in_time, locked, cancelled)
 
 
+def may_go_the_old_way(commits: list[Commit], crash: int) -> bool:
+    """Whether a patch follows an answer about a key that is the last record: then the turn has been there, as far as anybody can tell."""
+    kinds = [[type(decode_event(data, stream="", seq=0)) for _, data in commit.events] for commit in commits]
+    return bool(crash and kinds[crash - 1][-1:] == [Bound] and Patched in kinds[crash])
+
+
 def crash_everywhere(seed: int) -> None:
     exact = World(program(seed), seed=seed, letters=NOTES, owners=OWNERS, lags=(0,), message=f"m{seed}")
     whole = Life(exact).run()
@@ -165,7 +172,8 @@ def crash_everywhere(seed: int) -> None:
     assert whole.error is None
     for crash in range(len(whole.commits)):
         life = Life(exact, whole.commits[:crash], knows_timers=crash % 2 == 0).run()
-        assert life.outcome == whole.outcome, f"seed {seed}, after commit {crash}"
+        assert life.outcome == whole.outcome or may_go_the_old_way(whole.commits, crash), f"seed {seed}, after commit {crash}"
+        assert life.error is None
     late = World(program(seed), seed=seed + 1, letters=NOTES, owners=OWNERS, message=f"m{seed}")
     whole = Life(late).run()
     for crash in range(len(whole.commits)):

@@ -182,11 +182,14 @@ class Replay:
     def _patch_here(self, turn: Turn, name: str) -> bool | None:
         """Return whether the record holds the patch right here; None when nothing of this part of the turn is recorded.
 
-        Between two other events stand the patches that the code asked for in between, in whichever order.
+        Between two other events stand the patches that the code asked for in between, in whichever order. Answers about keys that
+        were asked for together are one record, and what the code made of the first one stands behind the last.
         """
         if not self.active:
             return None
         for position, (_, event) in enumerate(self.recorded):
+            if isinstance(event, Bound) and turn.waits(event.name):
+                continue
             if not isinstance(event, Patched):
                 break
             if event.name == name:
