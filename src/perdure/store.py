@@ -207,9 +207,8 @@ def _sqlite_path(url: str) -> str:
     """Return the path of a `sqlite:` URL."""
     parts = urlsplit(url)
     if parts.scheme != "sqlite":
-        raise UnknownScheme(
-            f"{url!r}: expected sqlite:///file.db, sqlite:////absolute/file.db or sqlite:///:memory:, found scheme {parts.scheme!r}"
-        )
+        found = f"scheme {parts.scheme!r}" if parts.scheme else "no scheme"
+        raise UnknownScheme(f"{url!r}: expected sqlite:///file.db, sqlite:////absolute/file.db or sqlite:///:memory:, found {found}")
     if parts.netloc or not url.startswith("sqlite:///"):
         raise UsageError(f"{url!r}: expected three slashes before a relative path, four before an absolute one")
     if parts.query or parts.fragment:
