@@ -125,3 +125,19 @@ async def test_what_another_asks_of_a_process_that_has_just_become_idle_is_found
             engine._owner.settled(resident)
 
         await reaches(engine, found.process_id, "ended")
+
+
+async def test_a_request_that_was_made_while_no_engine_ran_is_heard_before_a_step_begins_again(store: Store) -> None:
+    late = Late(takes_mail=False)
+    engine = Engine(store, late.app)
+    await engine.__aenter__()
+    call = asyncio.ensure_future(engine.call(late.handler, id="l"))
+    await late.begun["work"].wait()
+    await crash(engine)
+    call.cancel()
+    late.begun["work"].clear()
+    await inspection.cancel(store, "l")
+    late.go_on["cleaning"].set()
+    async with Engine(store, late.app):
+        await late.begun["cleaning"].wait()
+        assert not late.begun["work"].is_set(), "nobody waits for it any more"

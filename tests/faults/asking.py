@@ -15,7 +15,7 @@ FAULTS: Final = (
         f"{HERE}/children.py",
         "    if process.parent:\n",
         "    if False:\n",
-        (f"{TESTS}/test_asking.py::test_children_are_listed_from_their_start_to_their_end_and_detached_ones_never",),
+        (f"{TESTS}/test_asking.py::test_the_values_are_those_of_the_handlers",),
     ),
     Fault(
         "awakeable-outlives-its-turn",

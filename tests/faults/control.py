@@ -22,14 +22,6 @@ PAUSE: Final = f"{TESTS}/test_pause.py"
 
 FAULTS: Final = (
     Fault(
-        "cancel-is-no-mail",
-        CANCELLING,
-        "last=mailbox.last + 1, cancelled",
-        "last=mailbox.last, cancelled",
-        (f"{CANCEL}::test_a_process_that_begins_to_wait_as_it_is_cancelled_hears_of_it",),
-        hangs=True,
-    ),
-    Fault(
         "cancel-is-not-looked-for-by-who-waits-for-a-timer",
         FLUSH,
         "        told = (self.told or mailbox.cancelled is None) and not mailbox.forced\n",
@@ -216,7 +208,7 @@ FAULTS: Final = (
         "resume-kills-what-runs",
         f"{HERE}/control.py",
         "Resumed(self.tenant_id, self.process_id)",
-        "Dropped(self.tenant_id, self.process_id, reload=True)",
+        '__import__("perdure.engine.notes", fromlist=["Dropped"]).Dropped(self.tenant_id, self.process_id, reload=True)',
         (f"{ATTACK}::test_a_step_that_runs_while_its_process_is_paused_and_resumed_runs_once",),
     ),
     Fault(

@@ -45,7 +45,8 @@ FAULTS: Final = (
         RECOVERY,
         "            if mailbox.cancelled is not None:\n                resident.cancel(",
         "            if False:\n                resident.cancel(",
-        PROGRAMS,
+        ("tests/engine/test_cancel_late.py::test_a_request_that_was_made_while_no_engine_ran_is_heard_before_a_step_begins_again",),
+        hangs=True,
     ),
     Fault(
         "programs-a-cancellation-ends-no-turn-that-ends-by-itself",
