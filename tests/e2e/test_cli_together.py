@@ -189,7 +189,7 @@ def test_logs_are_shown_to_people(call: Call, url: str) -> None:
         (
             ["processes", "log", "contract", "said"],
             2,
-            "error [usage]: process 'contract' has no entries in a log 'said'; it has some in []",
+            "error [usage]: process 'contract' has no entries in a log 'said'; it has some in: none",
         ),
         (["awakeables", "list", "--after", "!"], 2, "error [usage]: after='!': expected the `next` of the page before"),
         (["awakeables", "list", "--limit", "1001"], 2, "error [usage]: limit is 1 to 1000, found 1001"),

@@ -106,7 +106,7 @@ class ProcessType:
             )
         hints = _hints(target, self.name)
         kinds = tuple(hints.get(parameter.name, Any) for parameter in parameters[1:])
-        decode = JSON.decoder(tuple[kinds] if kinds else tuple[()])  # type: ignore[valid-type]  # a tuple type made at run time
+        decode = JSON.decoder(tuple[kinds] if kinds else tuple[()], what=f"the arguments of {self.name}")  # type: ignore[valid-type]  # a tuple type made at run time
         if on_error == "fail_turn":
             raise DefinitionError(f"{self.name}: a function process ends with its turn; on_error is 'fail_process' or 'park'")
         return HandlerOf(
@@ -359,6 +359,8 @@ class App:
         found = self._handlers.get(function)
         if found is not None:
             return found
+        if not callable(function):
+            raise UnknownProcessType(f"expected a function process or a handler such as Order.place, found {function!r}")
         raise UnknownProcessType(
             f"app {self.name!r} has no handler {getattr(function, '__qualname__', function)!r}; register it with @app.process"
         )
