@@ -81,3 +81,11 @@ async def test_an_address_is_an_address(running: Running) -> None:
     async with running(app) as engine:
         receipt = await engine.deliver(Word(), id="w", to=Address.key("order:1"))
         assert receipt.status == "parked"
+
+
+async def test_an_engine_that_was_never_entered_says_how_it_is_opened() -> None:
+    async with open_store("sqlite:///:memory:") as store:
+        engine = Engine(store, app)
+        for work in (engine.call(hello, "world"), engine.deliver(Word(), id="w", to=Address.key("order:1"))):
+            with pytest.raises(UsageError, match=r"the engine is not open .*; use `async with perdure.Engine"):
+                await work
