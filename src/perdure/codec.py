@@ -27,8 +27,8 @@ class Codec(Protocol):
         """
         ...
 
-    def decoder(self, kind: Any) -> Callable[[bytes], Any]:  # a type expression: `Order | None` is no `type`
-        """Return a function from bytes to a value of `kind`; it raises PayloadInvalid with a path."""
+    def decoder(self, kind: Any, *, what: str = "") -> Callable[[bytes], Any]:  # a type expression: `Order | None` is no `type`
+        """Return a function from bytes to a value of `kind`; it raises PayloadInvalid with a path, and `what` for the type's name."""
         ...
 
 
@@ -54,14 +54,15 @@ class _MsgspecCodec:
         except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError) as error:
             raise PayloadUnencodable(f"{type(value).__name__}: {error}") from error
 
-    def decoder(self, kind: Any) -> Callable[[bytes], Any]:  # see Codec
+    def decoder(self, kind: Any, *, what: str = "") -> Callable[[bytes], Any]:  # see Codec
         decode = self._make_decoder(kind, dec_hook=decode_identifier).decode
+        name = getattr(kind, "__name__", kind)
 
         def decoded(data: bytes) -> Any:  # whatever `kind` says
             try:
                 return decode(data)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise PayloadInvalid(f"not a {getattr(kind, '__name__', kind)}: {error}") from error
+                raise PayloadInvalid(f"not {what or f'a {name}'}: {error}") from error
 
         return decoded
 

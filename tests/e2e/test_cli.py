@@ -118,7 +118,7 @@ def test_processes_are_listed_and_shown(call: Call, url: str) -> None:
     assert (listed["status"], listed["process_type"]) == ("idle", "Order")
     assert (shown["fields"]["status"], shown["keys"]) == ("charged", ["order:1"])
     assert [event["event"] for event in events] == ["MessageReceived", "ProcessingStarted", "StepCompleted", "ProcessingFinished"]
-    assert call("processes", "list", "--store", url, "--status", "failed")[1] == "no processes\n"
+    assert call("processes", "list", "--store", url, "--status", "failed")[1] == "no such processes in tenant default\n"
     for command in (["list"], ["show", listed["process_id"]], ["timeline", listed["process_id"]]):
         status, out, error = call("processes", *command, "--store", url)
         assert (status, error) == (0, "")

@@ -118,7 +118,7 @@ def test_a_query_is_asked_with_its_arguments_and_shown(call: Call, url: str) -> 
         (
             ["query", "b1", "nothing", *APP],
             1,
-            "error [query-not-found]: process b1 is of type 'Book', which has no query nothing; it has ['broken'",
+            "error [query-not-found]: process b1 is of type 'Book', which has no query nothing; it has: broken",
         ),
         (["query", "b1", "pages", "x", *APP], 1, "error [payload-invalid]: "),
         (["query", "b1", "pages", *APP], 2, "error [usage]: query Book.pages: missing a required argument"),

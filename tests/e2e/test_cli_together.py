@@ -99,7 +99,7 @@ def test_awakeables_are_listed_by_token_and_by_process(call: Call, url: str) -> 
     assert sorted(one["name"] for one in of_child) == ["awakeable", "awakeable#2"]
     assert {one["message_id"] for one in of_child} == {child["process_id"]}
     assert found["awakeables"][0]["token"] in call("awakeables", "list", "--store", url)[1]
-    assert call("awakeables", "list", "--tenant", "other", "--store", url)[1] == "no awakeables\n"
+    assert call("awakeables", "list", "--tenant", "other", "--store", url)[1] == "no awakeables in tenant other\n"
 
 
 def test_pages_of_awakeables_join_also_where_only_few_rows_are_looked_at(call: Call, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_logs_are_shown_to_people(call: Call, url: str) -> None:
         (
             ["processes", "log", "contract", "said"],
             2,
-            "error [usage]: process 'contract' has no entries in a log 'said'; it has some in []",
+            "error [usage]: process 'contract' has no entries in a log 'said'; it has some in: none",
         ),
         (["awakeables", "list", "--after", "!"], 2, "error [usage]: after='!': expected the `next` of the page before"),
         (["awakeables", "list", "--limit", "1001"], 2, "error [usage]: limit is 1 to 1000, found 1001"),

@@ -133,7 +133,7 @@ async def test_fields_that_the_code_cannot_read_any_more_stop_one_process_and_ca
 
             @on(Comment, start=True, key=lambda message: message.order_id)
             async def comment(self, message: Comment) -> str:
-                self.n = message.text
+                self.n = int(message.text) if first == 0 else message.text
                 return str(self.n)
 
         made.process(Counter)

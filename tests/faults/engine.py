@@ -60,6 +60,13 @@ FAULTS: Final = (
         (f"{ARRIVALS}::test_an_id_with_other_content_is_refused",),
     ),
     Fault(
+        "fields-of-another-type-are-committed",
+        f"{HERE}/app.py",
+        "        if self.durable and data != self._sound:\n",
+        "        if False:\n",
+        (f"{TESTS}/test_field_types.py::test_a_field_that_does_not_fit_its_declaration_fails_the_turn_and_the_process_goes_on",),
+    ),
+    Fault(
         "delivery-sources-are-one",
         f"{HERE}/addressing.py",
         '    return f"{source}\\n{message_id}" if source else message_id\n',

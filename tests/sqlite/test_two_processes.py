@@ -175,7 +175,7 @@ async def test_a_stopped_process_that_reads_hinders_neither_opening_nor_writing_
 async def test_what_a_process_holds_alone_is_free_when_it_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     async with python("-c", HOLDS_A_NAME, str(path)) as holder, open_store(f"sqlite:///{path}") as store:
-        with pytest.raises(EngineRunning, match="another open store holds 'engine'"):
+        with pytest.raises(EngineRunning, match=r"another open store, holds 'engine'; .*stop that one first"):
             await store.exclusive("engine")
 
         holder.kill()

@@ -11,7 +11,7 @@ from perdure.cli.shared import PAGE, on_store, print_json, print_table, run
 
 @click.group()
 def awakeables() -> None:
-    """Awakeables: what turns wait for that somebody outside completes, by a token."""
+    """Awakeables: tokens that somebody outside completes."""
 
 
 @awakeables.command("list")
@@ -28,7 +28,7 @@ def list_awakeables(url: str, tenant: str, *, as_json: bool, process_id: str | N
         print_json({"awakeables": found, "next": found.next})
         return
     rows = [(one.token, one.name, one.process_id, one.process_type, one.message_id) for one in found]
-    print_table(("token", "name", "process", "type", "message"), rows, empty="no awakeables")
+    print_table(("token", "name", "process", "type", "message"), rows, empty=f"no awakeables in tenant {tenant}")
     if found.next is not None:
         click.echo(f"more: --after {found.next}", err=True)
 
@@ -38,7 +38,7 @@ def list_awakeables(url: str, tenant: str, *, as_json: bool, process_id: str | N
 @click.argument("token")
 @click.argument("value", default="null")
 def complete(url: str, tenant: str, token: str, value: str, *, as_json: bool) -> None:
-    """Complete an awakeable with VALUE, which is JSON; a running engine tells its process at once, or the next one does."""
+    """Complete an awakeable with VALUE, which is JSON. A running engine tells its process at once, or the next one does."""
     from perdure.codec import JSON  # noqa: PLC0415
     from perdure.engine import awakeables as those  # noqa: PLC0415  # see `cli/__init__.py`
     from perdure.errors import PayloadInvalid, UsageError  # noqa: PLC0415
@@ -56,7 +56,7 @@ def complete(url: str, tenant: str, token: str, value: str, *, as_json: bool) ->
 @click.argument("token")
 @click.argument("text")
 def fail(url: str, tenant: str, token: str, text: str, *, as_json: bool) -> None:
-    """Let whoever waits for an awakeable get AwakeableFailed with TEXT."""
+    """Let an awakeable fail. Whoever waits for it gets AwakeableFailed with TEXT."""
     from perdure.engine import awakeables as those  # noqa: PLC0415  # see `cli/__init__.py`
 
     run(url, lambda opened: those.fail_awakeable(opened, token, text, tenant=tenant))

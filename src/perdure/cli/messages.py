@@ -55,7 +55,7 @@ def dead_letters(url: str, tenant: str, *, as_json: bool, limit: int, after: str
         print_json(found)
         return
     rows = [(one.message_id, one.source, one.kind, one.reason, one.detail, one.redriven_as, when(one.at)) for one in found]
-    print_table(("message", "source", "kind", "reason", "detail", "redriven as", "at"), rows, empty="no dead letters")
+    print_table(("message", "source", "kind", "reason", "detail", "redriven as", "at"), rows, empty=f"no dead letters in tenant {tenant}")
     if len(found) == limit:
         click.echo(f"more: --after {found[-1].tick}:{found[-1].source}:{found[-1].message_id}", err=True)
 
@@ -65,7 +65,7 @@ def dead_letters(url: str, tenant: str, *, as_json: bool, limit: int, after: str
 @click.argument("message_id")
 @click.option("--source", default="", help="Of the message, if it has one.")
 def redrive(url: str, tenant: str, message_id: str, *, as_json: bool, source: str) -> None:
-    """Deliver a dead letter again, as a new message; a running engine takes it up, or the next one does."""
+    """Deliver a dead letter again, as a new message. A running engine takes it up, or the next one does."""
     from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
 
     new_id = run(url, lambda opened: inspection.redrive(opened, message_id, source=source, tenant=tenant))

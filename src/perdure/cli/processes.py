@@ -29,7 +29,7 @@ def processes() -> None:
 @processes.command("list")
 @on_store
 @click.option("--type", "process_type", help="Only those of this type.")
-@click.option("--status", help="Only those: idle, runnable, waiting, paused, stuck, failed, ended.")
+@click.option("--status", help="Only those: idle, runnable, waiting, paused, stuck, stranded, failed, ended.")
 @click.option(
     "--attribute",
     "attributes",
@@ -55,7 +55,7 @@ def list_processes(
     limit: int,
     **filters: Any,
 ) -> None:
-    """List processes."""
+    """List processes: all of a tenant, or those that the options name."""
     filters |= {
         "type": process_type,
         "attributes": _attributes(attributes),
@@ -67,7 +67,9 @@ def list_processes(
         print_json({"processes": found, "next": more})
         return
     rows = [(one.process_id, one.process_type, one.status, one.events, when(one.updated_at), one.open_message, one.note) for one in found]
-    print_table(("process", "type", "status", "events", "updated", "open message", "note"), rows, empty="no processes")
+    print_table(
+        ("process", "type", "status", "events", "updated", "open message", "note"), rows, empty=f"no such processes in tenant {tenant}"
+    )
     if more is not None:
         click.echo(f"more: --after {more}", err=True)
 
@@ -190,7 +192,7 @@ def children(url: str, tenant: str, process_id: str, *, as_json: bool, after: st
 @click.option("--last", type=click.IntRange(min=1), help="Only the last so many entries.")
 @click.option("--limit", default=PAGE, show_default=True, help="Entries of a page.")
 def log(url: str, tenant: str, process_id: str, name: str | None, *, as_json: bool, **page: Any) -> None:
-    """Show the entries of the log NAME of a process, a field of type perdure.Log; without NAME, which logs it has."""
+    """Show the entries of the log NAME of a process. It is a field of type perdure.Log; without NAME, which logs there are."""
     from perdure.engine import log_reading  # noqa: PLC0415  # see `cli/__init__.py`
 
     if name is None:
@@ -244,7 +246,7 @@ def _duration(micros: int | None) -> str:
 @click.argument("arguments", nargs=-1)
 @click.option("--app", "app_name", required=True, metavar="MODULE:NAME", help="Where the app is, such as shop.main:app.")
 def query(url: str, tenant: str, process_id: str, name: str, *, as_json: bool, arguments: tuple[str, ...], app_name: str) -> None:
-    """Ask a process: run its query NAME on what is committed. ARGUMENTS are JSON; nothing is changed."""
+    """Run the query NAME of a process on what is committed. ARGUMENTS are JSON; nothing is changed."""
     from perdure.engine import queries  # noqa: PLC0415  # see `cli/__init__.py`
     from perdure.errors import PerdureError  # noqa: PLC0415
 
@@ -292,7 +294,7 @@ def _app(name: str) -> Any:
 @click.option("--reason", default="", help="For people; it stays with the process.")
 @click.option("--force", is_flag=True, help="End it now, without running its code again; its children are asked.")
 def cancel(url: str, tenant: str, process_id: str, *, as_json: bool, reason: str, force: bool) -> None:
-    """Ask a process to stop for good, and its children; a running engine tells them at once, or the next one does."""
+    """Ask a process to stop for good, and its children. A running engine tells them at once, or the next one does."""
     from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
 
     first = run(url, lambda opened: inspection.cancel(opened, process_id, reason=reason, force=force, tenant=tenant))
@@ -331,7 +333,7 @@ def resume(url: str, tenant: str, process_id: str, *, as_json: bool) -> None:
 @click.argument("process_id")
 @click.argument("step")
 def restart(url: str, tenant: str, process_id: str, step: str, *, as_json: bool) -> None:
-    """Run the last turn of a process again from STEP on, as a new message; reopens one that has failed."""
+    """Run the last turn of a process again from STEP on. It is a new message; a process that has failed is open again."""
     from perdure.engine import inspection  # noqa: PLC0415  # see `cli/__init__.py`
 
     new_id = run(url, lambda opened: inspection.restart_from(opened, step, process_id, tenant=tenant))
@@ -343,7 +345,7 @@ def restart(url: str, tenant: str, process_id: str, step: str, *, as_json: bool)
 @click.argument("process_id")
 @click.argument("target", type=click.Path(dir_okay=False), default="-")
 def export_process(url: str, tenant: str, process_id: str, target: str, *, as_json: bool) -> None:
-    """Write a process with its record, as JSON, to the new file TARGET; to the terminal when not given.
+    """Write a process with its record, as JSON. TARGET is the new file; without it, to the terminal.
 
     Tests replay it against new code: perdure.testing.replay.
     """

@@ -28,7 +28,9 @@ def list_schedules(url: str, tenant: str, *, as_json: bool, after: str | None, l
         (one.schedule_id, one.expression, one.tz, one.status, when(one.next[0] if one.next else None), when(one.last_slot), one.fired)
         for one in found
     ]
-    print_table(("schedule", "expression", "time zone", "status", "next", "last slot", "fired"), rows, empty="no schedules")
+    print_table(
+        ("schedule", "expression", "time zone", "status", "next", "last slot", "fired"), rows, empty=f"no schedules in tenant {tenant}"
+    )
     if len(found) == limit:
         click.echo(f"more: --after {found[-1].schedule_id}", err=True)
 
@@ -88,7 +90,7 @@ def resume_schedule(url: str, tenant: str, schedule_id: str, *, as_json: bool) -
 @on_store
 @click.argument("schedule_id")
 def trigger(url: str, tenant: str, schedule_id: str, *, as_json: bool) -> None:
-    """Fire a schedule now; a running engine takes it up at once, or the next one does."""
+    """Fire a schedule now. A running engine takes it up at once, or the next one does."""
     from perdure.engine.schedules import Schedules  # noqa: PLC0415  # see `cli/__init__.py`
 
     message_id = run(url, lambda opened: Schedules(opened).trigger(schedule_id, tenant=tenant))
@@ -99,7 +101,7 @@ def trigger(url: str, tenant: str, schedule_id: str, *, as_json: bool) -> None:
 @on_store
 @click.argument("schedule_id")
 def delete_schedule(url: str, tenant: str, schedule_id: str, *, as_json: bool) -> None:
-    """Forget a schedule that no app declares; what it has started goes on."""
+    """Forget a schedule that no app declares. What it has started goes on."""
     from perdure.engine.schedules import Schedules  # noqa: PLC0415  # see `cli/__init__.py`
 
     run(url, lambda opened: Schedules(opened).delete(schedule_id, tenant=tenant))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -17,14 +18,24 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 PAGE: Final = 100
 FOUND_SOMETHING: Final = 4
+WHOLE: Final = 120  # characters, the longest id that stays on one line in a table
+FOLDED: Final = 30  # characters, what a column of sentences is given at least
 
 
 def on_store(command: F) -> F:
     """Give a command the options of every look into a store."""
     options = [
         click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs."),
-        click.option("--tenant", default="default", show_default=True, help="Whose."),
-        click.option("--store", "url", default="sqlite:///perdure.db", envvar="PERDURE_STORE", show_default=True, help="URL of the store."),
+        click.option("--tenant", default="default", show_default=True, help="Which tenant to look into."),
+        click.option(
+            "--store",
+            "url",
+            default="sqlite:///perdure.db",
+            envvar="PERDURE_STORE",
+            show_default=True,
+            show_envvar=True,
+            help="URL of the store.",
+        ),
     ]
     for option in options:
         command = option(command)
@@ -63,7 +74,7 @@ def print_answer(value: Any, text: str, *, as_json: bool) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """Print a table for people; `empty` when it has no rows."""
+    """Print a table for people, `empty` when it has no rows. A terminal is not shown columns in which nothing stands."""
     if not rows:
         click.echo(empty)
         return
@@ -71,13 +82,24 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
+    filled: list[tuple[str, list[str]]] = [
+        (column, ["" if row[number] is None else visible(str(row[number])) for row in rows]) for number, column in enumerate(columns)
+    ]
+    if sys.stdout.isatty():
+        filled = [(column, cells) for column, cells in filled if any(cells)]
+    table, needed = Table(box=None, pad_edge=False, header_style="bold"), 0
+    for column, cells in filled:
+        longest = max(len(text) for text in (column, *cells))
+        # An id or a time that is folded can be neither read nor copied: rather let the terminal break the line.
+        whole = longest <= (FOLDED if any(" " in cell for cell in cells) else WHOLE)
+        table.add_column(column, overflow="fold", no_wrap=whole)
+        needed += (longest if whole else FOLDED) + len("  ")
+    for row in zip(*(cells for _, cells in filled), strict=True):
+        table.add_row(*(Text(cell) for cell in row))
     # Piped output is for other programs: it is not cut to the width of some terminal.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
+    # With a height, the width counts on a dumb terminal, too.
+    Console(width=max(width, needed), height=25).print(table)
 
 
 def visible(text: str) -> str:

@@ -49,7 +49,7 @@ def info(url: str, *, as_json: bool) -> None:
 @click.argument("url")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
 def verify(url: str, *, as_json: bool) -> None:
-    """Check a store against itself; exit status 4 if something does not fit."""
+    """Check a store against itself. Exit status 4 if something does not fit."""
     from perdure.engine import verification  # noqa: PLC0415  # see `cli/__init__.py`
 
     found = run(url, verification.verify)
@@ -90,7 +90,7 @@ def _age(text: str) -> timedelta:
 @click.option("--archive", "folder", type=click.Path(file_okay=False), help="Where events are written to before they are removed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
 def sweep(url: str, *, as_json: bool, folder: str | None, **ages: Any) -> None:
-    """Remove what is over and old enough, from a store that no engine runs. What has no age (90s, 15m, 12h, 30d) is kept."""
+    """Remove what is over and old enough. For a store that no engine runs; what has no age (90s, 15m, 12h, 30d) is kept."""
     from perdure.engine import sweeper  # noqa: PLC0415  # see `cli/__init__.py`
     from perdure.engine.archive import Folder  # noqa: PLC0415
     from perdure.engine.retention import Retention  # noqa: PLC0415
@@ -113,7 +113,7 @@ def sweep(url: str, *, as_json: bool, folder: str | None, **ages: Any) -> None:
 @click.option("--process", "process_id", help="Only of this process.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on each line.")
 def archive(folder: str, *, tenant: str | None, process_id: str | None, as_json: bool) -> None:
-    """Show the events that sweeps have written to FOLDER; one that was written twice is shown once."""
+    """Show the events that sweeps have written to FOLDER. One that was written twice is shown once."""
     from perdure.engine.archive import read_archive  # noqa: PLC0415  # see `cli/__init__.py`
 
     for record in read_archive(folder, tenant=tenant, process_id=process_id):

@@ -86,6 +86,13 @@ def derived_id(*parts: str) -> str:
     return RESERVED_ID_PREFIX + digest.hexdigest()
 
 
+def checked_address(to: object) -> Address:
+    """Return an address that somebody has given. Raises UsageError for what is none, such as the text of a key."""
+    if not isinstance(to, Address):
+        raise UsageError(f"expected an address, found {to!r}; write Address.key(…), Address.process(…), Address.tag(…) or Address.start(…)")
+    return to
+
+
 class Address(msgspec.Struct, frozen=True):
     """Where a message goes. Made by `process`, `key`, `tag` and `start`."""
 

@@ -25,6 +25,7 @@ from perdure.errors import (
     AmbiguousKind,
     DefinitionError,
     NoRoute,
+    PayloadInvalid,
     PayloadTooLarge,
     PayloadUnencodable,
     SchemaUnsupported,
@@ -93,6 +94,7 @@ class ProcessType:
         self.durable = bool(self.base.__struct_fields__)
         self._decode_fields = JSON.decoder(self.base)
         self.initial = JSON.encode(self.base()) if self.durable else b""
+        self._sound = self.initial  # the last fields that were seen to be readable
         self.flow = None if flow is None else FlowRule(self, flow)
 
     def _of_function(self, target: Any, kind: str, on_error: OnError | None) -> HandlerOf:
@@ -104,7 +106,7 @@ class ProcessType:
             )
         hints = _hints(target, self.name)
         kinds = tuple(hints.get(parameter.name, Any) for parameter in parameters[1:])
-        decode = JSON.decoder(tuple[kinds] if kinds else tuple[()])  # type: ignore[valid-type]  # a tuple type made at run time
+        decode = JSON.decoder(tuple[kinds] if kinds else tuple[()], what=f"the arguments of {self.name}")  # type: ignore[valid-type]  # a tuple type made at run time
         if on_error == "fail_turn":
             raise DefinitionError(f"{self.name}: a function process ends with its turn; on_error is 'fail_process' or 'park'")
         return HandlerOf(
@@ -161,11 +163,24 @@ class ProcessType:
             getattr(process, name).bind(turn, of)
 
     def save(self, process: Process) -> bytes:
-        """Return the bytes of the durable fields. Raises PayloadTooLarge over 1 MiB, PayloadUnencodable."""
+        """Return the bytes of the durable fields.
+
+        Raises PayloadTooLarge over 1 MiB, PayloadUnencodable, PayloadInvalid if a value is not of its field's type.
+        """
         data = JSON.encode(process)
+        if self.durable and data != self._sound:
+            self._check(data)
+            self._sound = data
         if len(data) > limits.FIELDS_WARN:
             self._large(len(data))
         return data
+
+    def _check(self, data: bytes) -> None:
+        """Raise PayloadInvalid for fields that nobody could read any more once they were committed."""
+        try:
+            self._decode_fields(data)
+        except PayloadInvalid as error:
+            raise PayloadInvalid(f"durable fields of {self.name}: {error}; assign what the field is declared as") from error
 
     def _large(self, size: int) -> None:
         if size > limits.FIELDS_MAX:
@@ -344,6 +359,8 @@ class App:
         found = self._handlers.get(function)
         if found is not None:
             return found
+        if not callable(function):
+            raise UnknownProcessType(f"expected a function process or a handler such as Order.place, found {function!r}")
         raise UnknownProcessType(
             f"app {self.name!r} has no handler {getattr(function, '__qualname__', function)!r}; register it with @app.process"
         )

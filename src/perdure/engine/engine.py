@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, TypeVarTuple, Unpack, 
 from perdure import limits
 from perdure.codec import JSON
 from perdure.engine import inspection, queries
-from perdure.engine.addressing import Address, Request
+from perdure.engine.addressing import Address, Request, checked_address
 from perdure.engine.app import App
 from perdure.engine.archive import Archive, Folder
 from perdure.engine.awakeables import completing, failing
@@ -87,6 +87,7 @@ class Engine:
     ) -> None:
         if min(max_threads, 1 if max_concurrency is None else max_concurrency, max_steps, max_resident) < 1:
             raise UsageError("max_threads, max_concurrency, max_steps and max_resident are at least 1 each")
+        _check_parts(store, app)
         self.store = store
         self.app = app
         self.clock = store.access.clock
@@ -208,7 +209,7 @@ class Engine:
             InvalidIdentifier, PayloadTooLarge, PayloadUnencodable, NoRoute, ReplyNotSingle: nothing was written.
             Exception: with `wait`, what the handler raised.
         """
-        address = self.app.route(message) if to is None else to
+        address = self.app.route(message) if to is None else checked_address(to)
         if wait and address.way == "tag":
             raise ReplyNotSingle("a message to a tag has many receivers; deliver it without wait, or address one process")
         if address.way == "start":
@@ -525,3 +526,12 @@ class Engine:
     def resume_sweeps(self) -> None:
         """Go on with what retention no longer keeps."""
         self._sweeper.resume()
+
+
+def _check_parts(store: object, app: object) -> None:
+    if not isinstance(store, Store):
+        raise UsageError(
+            f"Engine takes an open store, found {store!r}: `async with perdure.open_store(url) as store, perdure.Engine(store, app) as engine:`"
+        )
+    if not isinstance(app, App):
+        raise UsageError(f"expected a perdure.App, found {app!r}")

@@ -83,7 +83,7 @@ async def log(
         raise UsageError(f"limit is 1 to {limits.PAGE_MAX}, found {limit}")
     there = {one.name: one.length for one in await logs(store, process_id, tenant=tenant)}
     if name not in there:
-        raise UsageError(f"process {process_id!r} has no entries in a log {name!r}; it has some in {sorted(there)}")
+        raise UsageError(f"process {process_id!r} has no entries in a log {name!r}; it has some in: {', '.join(sorted(there)) or 'none'}")
     length = there[name]
     begin = after if last is None else max(after, length - last - 1)
     scan = Scan(LOG_ENTRIES, (tenant, process_id, name), limit, after=(begin,), upto=(length - 1,))

@@ -202,13 +202,13 @@ class Owner:
 
     async def receipt(self, envelope: Envelope) -> Receipt:
         """Accept a message and return what became of it."""
-        receipt: asyncio.Future[Receipt] = self.loop.create_future()
+        receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self.accept(envelope, receipt, lambda accepted, _sealed: receipt.set_result(accepted))
         return await receipt
 
     async def reply(self, envelope: Envelope) -> tuple[str, bytes]:
         """Accept a message and return its sealed reply, once there is one: outcome and bytes."""
-        reply: asyncio.Future[tuple[str, bytes]] = self.loop.create_future()
+        reply: asyncio.Future[tuple[str, bytes]] = asyncio.get_running_loop().create_future()
         key = (envelope.tenant_id, reference(envelope.source, envelope.message_id))
 
         def accepted(receipt: Receipt, sealed: OperationRow | None) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from perdure import limits
 from perdure.clock import SECOND, Micros
 from perdure.codec import JSON
-from perdure.engine.addressing import Address, derived_id
+from perdure.engine.addressing import Address, checked_address, derived_id
 from perdure.engine.attributes import Attributes
 from perdure.engine.effects import SendEffect, TagEffect, UnbindEffect, UntagEffect
 from perdure.engine.functions import known
@@ -220,12 +220,13 @@ class Process(Verbs, msgspec.Struct, kw_only=True):
         Raises:
             PayloadUnencodable: the message has no JSON form.
             PayloadTooLarge: it is over 1 MiB.
+            UsageError: `to` is no address.
         """
         turn = self._open()
         turn.check_open("send")
         kind = kind_of(checked_message_type(type(message)))
         due = None if after is None else turn.now + micros(after)
-        turn.effect(SendEffect(self._derived("send"), to, kind, encoded_message(message), due))
+        turn.effect(SendEffect(self._derived("send"), checked_address(to), kind, encoded_message(message), due))
 
     def spawn(self, handler: Callable[[S, Unpack[Ts]], Coroutine[Any, Any, Any]], /, *args: *Ts, detached: bool = False) -> ProcessId:
         """Start another process with a message for `handler`, and return its id without waiting: a child, unless it is detached.

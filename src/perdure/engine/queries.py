@@ -133,5 +133,7 @@ def _query_named(made: ProcessType, name: str, process_id: str, method: Callable
     found = made.queries.get(name)
     if found is None or method not in (None, found.function):
         asked = name if method is None else method.__qualname__
-        raise QueryNotFound(f"process {process_id} is of type {made.name!r}, which has no query {asked}; it has {sorted(made.queries)}")
+        raise QueryNotFound(
+            f"process {process_id} is of type {made.name!r}, which has no query {asked}; it has: {', '.join(sorted(made.queries)) or 'none'}"
+        )
     return found

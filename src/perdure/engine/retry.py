@@ -39,6 +39,9 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse a policy that cannot be meant."""
         if not 1 <= self.max_attempts <= limits.RETRY_ATTEMPTS_MAX:
             raise UsageError(f"Retry: max_attempts is 1 to {limits.RETRY_ATTEMPTS_MAX}, found {self.max_attempts}")
+        numbers = (self.initial, self.factor, self.maximum, self.jitter)
+        if not all(isinstance(one, int | float) for one in numbers):
+            raise UsageError(f"Retry: initial and maximum are seconds, factor and jitter numbers, found {self}")
         waits = 0 <= self.initial <= limits.SECONDS_MAX and 0 <= self.maximum <= limits.SECONDS_MAX
         if not (waits and 1 <= self.factor < math.inf and 0 <= self.jitter <= 1):  # in this form, NaN is refused
             raise UsageError(

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
 from perdure.engine.app import App
 from perdure.engine.engine import Engine
 from perdure.engine.process import Process
+from perdure.errors import UsageError
 from perdure.identity import DEFAULT_TENANT
 from perdure.store import open_store
 
@@ -38,7 +39,7 @@ def run(
         store: URL of the store; `./perdure.db` unless given.
 
     Returns:
-        What `Engine.call` returns. Raises what it raises.
+        What `Engine.call` returns. Raises what it raises, and UsageError where an event loop runs already.
 
     Source: engine.md, "The smallest program".
     """
@@ -47,4 +48,16 @@ def run(
         async with open_store(store) as opened, Engine(opened, app) as engine:
             return await engine.call(handler, *args, id=id, tenant=tenant)
 
+    if _loop_runs():
+        raise UsageError(
+            "perdure.run brings an event loop of its own; where one runs already, use perdure.Engine and `await engine.call(…)`"
+        )
     return asyncio.run(main())
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, Unpack, ove
 
 from perdure import limits
 from perdure.codec import JSON
-from perdure.engine.addressing import Address, Request, derived_id
+from perdure.engine.addressing import Address, Request, checked_address, derived_id
 from perdure.engine.effects import AskEffect, AwakeableEffect
 from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
 from perdure.errors import AskedSelf, NotInTurn, PayloadTooLarge, ReplyNotSingle, UsageError
@@ -122,7 +122,7 @@ class Verbs(TurnSlot):
         """
         turn = self._open()
         turn.check_open("ask")
-        if address.way == "tag":
+        if checked_address(address).way == "tag":
             raise ReplyNotSingle("a message to a tag has many receivers; send it, or ask one process")
         if address.way == "process" and address.name == turn.id.process:
             raise AskedSelf("this process cannot answer before its turn ends, and the turn would wait for the answer; call the function")

@@ -144,7 +144,9 @@ def _look_at_place(path: Path, *, create: bool) -> None:
     if not path.parent.is_dir():
         raise StoreNotFound(f"{path}: there is no folder {path.parent}; create it, or check the URL")
     if not create and not path.exists():
-        raise StoreNotFound(f"{path}: no such file; check the URL, or open it with create=True")
+        raise StoreNotFound(
+            f"{path}: no such file; check the URL; a store is made by the program that uses it (open_store, with create=True)"
+        )
 
 
 def _set_up(connection: apsw.Connection) -> None:

@@ -95,7 +95,9 @@ class SqliteDatabase:
         assert _LOCK_NAME.fullmatch(name), f"{name!r} is no name of a lock"
         self._file.check()
         if name in self._locks:
-            raise EngineRunning(f"{self._file.path}: this store holds {name!r} already; give it back first")
+            raise EngineRunning(
+                f"{self._file.path}: this store holds {name!r} already; one engine at a time runs its processes, close that one first"
+            )
         self._locks[name] = None if self._file.memory else self._locked(name)
 
     async def give_back(self, name: str) -> None:
@@ -119,7 +121,9 @@ class SqliteDatabase:
             except BaseException as error:
                 lock.close(force=True)
                 if isinstance(error, apsw.BusyError):
-                    raise EngineRunning(f"{self._file.path}: another open store holds {name!r}; close that one first") from error
+                    raise EngineRunning(
+                        f"{self._file.path}: another program, or another open store, holds {name!r}; one engine at a time runs the processes of a store, stop that one first"
+                    ) from error
                 raise
         return lock
 

@@ -171,7 +171,9 @@ class SqliteFile:
         # First of all, and without a change to the file: is it one of ours?
         lacking = insist(self.randomness, lambda: missing(connection, migrations))
         if len(lacking) == len(migrations) and not create:
-            raise StoreNotFound(f"{self.path}: the file is empty; check the URL, or open it with create=True")
+            raise StoreNotFound(
+                f"{self.path}: the file is empty; check the URL; a store is made by the program that uses it (open_store, with create=True)"
+            )
         if not self.memory:
             mode = insist(self.randomness, lambda: connection.pragma("journal_mode", "wal"))
             if mode != "wal":
