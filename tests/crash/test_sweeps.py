@@ -25,7 +25,7 @@ RETENTION = Retention(
 
 
 # A process that is removed has all its events still: they take more than one transaction.
-AT_ONCE = Retention(messages=timedelta(days=1), finished_processes=timedelta(days=1), tombstones=timedelta(days=10))
+AT_ONCE = Retention(finished_processes=timedelta(days=1), tombstones=timedelta(days=10))
 
 
 class Stopped(Exception):
@@ -104,7 +104,7 @@ async def _whole_or_gone(path: Path, over: list[str]) -> None:
             assert [event.seq for event in events] == list(range(info.first_event, info.events))
 
 
-@pytest.mark.parametrize(("retention", "commits"), [(RETENTION, 12), (AT_ONCE, 6)], ids=["turns", "processes"])
+@pytest.mark.parametrize(("retention", "commits"), [(RETENTION, 12), (AT_ONCE, 3)], ids=["turns", "processes"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_a_sweep_that_is_stopped_at_any_commit_ends_as_if_nothing_had_happened(
     tmp_path: Path, retention: Retention, commits: int, *, after: bool
