@@ -321,3 +321,16 @@ def test_a_patch_behind_one_of_several_answers_about_keys_is_found_again() -> No
         again = Life(World(run), whole.commits[:crash], knows_timers=False).run()
         assert again.error is None
         assert again.outcome[0] == whole.outcome[0]
+
+
+def test_a_patch_is_found_behind_the_answer_that_nobody_waits_for_any_more() -> None:
+    async def run(p: Diary) -> list[str]:
+        index, _ = await p.first(p.bind("a"), p.bind("b"))
+        return [str(index), await p.step(fetch, "x") if p.patched("change") else "old"]
+
+    whole = Life(World(run)).run()
+    assert whole.error is None
+    for crash in range(2, len(whole.commits)):
+        again = Life(World(run), whole.commits[:crash], knows_timers=False).run()
+        assert again.error is None
+        assert again.outcome[0] == whole.outcome[0]

@@ -29,6 +29,13 @@ AGREES: Final = (f"{MOMENTS}::test_after_work_of_every_kind_the_store_agrees_wit
 
 FAULTS: Final = (
     Fault(
+        "patch-is-not-looked-for-behind-answers",
+        "src/perdure/engine/replay.py",
+        "            if isinstance(event, Bound):\n                continue\n            if not isinstance(event, Patched):\n",
+        "            if not isinstance(event, Patched):\n",
+        ("tests/engine/test_turn_patches.py::test_a_patch_is_found_behind_the_answer_that_nobody_waits_for_any_more",),
+    ),
+    Fault(
         "expired-mail-is-given-to-a-turn",
         "src/perdure/engine/flush.py",
         '        if row.status != MessageStatus.QUEUED:\n            raise SequenceConflict(stream=f"mailbox/',

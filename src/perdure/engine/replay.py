@@ -188,7 +188,7 @@ class Replay:
         if not self.active:
             return None
         for position, (_, event) in enumerate(self.recorded):
-            if isinstance(event, Bound) and turn.waits(event.name):
+            if isinstance(event, Bound):
                 continue
             if not isinstance(event, Patched):
                 break

@@ -192,10 +192,6 @@ class TurnState:
         effects = (operation.effect for operation in [*self._operations.values(), *self._dropped])
         return [(effect.token, effect.operation_id) for effect in effects if isinstance(effect, AwakeableEffect)]
 
-    def waits(self, operation_id: str) -> bool:
-        """Return whether the code waits for this."""
-        return operation_id in self._operations
-
     def expects(self, timer_id: str, due: Micros) -> bool:
         """Return whether somebody waits for the timer that is due then."""
         operation = self._operations.get(timer_id)
