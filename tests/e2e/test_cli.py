@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,9 @@ from typing import Any
 import pytest
 
 from perdure import Address, Engine, VirtualClock, open_store
-from perdure.cli import main
 from perdure.testing import ProcessExport
+from tests.e2e.conftest import Call, Ran
 from tests.engine.orders import Comment, Ledger, Place, eventually, make_app
-
-Ran = tuple[int, str, str]
-Call = Callable[..., Ran]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(*arguments: str) -> Ran:
-        with pytest.raises(SystemExit) as stopped:
-            main(arguments)
-        shown = capsys.readouterr()
-        return int(str(stopped.value.code)), shown.out, shown.err
-
-    return run
 
 
 @pytest.fixture

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from perdure import Address, Engine, VirtualClock, limits, open_store
-from perdure.cli import main
 from tests.e2e.asked import Open, app
+from tests.e2e.conftest import Call, Ran
 
-Ran = tuple[int, str, str]
-Call = Callable[..., Ran]
 APP = ("--app", "tests.e2e.asked:app")
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(*arguments: str) -> Ran:
-        with pytest.raises(SystemExit) as stopped:
-            main(("processes", *arguments))
-        shown = capsys.readouterr()
-        return int(str(stopped.value.code)), shown.out, shown.err
-
-    return run
+def call(call: Call) -> Call:
+    return lambda *arguments: call("processes", *arguments)
 
 
 @pytest.fixture

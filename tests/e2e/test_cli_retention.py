@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from perdure import Engine, VirtualClock, open_store
-from perdure.cli import main
+from tests.e2e.conftest import Call
 from tests.engine.keeping import DAY, account_app, fill
 from tests.engine.orders import Ledger
-
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            main(arguments)
-        shown = capsys.readouterr()
-        return int(str(stopped.value.code)), shown.out, shown.err
-
-    return run
 
 
 @pytest.fixture

@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 
 from perdure import Engine, VirtualClock, open_store
-from tests.e2e.test_cli import Call, call
+from tests.e2e.conftest import Call
 from tests.engine.orders import eventually
 from tests.engine.timetable import HOUR, START, Log, timetable, until
-
-__all__ = ["call"]  # the fixture
 
 
 @pytest.fixture

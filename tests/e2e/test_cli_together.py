@@ -10,11 +10,9 @@ from typing import Any
 import pytest
 
 from perdure import Engine, VirtualClock, limits, open_store
-from tests.e2e.test_cli import Call, call
+from tests.e2e.conftest import Call
 from tests.e2e.together import Diary, Say, app, contract
 from tests.engine.orders import eventually, reaches
-
-__all__ = ["call"]  # the fixture
 
 
 @pytest.fixture

@@ -7,21 +7,9 @@ from collections.abc import Awaitable, Callable
 
 from perdure import App, Engine, Store, VirtualClock, open_store
 from perdure.errors import PerdureError
+from tests.engine.orders import crash
 
 Drive = Callable[[Engine], Awaitable[object]]
-
-
-async def crash(engine: Engine) -> None:
-    """Drop everything in memory, as kill -9 does; the store stays open."""
-    engine._owner._open = False
-    engine._owner._wheel.stop()
-    for resident in engine._owner.residents.values():
-        resident.leave()
-    engine._owner.residents.clear()
-    for task in list(engine._owner._tasks):
-        task.cancel()
-    await asyncio.gather(*engine._owner._tasks, return_exceptions=True)
-    await engine.store.give_back("engine")
 
 
 async def driven(make_app: Callable[[], App], drive: Drive, look: Callable[[Store], Awaitable[object]], *, after: int | None) -> object:

@@ -12,8 +12,7 @@ from perdure import Address, App, Engine, Process, Store, VirtualClock, on, open
 from perdure.engine import inspection
 from perdure.errors import UsageError
 from tests.engine.conftest import Running
-from tests.engine.crashes import crash
-from tests.engine.orders import Ledger, eventually, reaches
+from tests.engine.orders import Ledger, crash, eventually, reaches
 
 DAY = 86_400_000_000
 

@@ -307,30 +307,26 @@ def test_a_patch_that_is_asked_for_earlier_is_told_to_take_another_name() -> Non
         Life(now, whole.commits[:-1])
 
 
-def test_a_patch_behind_one_of_several_answers_about_keys_is_found_again() -> None:
-    async def run(p: Diary) -> list[str]:
-        async def one(key: str) -> str:
-            await p.bind(key)
-            return await p.step(fetch, key) if p.patched(f"change {key}") else "old"
+async def several_answers(p: Diary) -> list[str]:
+    async def one(key: str) -> str:
+        await p.bind(key)
+        return await p.step(fetch, key) if p.patched(f"change {key}") else "old"
 
-        return [*await asyncio.gather(one("a"), one("b"), one("c"))]
+    return [*await asyncio.gather(one("a"), one("b"), one("c"))]
 
+
+async def an_answer_that_nobody_waits_for(p: Diary) -> list[str]:
+    index, _ = await p.first(p.bind("a"), p.bind("b"))
+    return [str(index), await p.step(fetch, "x") if p.patched("change") else "old"]
+
+
+@pytest.mark.parametrize("run", [several_answers, an_answer_that_nobody_waits_for])
+def test_a_patch_is_found_again_behind_the_answers_about_keys_that_came_with_the_one_before_it(run: Handler) -> None:
     whole = Life(World(run)).run()
     assert whole.error is None
-    for crash in range(2, len(whole.commits)):
-        again = Life(World(run), whole.commits[:crash], knows_timers=False).run()
-        assert again.error is None
-        assert again.outcome[0] == whole.outcome[0]
-
-
-def test_a_patch_is_found_behind_the_answer_that_nobody_waits_for_any_more() -> None:
-    async def run(p: Diary) -> list[str]:
-        index, _ = await p.first(p.bind("a"), p.bind("b"))
-        return [str(index), await p.step(fetch, "x") if p.patched("change") else "old"]
-
-    whole = Life(World(run)).run()
-    assert whole.error is None
-    for crash in range(2, len(whole.commits)):
+    after_the_patch = range(2, len(whole.commits))
+    assert after_the_patch, "it is committed"
+    for crash in after_the_patch:
         again = Life(World(run), whole.commits[:crash], knows_timers=False).run()
         assert again.error is None
         assert again.outcome[0] == whole.outcome[0]

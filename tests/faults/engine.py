@@ -33,7 +33,7 @@ FAULTS: Final = (
         "src/perdure/engine/replay.py",
         "            if isinstance(event, Bound):\n                continue\n            if not isinstance(event, Patched):\n",
         "            if not isinstance(event, Patched):\n",
-        ("tests/engine/test_turn_patches.py::test_a_patch_is_found_behind_the_answer_that_nobody_waits_for_any_more",),
+        ("tests/engine/test_turn_patches.py::test_a_patch_is_found_again_behind_the_answers_about_keys_that_came_with_the_one_before_it",),
     ),
     Fault(
         "expired-mail-is-given-to-a-turn",

@@ -5,9 +5,6 @@ Source: engine.md, "Verbs of a turn", awakeable.
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 import msgspec
 
 from perdure import limits
@@ -17,13 +14,12 @@ from perdure.core.backend import Reader
 from perdure.core.table import Index, Key, Scalar, Scan
 from perdure.engine.outcomes import encode_error
 from perdure.engine.replies import Complete, is_awakeable
-from perdure.engine.searching import Page
+from perdure.engine.searching import Page, cursor_of, named_by, no_cursor
 from perdure.errors import AwakeableFailed, PayloadTooLarge, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, TenantId
 from perdure.messages.tables import AWAITED_REPLY, AwaitedReplyRow
 from perdure.store import Store
 
-"""The name of the operation that waits; those that wait for a message are called after what they send."""
 _ALL = Index(AWAITED_REPLY, "awaited_reply", prefix=("tenant_id",), order=("ref", "process_id", "operation_id"))
 
 
@@ -80,6 +76,9 @@ async def awakeables(
         process_id: only those of this process.
         after: `next` of the page before.
         limit: rows of the page, 1 to 1,000.
+
+    Raises:
+        UsageError: `after` is no `next` of such a page, or `limit` is out of its range.
     """
     if not 1 <= limit <= limits.PAGE_MAX:
         raise UsageError(f"limit is 1 to {limits.PAGE_MAX}, found {limit}")
@@ -91,11 +90,11 @@ async def awakeables(
             if process_id in (None, place[1]) and (info := await _shown(reader, key, row.turn_ref)) is not None:
                 found.append(info)
             if len(found) == limit:
-                found.next = _cursor(place)
+                found.next = cursor_of(place)
                 return found
         if len(rows) < limits.READ_PAGE:
             return found
-    found.next = None if place is None else _cursor(place)
+    found.next = None if place is None else cursor_of(place)
     return found
 
 
@@ -105,7 +104,7 @@ async def _shown(reader: Reader, key: Key[AwaitedReplyRow], turn_ref: str) -> Aw
         return None  # it is a message whose reply is waited for
     process = await reader.get(PROCESS.key(tenant_id, process_id))
     if process is None or process.open_message != turn_ref:
-        return None  # that turn was ended by force
+        return None  # that turn is over
     return AwakeableInfo(
         tenant_id=tenant_id,
         token=token,
@@ -116,14 +115,11 @@ async def _shown(reader: Reader, key: Key[AwaitedReplyRow], turn_ref: str) -> Aw
     )
 
 
-def _cursor(place: tuple[Scalar, ...]) -> str:
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(place)).decode().rstrip("=")
-
-
 def _place(cursor: str | None) -> tuple[Scalar, ...] | None:
     if cursor is None:
         return None
-    try:
-        return msgspec.msgpack.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=tuple[str, str, str])
-    except (binascii.Error, ValueError, msgspec.DecodeError) as error:
-        raise UsageError(f"after={cursor!r}: expected the `next` of the page before") from error
+    match named_by(cursor):
+        case [str(token), str(process_id), str(operation_id)]:
+            return token, process_id, operation_id
+        case _:
+            raise no_cursor(cursor)

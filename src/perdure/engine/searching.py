@@ -69,6 +69,24 @@ class StartsWith(msgspec.Struct, frozen=True):
 AttributeFilter = AttributeValue | Between | StartsWith
 
 
+def cursor_of(place: Any) -> str:
+    """Return a text that names a place of a list, for the `next` of a page."""
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(place)).decode().rstrip("=")
+
+
+def named_by(cursor: str) -> Any:
+    """Return the place that a cursor names, as plain data. Raises UsageError when it is none."""
+    try:
+        return msgspec.msgpack.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError, msgspec.DecodeError) as error:
+        raise no_cursor(cursor) from error
+
+
+def no_cursor(cursor: str) -> UsageError:
+    """Return the error for an `after` that no page has given out."""
+    return UsageError(f"after={cursor!r}: expected the `next` of the page before")
+
+
 class Range(NamedTuple):
     """Bytes of values from `start` on, up to `end`, which belongs to it or not."""
 
@@ -239,23 +257,19 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
     def cursor(self, place: tuple[Scalar, ...]) -> str:
         """Return a text that names a place of this list."""
-        return base64.urlsafe_b64encode(msgspec.msgpack.encode((self._digest(), place))).decode().rstrip("=")
+        return cursor_of((self._digest(), place))
 
     def place(self, cursor: str | None) -> tuple[Scalar, ...] | None:
         """Return the place that a cursor names. Raises UsageError when it is none, or one of another list."""
         if cursor is None:
             return None
-        try:
-            named = msgspec.msgpack.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        except (binascii.Error, ValueError, msgspec.DecodeError) as error:
-            raise UsageError(f"after={cursor!r}: expected the `next` of the page before") from error
-        match named:
+        match named_by(cursor):
             case [bytes(digest), [*place]] if all(isinstance(part, str | int | bytes) for part in place):
                 if digest == self._digest() and len(place) == len(self.index.order):
                     return tuple(place)
                 raise UsageError(f"after={cursor!r}: it is the `next` of another list; ask as for the page before")
             case _:
-                raise UsageError(f"after={cursor!r}: expected the `next` of the page before")
+                raise no_cursor(cursor)
 
     def _digest(self) -> bytes:
         return hashlib.blake2b(repr(msgspec.structs.astuple(self)).encode(), digest_size=8).digest()
