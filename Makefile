@@ -51,7 +51,7 @@ bench: $(STAMP) ## Run the benchmarks; they print JSON lines. BENCH=short is a t
 faults: $(STAMP) ## Apply each seeded fault in turn; every one has to fail a test.
 	$(PY) -m tests.faults $(ARGS)
 
-soak: $(STAMP) ## Run the long tests: LAW transactions, KILLS rounds of kill -9, PROGRAMS random ones, MESSAGES to one process, RACE_SECONDS of races.
+soak: $(STAMP) ## Run the long tests: LAW transactions, KILLS rounds of kill -9, PROGRAMS random programs, MESSAGES to one process, RACE_SECONDS of races.
 	PERDURE_SOAK_LAW=$(LAW) PERDURE_SOAK_KILLS=$(KILLS) PERDURE_SOAK_PROGRAMS=$(PROGRAMS) PERDURE_SOAK_RACE_SECONDS=$(RACE_SECONDS) PERDURE_SOAK_MESSAGES=$(MESSAGES) $(PY) -m pytest -m soak -o faulthandler_timeout=0 $(ARGS)
 
 reference: $(STAMP) ## Write docs/reference/errors.md and api.md from the code.

@@ -32,6 +32,9 @@ class Codec(Protocol):
         ...
 
 
+_UNENCODABLE: Final = (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError)
+
+
 class _MsgspecCodec:
     name = ""
 
@@ -51,7 +54,7 @@ class _MsgspecCodec:
                 return self._encoder.encode(value)
             except TypeError:
                 return self._encode_keyed(value)
-        except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError) as error:
+        except _UNENCODABLE as error:
             raise PayloadUnencodable(f"{type(value).__name__}: {error}") from error
 
     def decoder(self, kind: Any, *, what: str = "") -> Callable[[bytes], Any]:  # see Codec
@@ -73,7 +76,7 @@ class _JsonCodec(_MsgspecCodec):
     def encode(self, value: object) -> bytes:
         try:
             data = self._encoder.encode(value)
-        except Exception:  # noqa: BLE001  # the whole way tells what is wrong with it
+        except _UNENCODABLE:  # the whole way tells what is wrong with it
             data = super().encode(value)
         # msgspec writes NaN and infinities as null, which would come back as another value. Only then is a walk needed.
         if b"null" in data and _has_nonfinite(msgspec.to_builtins(value, enc_hook=encode_identifier)):

@@ -63,6 +63,7 @@ SNAPSHOT_MAX: Final = 1 * MIB  # bytes; a snapshot names what is open, not what 
 IMPORT_CHUNK: Final = 500  # events that one transaction imports
 SEQUENCE_MAX: Final = 2**62  # a sequence and any batch behind it fit 64 bits with sign
 STREAM_BATCH_MAX: Final = 1_000  # entries that one transaction appends
+ARCHIVE_LOOK: Final = 64 * KIB  # bytes of an archive's end that are looked through at once for its last whole line
 SWEEP_CHUNK: Final = 64  # rows that one transaction of a sweep removes: they are read first, 1 MiB each at most
 SWEEP_PAGES: Final = 8  # such transactions in one commit, and only while there is more to remove than one a commit can
 SWEEP_PROCESSES: Final = 16  # processes that a sweep works on at once: they share its commits

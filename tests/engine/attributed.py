@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -120,18 +119,3 @@ async def rows(engine: Engine) -> int:
 
 async def is_status(engine: Engine, process_id: str, status: str) -> bool:
     return (await inspection.process(engine.store, process_id)).status == status
-
-
-async def crashed(engine: Engine) -> None:
-    """Drop an engine as a crash would: nothing is said to the store."""
-    owner = engine._owner
-    engine._open = owner._open = False
-    owner._wheel.stop()
-    owner._listening.close()
-    for resident in list(owner.residents.values()):
-        resident.leave()
-    owner.residents.clear()
-    for task in list(owner._tasks):
-        task.cancel()
-    await asyncio.gather(*owner._tasks, return_exceptions=True)
-    await engine.store.give_back("engine")

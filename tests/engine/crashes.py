@@ -6,14 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from perdure import App, Engine, Store, VirtualClock, open_store
-from perdure.errors import PerdureError
 from tests.engine.orders import crash
 
 Drive = Callable[[Engine], Awaitable[object]]
 
 
-async def driven(make_app: Callable[[], App], drive: Drive, look: Callable[[Store], Awaitable[object]], *, after: int | None) -> object:
-    """Return what `drive` and `look` see, when the engine crashed after that many commits; None: when it did not."""
+async def driven(
+    make_app: Callable[[], App], drive: Drive, look: Callable[[Store], Awaitable[object]], *, after: int | None
+) -> tuple[object, int]:
+    """Return what `drive` and `look` see when the engine crashes after that many commits, or never, and how many there were since."""
     async with open_store("sqlite:///:memory:", clock=VirtualClock()) as store:
         engine = Engine(store, make_app())
         await engine.__aenter__()
@@ -31,23 +32,15 @@ async def driven(make_app: Callable[[], App], drive: Drive, look: Callable[[Stor
             await asyncio.sleep(0)
         value = await work
         seen = await look(store)
-        driven.commits = store.access.writer.commits - base  # type: ignore[attr-defined]  # for the enumeration
+        commits = store.access.writer.commits - base
         await engine.close()
-        return value, seen
+        return (value, seen), commits
 
 
 async def crash_at_each_commit(make_app: Callable[[], App], drive: Drive, look: Callable[[Store], Awaitable[object]]) -> int:
     """Check that a crash after each commit changes nothing in what comes out, and return the number of crashes."""
-    expected = await driven(make_app, drive, look, after=None)
-    commits: int = driven.commits  # type: ignore[attr-defined]  # see `driven`
+    expected, commits = await driven(make_app, drive, look, after=None)
     for after in range(1, commits + 1):
-        assert await driven(make_app, drive, look, after=after) == expected, f"crash after commit {after} of {commits}"
+        seen, _ = await driven(make_app, drive, look, after=after)
+        assert seen == expected, f"crash after commit {after} of {commits}"
     return commits
-
-
-async def error_of(call: Awaitable[object]) -> str:
-    """Return the code of the error that a call raises, or what it returns."""
-    try:
-        return str(await call)
-    except PerdureError as error:
-        return error.code

@@ -139,6 +139,15 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     raise AssertionError("it never came to that")
 
 
+async def holds(condition: Callable[[], object]) -> None:
+    """Let the loop run until the condition holds."""
+
+    async def true() -> bool:
+        return bool(condition())
+
+    await eventually(true)
+
+
 async def reaches(engine: Engine, process_id: str, status: str) -> None:
     """Wait until a process is stored with a status."""
 

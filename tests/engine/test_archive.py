@@ -99,13 +99,23 @@ async def test_the_engine_tries_again_by_itself_when_the_archive_failed(
     assert taken
 
 
+async def test_a_folder_that_was_made_is_there_after_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("perdure.engine.archive._sync", synced.append)
+    kept = tmp_path / "far" / "away"
+
+    await Folder(kept, lambda: 0)(ArchiveRecord(tenant_id="t", process_id="p", process_type="P", stream_no=1, events=[]))
+
+    assert synced == [tmp_path, tmp_path / "far", kept]
+
+
 async def test_an_event_that_was_written_twice_is_read_once(tmp_path: Path) -> None:
     folder = Folder(tmp_path, lambda: 0)
     record = ArchiveRecord(tenant_id="t", process_id="p", process_type="P", stream_no=1, events=[])
     events = [{"seq": seq, "at": 0, "event": "Bound", "values": {}} for seq in range(6)]
     for begin, end in ((0, 3), (0, 5), (5, 6)):
         path = tmp_path / "events-1970-01-01.jsonl"
-        line = {**json.loads('{"tenant_id":"t","process_id":"p","process_type":"P","stream_no":1}'), "events": events[begin:end]}
+        line = {"tenant_id": "t", "process_id": "p", "process_type": "P", "stream_no": 1, "events": events[begin:end]}
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")
     await folder(record)

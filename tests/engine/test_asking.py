@@ -95,6 +95,8 @@ def add_askers(app: App) -> None:
         await p.bind(f"self:{way}")
         if way == "message":
             return await p.call(narcissus, way, id="n-message")
+        if way == "start":
+            return await p.ask(Address.start("Impatient", id=p.id), Tell("hello"))
         addresses = {"id": Address.process(p.id), "key": Address.key("self:key"), "tag": Address.tag("anybody")}
         return await p.ask(addresses[way], Tell("hello"))
 
@@ -201,7 +203,7 @@ async def test_two_who_call_with_one_id_get_one_reply_and_other_content_is_a_con
 async def test_asking_oneself_is_an_error_and_no_deadlock(running: Running) -> None:
     app = make_app(Ledger())
     async with running(app) as engine:
-        for way in ("id", "key", "message"):
+        for way in ("id", "key", "message", "start"):
             with pytest.raises(AskedSelf):
                 await engine.call(app.type_named("narcissus").target, way, id=f"n-{way}")
 

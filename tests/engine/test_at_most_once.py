@@ -12,8 +12,8 @@ import pytest
 from perdure import Engine, NotDone, Process, Retry, VirtualClock, open_store, step_info
 from perdure.errors import NotInTurn, StepOutcomeUnknown
 from tests.engine.conftest import Running
-from tests.engine.orders import crash
-from tests.engine.test_step_limits import SECOND, OnThread, app_of, holds, plain
+from tests.engine.orders import crash, holds
+from tests.engine.test_step_limits import SECOND, OnThread, app_of, plain
 
 
 class Bank:
@@ -144,7 +144,12 @@ async def test_a_thread_that_goes_on_is_no_matter_for_a_probe(running: Running, 
     assert asked == []
 
 
-async def test_a_step_or_a_probe_uses_no_verbs(running: Running) -> None:
+async def never(begun: list[str], verb: str) -> str:
+    begun.append(verb)
+    return await asyncio.Event().wait() and verb
+
+
+async def test_a_step_or_a_probe_uses_no_verbs(running: Running, clock: VirtualClock) -> None:
     async def job(p: Process) -> list[str]:
         async def within(verb: str) -> str:
             try:
@@ -153,8 +158,17 @@ async def test_a_step_or_a_probe_uses_no_verbs(running: Running) -> None:
                 return verb
             return "?"
 
-        return [await p.step(within, verb, timeout=9, name=verb) for verb in ("step", "now", "random", "uuid", "patched")]
+        verbs = ("step", "now", "random", "uuid", "patched")
+        tried = [await p.step(within, verb, timeout=9, name=verb) for verb in verbs]
+        hung = partial(never, begun)
+        probed = [await p.step(hung, verb, at_most_once=True, timeout=1, probe=within, name=f"probed {verb}") for verb in verbs]
+        return [*tried, *probed]
 
+    begun: list[str] = []
     app, handler = app_of(job)
     async with running(app) as engine:
-        assert await engine.call(handler, id="j") == ["step", "now", "random", "uuid", "patched"]
+        call = asyncio.ensure_future(engine.call(handler, id="j"))
+        for count in range(1, 6):
+            await holds(lambda count=count: len(begun) == count)  # type: ignore[misc]  # mypy knows no defaults of lambdas
+            clock.advance(1 * SECOND)
+        assert await call == 2 * ["step", "now", "random", "uuid", "patched"]

@@ -1,4 +1,4 @@
-"""Attacks on the engine that once went through, each in its smallest form: waking, restarts, and orders of commits."""
+"""Attacks on the engine, each in its smallest form: waking, restarts, and orders of commits."""
 
 from __future__ import annotations
 

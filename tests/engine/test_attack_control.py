@@ -1,9 +1,8 @@
-"""Attacks on cancel, pause and resume that once went through, each in its smallest form."""
+"""Attacks on cancel, pause and resume, each in its smallest form."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -14,7 +13,7 @@ from perdure.engine.control import CancelProcess, PauseProcess
 from perdure.engine.leaving import MarkStuck, Resume
 from perdure.errors import IllegalTransition, ProcessCancelled, ProcessEnded
 from tests.engine.conftest import Running
-from tests.engine.orders import crash, eventually, reaches
+from tests.engine.orders import crash, holds, reaches
 
 TENANT = "default"
 
@@ -62,13 +61,6 @@ def boxes(gate: Gate) -> App:
 
     app.extras = {"go": Box.go, "two": two}  # type: ignore[attr-defined]  # handed to the tests
     return app
-
-
-async def holds(condition: Callable[[], object]) -> None:
-    async def true() -> bool:
-        return bool(condition())
-
-    await eventually(true)
 
 
 async def settle(engine: Engine) -> None:

@@ -10,8 +10,7 @@ import pytest
 from perdure import Address, App, Process
 from perdure.errors import StepFailed, TurnFailed
 from tests.engine.conftest import Running
-from tests.engine.orders import reaches
-from tests.engine.test_attack_control import holds
+from tests.engine.orders import holds, reaches
 
 
 class Word(msgspec.Struct, tag="word"):

@@ -17,9 +17,9 @@ from perdure.conversations.tables import ATTRIBUTE, PROCESS, AttributeRow
 from perdure.core.view import View
 from perdure.engine.verification import verify
 from perdure.errors import UsageError
-from tests.engine.attributed import NOON, Effects, Go, Label, Relabel, attributes, crashed, found, is_status, key, label, make_app, rows
+from tests.engine.attributed import NOON, Effects, Go, Label, Relabel, attributes, found, is_status, key, label, make_app, rows
 from tests.engine.conftest import Running
-from tests.engine.orders import eventually
+from tests.engine.orders import crash, eventually
 
 EVERY = {"text": "c-7", "count": 3, "share": 0.5, "vip": True, "due": "noon"}
 SET = {**EVERY, "due": NOON}
@@ -233,7 +233,7 @@ async def _outcome(clock: VirtualClock, how: str, crash_after: int | None) -> tu
         await eventually(far_enough)
         commits = store.access.writer.commits - base
         if not task.done():
-            await crashed(engine)
+            await crash(engine)
             task.cancel()
             engine = Engine(store, make_app(effects))
             await engine.__aenter__()

@@ -155,28 +155,17 @@ async def test_what_no_open_turn_has_made_cannot_be_completed(running: Running) 
 
 
 @pytest.mark.parametrize("force", [False, True])
-async def test_what_a_cancelled_turn_has_made_is_kept_no_longer_than_the_turn(running: Running, force: bool) -> None:
-    desk = Desk()
-    async with running(make_app(desk)) as engine:
-        task = asyncio.create_task(engine.call(engine.app.type_named("order").target, id="o"))
-        await handed_in(desk)
-        assert await awaited(engine.store) == 1
-        await engine.cancel("o", force=force)
-        with pytest.raises(ProcessCancelled):
-            await task
-        assert await awaited(engine.store) == 0
-
-
-@pytest.mark.parametrize("force", [False, True])
-async def test_what_a_cancelled_turn_has_made_cannot_be_completed(running: Running, force: bool) -> None:
+async def test_what_a_cancelled_turn_has_made_is_gone_and_cannot_be_completed(running: Running, force: bool) -> None:
     desk = Desk()
     async with running(make_app(desk)) as engine:
         call = asyncio.ensure_future(engine.call(engine.app.type_named("order").target, id="o"))
         await handed_in(desk)
+        assert await awaited(engine.store) == 1
         await engine.cancel("o", force=force)
         with pytest.raises(ProcessCancelled):
             await call
 
+        assert await awaited(engine.store) == 0
         with pytest.raises(AwakeableNotFound, match="turn is over"):
             await engine.complete_awakeable(desk.tokens[0], Paid(7))
 

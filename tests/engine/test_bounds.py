@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,17 +14,10 @@ from perdure import App, Engine, Process, Store, VirtualClock, limits, open_stor
 from perdure.clock import SECOND
 from tests.contracts.conversations import CountingReader
 from tests.engine.conftest import Running
-from tests.engine.orders import eventually, reaches
+from tests.engine.orders import holds, reaches
 from tests.engine.programs import draw
 from tests.engine.test_residency import out_of_memory, rests
 from tests.engine.turns import Diary, Life, World
-
-
-async def holds(condition: Callable[[], object]) -> None:
-    async def true() -> bool:
-        return bool(condition())
-
-    await eventually(true)
 
 
 async def test_no_more_plain_functions_run_at_once_than_there_are_threads(store: Store) -> None:

@@ -54,7 +54,7 @@ async def test_children_of_a_process_that_runs_again_are_spared_by_the_request_b
         await engine.settled()
         assert len(await engine.children("steady")) == 3
 
-        engine._owner.asking.look()
+        engine._owner.cancelling.look()
         await engine.settled()
 
         assert family.ledger.counts == {"settled": 2, "undo first": 1, "undo second": 1}

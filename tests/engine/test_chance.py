@@ -125,3 +125,8 @@ async def test_a_copy_repeats_what_it_copied_and_then_has_chance_of_its_own(runn
     assert seen[0][0] == "new"
     assert seen[0] == seen[1] == seen[2]
     assert replies[0] != replies[1]
+
+
+def test_a_turn_is_named_by_the_id_of_its_message_and_its_source() -> None:
+    assert str(TurnId("t", "p", "m")) == "process p (t), message m"
+    assert str(TurnId("t", "p", "bank\nm")) == "process p (t), message m of bank"

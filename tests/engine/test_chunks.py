@@ -105,3 +105,4 @@ async def test_ten_thousand_spawns_are_twenty_transactions() -> None:
         assert await engine.call(engine.app.type_named("forest").target) == 10_000
         assert max(sizes) == limits.EFFECTS_CHUNK
         assert sum(sizes) == 10_000
+        assert len([size for size in sizes if size]) == 10_000 // limits.EFFECTS_CHUNK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 
 import msgspec
@@ -15,7 +14,7 @@ from perdure.engine.notes import MailArrived
 from perdure.limits import FAN_OUT_CHUNK
 from perdure.messages.tables import MESSAGE
 from tests.engine.conftest import Running
-from tests.engine.orders import Approve, Broadcast, Close, Comment, Ledger, Place, eventually, make_app, only_process, reaches
+from tests.engine.orders import Approve, Broadcast, Close, Comment, Ledger, Place, eventually, holds, make_app, only_process, reaches
 from tests.engine.test_faults_engine import ByHand
 
 TENANT = TenantId("default")
@@ -23,13 +22,6 @@ TENANT = TenantId("default")
 
 class Job(msgspec.Struct, tag="job"):
     n: int
-
-
-async def holds(condition: Callable[[], object]) -> None:
-    async def true() -> bool:
-        return bool(condition())
-
-    await eventually(true)
 
 
 async def test_turns_of_one_process_do_not_overlap_and_go_in_the_order_of_acceptance(running: Running, store: Store) -> None:

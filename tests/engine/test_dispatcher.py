@@ -262,7 +262,7 @@ async def test_a_restart_takes_up_what_is_runnable_within_the_bounds(store: Stor
 
     async with Engine(store, make_app(after), max_concurrency=2) as engine:
         dispatcher = engine._owner.dispatcher
-        assert len(dispatcher._holders) <= 2
+        assert len(dispatcher._with_slot) <= 2
         assert dispatcher._queue.length("a") <= most
         after.gate.set()
         await eventually(lambda: _begun(after, 12))

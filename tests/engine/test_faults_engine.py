@@ -13,10 +13,10 @@ from perdure.conversations.tables import PROCESS, ProcessStatus
 from perdure.engine import inspection
 from perdure.engine.addressing import derived_id
 from perdure.engine.delivery import Deliver, FanOutChunk
-from perdure.engine.flush import Flush, turn_keys
+from perdure.engine.flush import Finish, Flush, turn_keys
 from perdure.engine.kinds import kind_of
 from perdure.engine.leaving import Leave, Resume
-from perdure.engine.notes import Envelope, MailArrived, TurnStarted
+from perdure.engine.notes import NO_APP, Envelope, MailArrived, TurnStarted
 from perdure.engine.operation import Kind, Operation
 from perdure.engine.replay import mismatch
 from perdure.errors import MailboxFull, SequenceConflict
@@ -215,3 +215,33 @@ def test_what_is_recorded_of_a_step_is_no_record_of_anything_else(kind: Kind) ->
 
 async def _is(engine: Engine, message_id: str, status: str) -> bool:
     return (await engine.explain(message_id)).status == status
+
+
+def test_the_replies_to_taken_messages_count_in_the_size_of_a_commit() -> None:
+    finish = Finish(outcome="ok", response=b"12", root_type="", status="idle")
+    flush = Flush(
+        rules=NO_APP,
+        keys=turn_keys(TENANT, "o1", "p"),
+        tenant_id=TENANT,
+        process_id="o1",
+        ref="p",
+        head=0,
+        now=0,
+        events=[(0, b"123")],
+        effects=[],
+        effects_done=0,
+        steps=0,
+        arm={},
+        disarm=[],
+        taken=[],
+        undecodable=[],
+        binds=[],
+        fields=b"1234",
+        waiting=False,
+        awaits="",
+        mail_seen=0,
+        finish=finish,
+        next=None,
+        answers={"m": b"1" * 100},
+    )
+    assert flush.size == 2 + 3 + 4 + 100

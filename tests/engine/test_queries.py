@@ -27,6 +27,10 @@ class Go(msgspec.Struct, tag="go"):
     name: str
 
 
+class Break(msgspec.Struct, tag="break"):
+    name: str
+
+
 class Stop(msgspec.Struct, tag="stop"):
     name: str
     how: str
@@ -50,7 +54,7 @@ class Held:
         await self.gate.wait()
 
 
-def key(message: Open | Go | Stop) -> str:
+def key(message: Open | Go | Stop | Break) -> str:
     return f"case:{message.name}"
 
 
@@ -87,6 +91,10 @@ class Looks:
                 if message.how == "end":
                     return self.finish("ended")
                 raise ValueError(message.how)
+
+            @on(Break, key=key, on_error="fail_process")
+            async def break_off(self, message: Break) -> None:
+                raise ValueError(message.name)
 
             @on(Go, key=key, on_error="park")
             async def go(self, message: Go) -> None:
@@ -221,8 +229,11 @@ async def test_a_query_answers_for_processes_that_are_asleep_paused_failed_or_en
     looks = Looks(held)
     async with running(looks.app) as engine:
         await engine.deliver(Open("waits", wait=True), id="waits")
-        for name in ("ended", "parked"):
+        for name in ("ended", "parked", "failed"):
             await engine.call(looks.case.open, Open(name), id=name)
+        failed = await _id(engine, "failed")  # its key is free once it has failed
+        with pytest.raises(ValueError, match="failed"):
+            await engine.call(looks.case.break_off, Break("failed"), id="b")
         await engine.call(looks.case.stop, Stop("ended", "end"), id="s")
         with pytest.raises(ValueError, match="parked"):
             await engine.call(looks.case.go, Go("parked"), id="g")
@@ -234,7 +245,9 @@ async def test_a_query_answers_for_processes_that_are_asleep_paused_failed_or_en
         for name in ("waits", "ended", "parked"):
             found = await inspection.process(engine.store, await _id(engine, name))
             states[found.status] = (await engine.query(again.case.summary, found.process_id)).state
-    assert states == {"waiting": "let go", "ended": "stopping", "paused": "open"}
+        assert (await inspection.process(engine.store, failed)).status == "failed"
+        states["failed"] = (await engine.query(again.case.summary, failed)).state
+    assert states == {"waiting": "let go", "ended": "stopping", "paused": "open", "failed": "open"}
 
 
 async def test_a_failed_turn_is_not_to_be_seen_afterwards(running: Running) -> None:

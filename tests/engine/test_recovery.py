@@ -162,6 +162,7 @@ async def test_a_message_that_crashes_the_engine_again_and_again_is_a_dead_lette
 
     @app.process
     async def job(p: Process) -> None:
+        p.awakeable()
         await p.step(never)
 
     for number in range(8):
@@ -172,6 +173,7 @@ async def test_a_message_that_crashes_the_engine_again_and_again_is_a_dead_lette
             task = asyncio.ensure_future(engine.call(job, id="j"))
         if number < 7:
             await eventually(partial(_count, started, number + 1))
+            assert (await store.info()).rows["awaited_reply"] == 1
             await crash(engine)
             task.cancel()
         else:
@@ -180,6 +182,7 @@ async def test_a_message_that_crashes_the_engine_again_and_again_is_a_dead_lette
             [letter] = await inspection.dead_letters(store)
             assert letter.reason == "poison-message"
             assert (await inspection.process(store, "j")).status == "failed"
+            assert (await store.info()).rows["awaited_reply"] == 0
             await engine.close()
 
 

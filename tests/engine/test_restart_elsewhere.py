@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from perdure.conversations.tables import EVENTS
 from perdure.core.table import Scan
 from perdure.engine import inspection
 from perdure.errors import TurnFailed
-from tests.engine.orders import crash, eventually
+from tests.engine.orders import crash, eventually, holds
 from tests.engine.test_residency import out_of_memory, rests
 
 
@@ -48,13 +47,6 @@ class Slow:
             self.effects.append("called off")
             raise
         return "done"
-
-
-async def holds(condition: Callable[[], object]) -> None:
-    async def true() -> bool:
-        return bool(condition())
-
-    await eventually(true)
 
 
 async def replied(engine: Engine, message_id: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from perdure import Address, App, DurableConversation, Engine, Process, Store, VirtualClock, on, open_store
+from perdure import Address, App, DurableConversation, Engine, Process, Retention, Store, VirtualClock, on, open_store
 from perdure.conversations.tables import EVENT, PROCESS, Aging, AgingRow, EventRow
 from perdure.conversations.writes import age, new_process
 from perdure.core.backend import Batch
@@ -18,7 +19,7 @@ from perdure.engine import inspection
 from perdure.engine.removal import Compact, Remove
 from perdure.engine.sweeper import sweep
 from perdure.errors import CorruptEvent, EngineRunning
-from perdure.limits import SWEEP_CHUNK, SWEEP_PAGES
+from perdure.limits import SWEEP_CHUNK, SWEEP_PAGES, SWEEP_PROCESSES
 from tests.contracts.conversations import finished
 from tests.engine.keeping import DAY, WEEK, End, account_app, account_id, events_of, fill, fits, message_row, say
 from tests.engine.orders import Broadcast, Comment, Ledger, Place, eventually, make_app, only_process, reaches
@@ -69,6 +70,51 @@ async def test_each_commit_of_a_sweep_is_bounded(store: Store, clock: VirtualClo
 
     assert len(sizes) > 10
     assert max(sizes) <= SWEEP_PAGES * SWEEP_CHUNK * 2 + 2
+
+
+async def test_each_commit_is_bounded_when_many_processes_are_removed_at_once(store: Store, clock: VirtualClock) -> None:
+    sizes: list[int] = []
+    backend: Any = store.access.writer._backend
+    apply = backend.apply
+
+    async def counted(batch: Batch) -> None:
+        sizes.append(len(batch.changes))
+        await apply(batch)
+
+    over = Retention(finished_processes=timedelta(days=1))
+    async with Engine(store, account_app(Ledger()), retention=over) as engine:
+        for number in range(SWEEP_PROCESSES):
+            await fill(engine, f"a{number}", 25)
+            await say(engine, End(f"a{number}"), f"end {number}")
+        clock.advance(2 * DAY)
+        backend.apply = counted
+        await engine.sweep()
+        assert await inspection.processes(store) == []
+
+    assert max(sizes) <= SWEEP_PAGES * (SWEEP_CHUNK * 2 + 8)
+
+
+async def test_what_was_run_again_leaves_its_first_turn_to_the_retention(store: Store, clock: VirtualClock) -> None:
+    app = App("again")
+
+    async def work() -> str:
+        return "done"
+
+    @app.process
+    async def job(p: Process) -> str:
+        return await p.step(work)
+
+    kept = Retention(turns=timedelta(days=1), messages=timedelta(days=1))
+    async with Engine(store, app, retention=kept) as engine:
+        assert await engine.call(job, id="j") == "done"
+        assert await engine.restart_from("work", "j") == "j~2"
+        await eventually(lambda: _done(engine, "j~2"))
+        clock.advance(2 * DAY)
+        await engine.sweep()
+
+        assert (await engine.explain("j")).status == "expired"
+        assert (await inspection.process(store, "j")).first_event > 0
+        assert await fits(store)
 
 
 async def test_the_message_of_a_dead_letter_outlives_its_turn(store: Store, clock: VirtualClock) -> None:

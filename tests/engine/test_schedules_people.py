@@ -141,7 +141,7 @@ async def test_a_trigger_fires_now_even_while_paused_and_leaves_the_slots(store:
     log = Log()
     async with Engine(store, timetable(log, job=dict(HOURLY))) as engine:
         before = (await engine.schedules.describe("job")).next
-        first, second = await engine.schedules.trigger("job"), None
+        first = await engine.schedules.trigger("job")
         await quiet(engine)
         await engine.schedules.pause("job")
         second = await engine.schedules.trigger("job")
@@ -262,6 +262,7 @@ async def test_what_is_not_there_or_not_anybodys_to_change_is_refused(store: Sto
         ({"cron": "0 2 * * *", "catch_up": "some"}, "catch_up one of"),
         ({"cron": "0 2 * * *", "overlap": "queue", "queue_limit": limits.SCHEDULE_QUEUE_MAX + 1}, "queue_limit"),
         ({"cron": "0 2 * * *", "jitter": timedelta(days=2)}, "jitter"),
+        ({"interval": 60, "jitter": 61}, "jitter is at most 0:01:00"),
         ({"cron": "0 2 * * *", "window": timedelta(days=4000)}, "window"),
     ],
 )
@@ -298,6 +299,7 @@ async def test_a_wrong_target_is_refused_before_anything_is_written(store: Store
             ((Close("1"),), {"overlap": "cancel_previous"}, "a process of their own"),
             ((Place("1"),), {"to": Address.start("Order", id="x")}, "key="),
             ((Close("1"),), {"to": Address.start("named")}, "no handler"),
+            ((Close("1"),), {"to": "order:1"}, "expected an address, found 'order:1'"),
         ]
         for arguments, more, text in wrong:
             with pytest.raises(UsageError, match=text):

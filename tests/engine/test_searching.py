@@ -161,6 +161,8 @@ async def test_a_page_looks_at_so_many_rows_and_says_where_to_go_on(running: Run
         ({"limit": 0}, "limit is 1 to 1000"),
         ({"limit": 1001}, "limit is 1 to 1000"),
         ({"status": "dead"}, "expected one of idle, runnable"),
+        ({"status": "removed"}, "expected one of idle, runnable"),
+        ({"attributes": {"x": StartsWith(2**62 - 1)}}, "attribute 'x': found StartsWith"),  # type: ignore[arg-type]
         ({"order": "updated"}, "expected one of id, created, -created"),
         ({"order": "id", "attributes": {"x": 1}}, "exclude one another"),
         ({"created_after": NOON.replace(tzinfo=None)}, "expected a datetime with a time zone"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,9 +12,9 @@ import pytest
 
 from perdure import App, Engine, Process, Retry, Store, VirtualClock, step_info
 from perdure.engine import inspection
-from perdure.errors import CannotTimeOut, StepTimedOut, UsageError
+from perdure.errors import CannotTimeOut, StepOutcomeUnknown, StepTimedOut, UsageError
 from tests.engine.conftest import Running
-from tests.engine.orders import eventually, reaches
+from tests.engine.orders import holds, reaches
 
 SECOND = 1_000_000
 
@@ -22,13 +22,6 @@ SECOND = 1_000_000
 def app_of(handler: Any) -> tuple[App, Any]:
     app = App("careful")
     return app, app.process(handler)
-
-
-async def holds(condition: Callable[[], bool]) -> None:
-    async def met() -> bool:
-        return condition()
-
-    await eventually(met)
 
 
 async def events_of(store: Store, process_id: str) -> list[tuple[str, str]]:
@@ -315,3 +308,37 @@ async def test_a_cancellation_waits_for_a_thread_unless_it_is_abandoned(running:
         assert await call == ("cancelled" if abandon else "attempt 1")
         thread.free[1].set()
         await holds(lambda: bool(thread.ended))
+
+
+async def test_arguments_that_do_not_fit_are_the_outcome_of_a_step_with_options_and_of_a_probe(
+    running: Running, clock: VirtualClock
+) -> None:
+    begun, hangs = asyncio.Event(), asyncio.Event()
+
+    async def one(name: str) -> str:
+        begun.set()
+        await hangs.wait()
+        return name
+
+    async def none() -> str:
+        return "never asked"
+
+    async def job(p: Process) -> list[str]:
+        step: Any = p.step
+        said = []
+        try:
+            await step(one, "a", "b", timeout=1)
+        except TypeError as error:
+            said.append(type(error).__name__)
+        try:
+            await step(one, "a", at_most_once=True, timeout=1, probe=none, name="probed")
+        except StepOutcomeUnknown as error:
+            said.append(type(error).__name__)
+        return said
+
+    app, handler = app_of(job)
+    async with running(app) as engine:
+        call = asyncio.ensure_future(engine.call(handler, id="j"))
+        await holds(begun.is_set)
+        clock.advance(1 * SECOND)
+        assert await call == ["TypeError", "StepOutcomeUnknown"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from perdure.engine import inspection
 from perdure.errors import PoisonMessage, StoreBusy
 from perdure.limits import POISON_ATTEMPTS, POISON_SOLO_AFTER
 from perdure.messages.tables import MAILBOX
-from tests.engine.orders import crash, eventually
+from tests.engine.orders import crash, eventually, holds
 from tests.engine.test_looking import Broken
 
 
@@ -56,13 +55,6 @@ class Busy:
             self.refused.append(str(key.parts[1]))
             raise StoreBusy("locked")
         return await self.get(key)
-
-
-async def holds(condition: Callable[[], object]) -> None:
-    async def true() -> bool:
-        return bool(condition())
-
-    await eventually(true)
 
 
 async def settle(rounds: int = 500) -> None:

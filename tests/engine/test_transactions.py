@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -17,7 +16,7 @@ from perdure.engine.notes import Sealed
 from perdure.routing.tables import KEY
 from perdure.timers.tables import DUE
 from tests.engine.conftest import Running
-from tests.engine.orders import Comment, Ledger, Place, eventually, make_app, only_process, reaches
+from tests.engine.orders import Comment, Ledger, Place, holds, make_app, only_process, reaches
 from tests.engine.test_faults_turns import Held
 
 TENANT = TenantId("default")
@@ -26,13 +25,6 @@ TENANT = TenantId("default")
 class Add(msgspec.Struct, tag="add"):
     amount: int
     step: bool = False
-
-
-async def holds(condition: Callable[[], object]) -> None:
-    async def true() -> bool:
-        return bool(condition())
-
-    await eventually(true)
 
 
 async def settle() -> None:

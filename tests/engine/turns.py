@@ -236,7 +236,7 @@ class Life:
             self.world.ringing(timer_id, due, self._durable_at)
         for effect in asking(produced.effects):
             answering(self.world, effect, self._durable_at)
-        self.letters |= {mail.ref for mail in produced.letters}
+        self.letters |= {mail.ref for mail in produced.replies}
         resumes = self._durable_at if produced.binds else self.now
         done = self.turn.effects
         commit = Commit(

@@ -72,8 +72,8 @@ FAULTS: Final = (
     Fault(
         "programs-what-is-delayed-waits-for-ever",
         WHEEL,
-        "            _, notes = await owner.store.access.writer.run(ReleaseDelayed(owner.rules))\n            owner.later(owner.route, notes)\n",
-        "            _, notes = await owner.store.access.writer.run(ReleaseDelayed(owner.rules))\n",
+        "            owner.later(owner.route, await owner.store.access.writer.run(ReleaseDelayed(owner.rules)))\n",
+        "            await owner.store.access.writer.run(ReleaseDelayed(owner.rules))\n",
         PROGRAMS,
     ),
     Fault(

@@ -78,7 +78,7 @@ FAULTS: Final = (
     Fault(
         "dispatcher-a-flood-overtakes-who-waits",
         DISPATCHER,
-        "        return not self._queue.size and len(self._holders) + self._coming < self._bound()\n",
+        "        return not self._queue.size and len(self._with_slot) + self._coming < self._bound()\n",
         "        return True\n",
         (f"{SLOTS}::test_what_is_over_the_bound_is_accepted_and_runs_later",),
     ),
@@ -122,7 +122,7 @@ FAULTS: Final = (
     Fault(
         "residency-evicts-what-moves",
         RESIDENT,
-        "            and not (self.left or self.loading or self.holds or self.window.reading)\n            and self.quiet\n",
+        "            and not (self.left or self.loading or self.has_slot or self.window.reading)\n            and self.quiet\n",
         "",
         (f"{RESTS}::test_a_turn_with_a_step_under_way_stays",),
     ),

@@ -36,11 +36,10 @@ def tables(connection: apsw.Connection) -> set[str]:
     return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
 
 
-def test_migrations_are_numbered_from_one_on_and_named() -> None:
+def test_migrations_are_numbered_without_gaps_and_named() -> None:
     found = known_migrations()
 
-    assert found[0].number == 1
-    assert len({each.number for each in found}) == len(found)
+    assert [each.number for each in found] == list(range(1, len(found) + 1))
     assert found[0].name == "store"
     assert len({each.name for each in found}) == len(found)
 

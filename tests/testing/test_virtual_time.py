@@ -55,7 +55,7 @@ async def test_a_three_day_approval_is_over_without_one_real_wait() -> None:
         began = engine.clock.now()
         assert await engine.call(shop.order.place, Place("1"), id="p1") == "expired"
         assert 3 * DAY < engine.clock.now() - began < 3 * DAY + 60 * SECOND
-        waited = waits.count
+        waited = waits.count  # not those after it: the close of the store waits for a thread
 
     assert loop._selector is waits, "the loop is as it was"
     loop._selector = before

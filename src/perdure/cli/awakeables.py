@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from perdure.cli.shared import PAGE, on_store, print_json, print_table, run
+from perdure.cli.shared import PAGE, on_store, print_answer, print_json, print_more, print_table, run
 
 
 @click.group()
@@ -30,7 +30,7 @@ def list_awakeables(url: str, tenant: str, *, as_json: bool, process_id: str | N
     rows = [(one.token, one.name, one.process_id, one.process_type, one.message_id) for one in found]
     print_table(("token", "name", "process", "type", "message"), rows, empty=f"no awakeables in tenant {tenant}")
     if found.next is not None:
-        click.echo(f"more: --after {found.next}", err=True)
+        print_more(found.next)
 
 
 @awakeables.command()
@@ -48,7 +48,7 @@ def complete(url: str, tenant: str, token: str, value: str, *, as_json: bool) ->
     except PayloadInvalid as error:
         raise UsageError(f"value {value!r} is not JSON; quote text twice: '\"like this\"'") from error
     run(url, lambda opened: those.complete_awakeable(opened, token, read, tenant=tenant))
-    _say(token, "completed", as_json=as_json)
+    print_answer({"token": token}, "completed", as_json=as_json)
 
 
 @awakeables.command()
@@ -60,11 +60,4 @@ def fail(url: str, tenant: str, token: str, text: str, *, as_json: bool) -> None
     from perdure.engine import awakeables as those  # noqa: PLC0415  # see `cli/__init__.py`
 
     run(url, lambda opened: those.fail_awakeable(opened, token, text, tenant=tenant))
-    _say(token, "failed", as_json=as_json)
-
-
-def _say(token: str, what: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"token": token})
-    else:
-        click.echo(what)
+    print_answer({"token": token}, "failed", as_json=as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from perdure.cli.shared import PAGE, on_store, print_answer, print_json, print_pairs, print_table, run, when
+from perdure.cli.shared import PAGE, on_store, print_answer, print_json, print_more, print_pairs, print_table, run, when
 
 
 @click.group()
@@ -57,7 +57,7 @@ def dead_letters(url: str, tenant: str, *, as_json: bool, limit: int, after: str
     rows = [(one.message_id, one.source, one.kind, one.reason, one.detail, one.redriven_as, when(one.at)) for one in found]
     print_table(("message", "source", "kind", "reason", "detail", "redriven as", "at"), rows, empty=f"no dead letters in tenant {tenant}")
     if len(found) == limit:
-        click.echo(f"more: --after {found[-1].tick}:{found[-1].source}:{found[-1].message_id}", err=True)
+        print_more(f"{found[-1].tick}:{found[-1].source}:{found[-1].message_id}")
 
 
 @messages.command()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from perdure.cli.shared import PAGE, on_store, plain, print_answer, print_json, print_pairs, print_table, run, visible, when
+from perdure.cli.shared import PAGE, on_store, plain, print_answer, print_json, print_more, print_pairs, print_table, run, visible, when
 
 if TYPE_CHECKING:
     from perdure.store import Store
@@ -71,7 +71,7 @@ def list_processes(
         ("process", "type", "status", "events", "updated", "open message", "note"), rows, empty=f"no such processes in tenant {tenant}"
     )
     if more is not None:
-        click.echo(f"more: --after {more}", err=True)
+        print_more(more)
 
 
 async def _listed(opened: Store, limit: int, after: str | None, filters: dict[str, Any]) -> tuple[list[Any], str | None]:
@@ -181,7 +181,7 @@ def children(url: str, tenant: str, process_id: str, *, as_json: bool, after: st
     rows = [(one.process_id, one.process_type, one.status, when(one.created_at), when(one.updated_at), one.note) for one in found]
     print_table(("process", "type", "status", "created", "updated", "note"), rows, empty="no children")
     if found.next is not None:
-        click.echo(f"more: --after {found.next}", err=True)
+        print_more(found.next)
 
 
 @processes.command()
@@ -211,7 +211,7 @@ def log(url: str, tenant: str, process_id: str, name: str | None, *, as_json: bo
     ]
     print_table(("seq", "at", "entry"), rows, empty="no more entries")
     if len(entries) == page["limit"]:
-        click.echo(f"more: --after {entries[-1].seq}", err=True)
+        print_more(entries[-1].seq)
 
 
 @processes.command()
@@ -232,7 +232,7 @@ def timeline(url: str, tenant: str, process_id: str, *, as_json: bool, after: in
     waits = [f"{wait.what} {wait.name}" + (f", due {when(wait.due)}" if wait.due is not None else "") for wait in found.waits_for]
     click.echo(visible(f"{found.status}" + (f"; waits for {'; '.join(waits)}" if waits else "")))
     if found.next is not None:
-        click.echo(f"more: --after {found.next}", err=True)
+        print_more(found.next)
 
 
 def _duration(micros: int | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from perdure.cli.shared import PAGE, on_store, print_answer, print_json, print_pairs, print_table, run, when
+from perdure.cli.shared import PAGE, on_store, print_answer, print_json, print_more, print_pairs, print_table, run, when
 
 
 @click.group()
@@ -32,7 +32,7 @@ def list_schedules(url: str, tenant: str, *, as_json: bool, after: str | None, l
         ("schedule", "expression", "time zone", "status", "next", "last slot", "fired"), rows, empty=f"no schedules in tenant {tenant}"
     )
     if len(found) == limit:
-        click.echo(f"more: --after {found[-1].schedule_id}", err=True)
+        print_more(found[-1].schedule_id)
 
 
 @schedules.command("show")

@@ -73,6 +73,11 @@ def print_answer(value: Any, text: str, *, as_json: bool) -> None:
         click.echo(text)
 
 
+def print_more(after: object) -> None:
+    """Say on stderr how to get the next page."""
+    click.echo(f"more: --after {after}", err=True)
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
     """Print a table for people, `empty` when it has no rows. A terminal is not shown columns in which nothing stands."""
     if not rows:

@@ -155,6 +155,9 @@ Event = (
 CallerEvent = MessageReceived | ProcessingStarted | StepCompleted | ProcessingFinished | ErrorOccurred
 """What a caller of a DurableConversation records; the engine records these and the others."""
 
+NO_INPUT: Final = (MessageReceived, ProcessingStarted, ErrorOccurred, ProcessingFinished)
+"""What is recorded beside the inputs of a turn: its code is not told of it."""
+
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding MessagePack can raise on bytes that nobody has written."""
 

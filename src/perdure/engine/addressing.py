@@ -10,7 +10,7 @@ import msgspec
 
 from perdure.codec import JSON
 from perdure.errors import UsageError
-from perdure.identity import RESERVED_ID_PREFIX, ProcessId, RegistryKey, Tag
+from perdure.identity import RESERVED_ID_PREFIX, MessageId, ProcessId, RegistryKey, Tag
 
 
 class TurnId(NamedTuple):
@@ -21,7 +21,8 @@ class TurnId(NamedTuple):
     message: str
 
     def __str__(self) -> str:
-        return f"process {self.process} ({self.tenant}), message {self.message.replace(chr(10), ' of ')}"
+        source, message_id = split_reference(self.message)
+        return f"process {self.process} ({self.tenant}), message {message_id}" + (f" of {source}" if source else "")
 
 
 class Mail(NamedTuple):
@@ -84,6 +85,14 @@ def derived_id(*parts: str) -> str:
         digest.update(len(data).to_bytes(4, "big"))
         digest.update(data)
     return RESERVED_ID_PREFIX + digest.hexdigest()
+
+
+def checked_id(id: str) -> MessageId:
+    """Return the id that somebody gives a message. Raises InvalidIdentifier, UsageError for one of Perdure's own."""
+    message_id = MessageId(id)
+    if message_id.startswith(RESERVED_ID_PREFIX):
+        raise UsageError(f"id {id!r}: ids that begin with {RESERVED_ID_PREFIX!r} are Perdure's own; choose another")
+    return message_id
 
 
 def checked_address(to: object) -> Address:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from perdure import limits
 from perdure.clock import SECOND, Micros
 from perdure.errors import ArchiveInvalid
 
@@ -73,25 +74,37 @@ class Folder:
             await asyncio.to_thread(self._append, f"events-{day}.jsonl", _encode(record) + b"\n")
 
     def _append(self, name: str, line: bytes) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        _make(self._folder)
         path = self._folder / name
         with path.open("ab+") as file:
             _cut_torn_line(file.fileno())
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the file's name, if it is new
-        finally:
-            os.close(folder)
+        _sync(self._folder)  # the file's name, if it is new
+
+
+def _make(folder: Path) -> None:
+    """Make a folder that is there after a power cut, too."""
+    if not folder.exists():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _cut_torn_line(file: int) -> None:
     """Cut off what a crash has left of a line: its events are still in the store, and come again."""
     size = end = os.fstat(file).st_size
     while end:
-        begin = max(0, end - 65_536)
+        begin = max(0, end - limits.ARCHIVE_LOOK)
         found = os.pread(file, end - begin, begin).rfind(b"\n")
         if found >= 0:
             end = begin + found + 1

@@ -62,4 +62,5 @@ def _names(view: View, asker: Asker, address: Address) -> bool:
     if address.way == "process":
         return address.name == asker.process_id
     held = view.get(KEY.key(asker.tenant_id, address.name)) if address.name else None
-    return held is not None and held.process_id == asker.process_id
+    holder = None if held is None else held.process_id
+    return asker.process_id == (address.process_id if holder is None else holder)

@@ -76,7 +76,7 @@ class Attempt:
         in_loop = runs_async(function)
         if in_loop:
             operation.thread = None
-            self._call = owner.loop.create_task(function(*operation.arguments), context=context)
+            self._call = owner.loop.create_task(_awaited(function, operation.arguments), context=context)
         else:
             operation.thread = owner.threads.submit(context.run, called, function, operation.arguments)
             self._call = asyncio.wrap_future(operation.thread, loop=owner.loop)
@@ -181,3 +181,8 @@ class Attempt:
 def _probe_failed(error: bytes, due: Micros, turn: Turn, operation: Operation) -> Event:
     assert operation.options is not None, "a step with a probe has options"
     return StepAttemptFailed(turn.id.message, operation.id, operation.options.probes + 1, error, due, probe=True)
+
+
+async def _awaited(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call it inside of the task: that it does not take these arguments is the outcome of the step, too."""
+    return await function(*arguments)

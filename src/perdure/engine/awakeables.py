@@ -12,10 +12,11 @@ from perdure.codec import JSON
 from perdure.conversations.tables import PROCESS
 from perdure.core.backend import Reader
 from perdure.core.table import Index, Key, Scalar, Scan
+from perdure.engine.addressing import split_reference
 from perdure.engine.outcomes import encode_error
 from perdure.engine.replies import Complete, is_awakeable
-from perdure.engine.searching import Page, cursor_of, named_by, no_cursor
-from perdure.errors import AwakeableFailed, PayloadTooLarge, UsageError
+from perdure.engine.searching import Page, checked_limit, cursor_of, named_by, no_cursor
+from perdure.errors import AwakeableFailed, PayloadTooLarge
 from perdure.identity import DEFAULT_TENANT, MessageId, TenantId
 from perdure.messages.tables import AWAITED_REPLY, AwaitedReplyRow
 from perdure.store import Store
@@ -24,12 +25,13 @@ _ALL = Index(AWAITED_REPLY, "awaited_reply", prefix=("tenant_id",), order=("ref"
 
 
 class AwakeableInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that an open turn waits for, and that whoever has the token may complete."""
+    """Something that an open turn waits for, and that whoever has the token may complete; the turn handles the message named."""
 
     tenant_id: str
     token: str
     process_id: str
     process_type: str
+    source: str
     message_id: str
     name: str
 
@@ -49,12 +51,18 @@ def failing(token: str, text: str, *, tenant: str, foreign: bool = False) -> Com
 
 
 async def complete_awakeable(store: Store, token: str, value: object = None, *, tenant: str = DEFAULT_TENANT) -> None:
-    """Complete an awakeable from where no app is; the engine that owns the process tells it."""
+    """Complete an awakeable from where no app is; the engine that owns the process tells it.
+
+    Raises what `Engine.complete_awakeable` raises.
+    """
     await store.access.writer.run(completing(token, value, tenant=tenant, foreign=True))
 
 
 async def fail_awakeable(store: Store, token: str, text: str, *, tenant: str = DEFAULT_TENANT) -> None:
-    """Let an awakeable fail, from where no app is; the engine that owns the process tells it."""
+    """Let an awakeable fail, from where no app is; the engine that owns the process tells it.
+
+    Raises what `Engine.fail_awakeable` raises.
+    """
     await store.access.writer.run(failing(token, text, tenant=tenant, foreign=True))
 
 
@@ -80,8 +88,7 @@ async def awakeables(
     Raises:
         UsageError: `after` is no `next` of such a page, or `limit` is out of its range.
     """
-    if not 1 <= limit <= limits.PAGE_MAX:
-        raise UsageError(f"limit is 1 to {limits.PAGE_MAX}, found {limit}")
+    checked_limit(limit)
     reader, found, place = store.access.reader, Page[AwakeableInfo](), _place(after)
     for _ in range(limits.LIST_ROWS_MAX // limits.READ_PAGE):
         rows = await reader.scan(Scan(_ALL, (TenantId(tenant),), limits.READ_PAGE, after=place))
@@ -105,12 +112,14 @@ async def _shown(reader: Reader, key: Key[AwaitedReplyRow], turn_ref: str) -> Aw
     process = await reader.get(PROCESS.key(tenant_id, process_id))
     if process is None or process.open_message != turn_ref:
         return None  # that turn is over
+    source, message_id = split_reference(turn_ref)
     return AwakeableInfo(
         tenant_id=tenant_id,
         token=token,
         process_id=process_id,
         process_type=process.process_type,
-        message_id=turn_ref,
+        source=source,
+        message_id=message_id,
         name=operation_id,
     )
 

@@ -254,7 +254,7 @@ class AskChildren(msgspec.Struct, frozen=True, gc=False):
         return max(1, done)
 
 
-class Asking:
+class Cancelling:
     """Goes through the children of cancelled processes, one page at a time: nothing about them is only in memory."""
 
     def __init__(self, owner: Owner) -> None:

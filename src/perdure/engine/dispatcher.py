@@ -120,7 +120,7 @@ class Dispatcher:
         self._tenant = ""
         self._beside_until: Micros = 0
         self._max_steps = max_steps
-        self._holders: set[Resident] = set()
+        self._with_slot: set[Resident] = set()
         self._queue: TenantQueue[str, Want] = TenantQueue()
         self._notes = 0
         self._coming = 0
@@ -129,14 +129,14 @@ class Dispatcher:
         self._behind: set[str] = set()
         self._alarm: Alarm | None = None
         self._steps = 0
-        self._held: TenantQueue[Operation, tuple[Resident, Turn]] = TenantQueue()
+        self._queued_steps: TenantQueue[Operation, tuple[Resident, Turn]] = TenantQueue()
 
     # --- turns ---------------------------------------------------------------------------------------
 
     @property
     def free(self) -> bool:
         """Whether a turn may run at once: there is a slot, and nobody waits for one."""
-        return not self._queue.size and len(self._holders) + self._coming < self._bound()
+        return not self._queue.size and len(self._with_slot) + self._coming < self._bound()
 
     def wakes(self) -> bool:
         """Whether one more process may be read at once: a turn may run, and not too many were read in this round of the loop."""
@@ -165,27 +165,27 @@ class Dispatcher:
         """Whether somebody waits for a slot."""
         return self._queue.size > 0
 
-    def hold(self, resident: Resident) -> None:
+    def give_slot(self, resident: Resident) -> None:
         """Give it a slot, whether there is one or not."""
-        if not resident.holds:
+        if not resident.has_slot:
             if resident.tenant_id != self._tenant:
                 self._meet(resident.tenant_id)
-            resident.holds = True
-            self._holders.add(resident)
+            resident.has_slot = True
+            self._with_slot.add(resident)
 
     def admits(self, resident: Resident, *, timer: bool) -> bool:
         """Return whether a process in memory may go on now; else it is queued. `timer`: because one is due."""
         if not self.free:
             self.offer(resident.tenant_id, resident.process_id, Want(wake=timer), known=True)
             return False
-        self.hold(resident)
+        self.give_slot(resident)
         return True
 
     def release(self, resident: Resident) -> None:
         """Take its slot back, and let the next one run."""
-        if resident.holds:
-            resident.holds = False
-            self._holders.discard(resident)
+        if resident.has_slot:
+            resident.has_slot = False
+            self._with_slot.discard(resident)
             if self._queue.size:
                 self._schedule()
 
@@ -233,7 +233,7 @@ class Dispatcher:
         self._scheduled = False
         if not self._owner.is_open:  # the processes are another's by now: whoever looks on here would look for ever
             return
-        for _ in range(min(limits.WAKE_UPS, self._bound() - len(self._holders) - self._coming)):
+        for _ in range(min(limits.WAKE_UPS, self._bound() - len(self._with_slot) - self._coming)):
             if not self._queue.size:
                 break
             tenant_id, process_id, want = self._queue.take()
@@ -245,11 +245,11 @@ class Dispatcher:
                 self._owner.refill(tenant_id)
         if not self._queue.size:
             self.stop()
-        elif len(self._holders) + self._coming < self._bound():
+        elif len(self._with_slot) + self._coming < self._bound():
             self._schedule()
         elif self._alarm is None:
             clock = self._owner.clock
-            self._alarm = clock.call_at(clock.now() + limits.LONG_STEP_US, lambda: self._owner.later(self._sweep))
+            self._alarm = clock.call_at(clock.now() + limits.LONG_STEP_US, lambda: self._owner.later(self._look_at_steps))
 
     def _let_in(self, tenant_id: str, process_id: str, want: Want) -> None:
         self._coming -= 1
@@ -257,10 +257,10 @@ class Dispatcher:
         if self._queue.size:
             self._schedule()
 
-    def _sweep(self) -> None:
+    def _look_at_steps(self) -> None:
         """Somebody waits for a slot: who has done nothing since the last look but wait for its steps gives its slot up."""
         self._alarm = None
-        for resident in list(self._holders):
+        for resident in list(self._with_slot):
             if resident.only_steps():
                 self.release(resident)
         if self._queue.size:
@@ -283,18 +283,18 @@ class Dispatcher:
         if self._steps < self._max_steps:
             self._steps += 1
             return True
-        self._held.put(resident.tenant_id, step, (resident, turn))
+        self._queued_steps.put(resident.tenant_id, step, (resident, turn))
         return False
 
     def drop_step(self, tenant_id: str, step: Operation) -> None:
         """Forget a step that may not have begun."""
-        if self._held.size:
-            self._held.drop(tenant_id, step)
+        if self._queued_steps.size:
+            self._queued_steps.drop(tenant_id, step)
 
     def step_over(self, _task: object = None) -> None:
         """A step has ended: its slot is the next one's."""
-        if not self._held.size:
+        if not self._queued_steps.size:
             self._steps -= 1
             return
-        _, step, (resident, turn) = self._held.take()
+        _, step, (resident, turn) = self._queued_steps.take()
         self._owner.later(resident.begin_late, turn, step)

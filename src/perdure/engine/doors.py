@@ -8,11 +8,11 @@ from datetime import timedelta
 from perdure import limits
 from perdure.codec import JSON
 from perdure.core.access import Access
-from perdure.engine.addressing import Address, Request
+from perdure.engine.addressing import Address, Request, checked_id
 from perdure.engine.notes import Envelope
 from perdure.engine.process import micros
 from perdure.errors import PayloadTooLarge, UsageError
-from perdure.identity import DEFAULT_TENANT, RESERVED_ID_PREFIX, MessageId, ProcessId, TenantId, checked_text
+from perdure.identity import DEFAULT_TENANT, RESERVED_ID_PREFIX, ProcessId, TenantId, checked_text
 
 
 class Doors:
@@ -39,9 +39,7 @@ class Doors:
         Raises:
             InvalidIdentifier, UsageError, PayloadTooLarge: nothing was written.
         """
-        message_id = MessageId(id)
-        if message_id.startswith(RESERVED_ID_PREFIX):
-            raise UsageError(f"id {id!r}: ids that begin with {RESERVED_ID_PREFIX!r} are Perdure's own; choose another")
+        message_id = checked_id(id)
         if source:
             checked_text(source, what="source", limit=limits.SOURCE_MAX)
             if source.startswith(RESERVED_ID_PREFIX):

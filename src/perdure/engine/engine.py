@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gc
-import logging
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from perdure import limits
-from perdure.codec import JSON
 from perdure.engine import inspection, queries
 from perdure.engine.addressing import Address, Request, checked_address
 from perdure.engine.app import App
@@ -20,7 +18,7 @@ from perdure.engine.control import CancelProcess, PauseProcess, ResumeProcess, c
 from perdure.engine.doors import Doors
 from perdure.engine.export import ProcessExport, export_process
 from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
-from perdure.engine.notes import Receipt
+from perdure.engine.notes import Envelope, Receipt
 from perdure.engine.outcomes import decode_error
 from perdure.engine.owner import Owner
 from perdure.engine.process import Process
@@ -35,12 +33,9 @@ from perdure.errors import ReplyNotSingle, TurnFailed, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId, uuid7
 from perdure.store import Store
 
-logger = logging.getLogger("perdure.engine")
 S = TypeVar("S", bound=Process)
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
-_Key = tuple[str, str]
-_STOPPED = "the engine stopped; the message is kept and answered after a restart"
 
 
 class Engine:
@@ -216,8 +211,9 @@ class Engine:
             self.app.type_named(address.process_type)
         kind, payload = kind_of(checked_message_type(type(message))), encoded_message(message)
         lasting = expires_after if expires_after is not None else keep_for
+        request = Request("", kind, payload, None)
         envelope = self._doors.envelope(
-            Request("", kind, payload, None),
+            request,
             address,
             id=id,
             source=source,
@@ -228,10 +224,7 @@ class Engine:
         )
         if not wait:
             return await self._owner.receipt(envelope)
-        outcome, response = await self._owner.reply(envelope)
-        if outcome == "ok":
-            return JSON.decoder(Any)(response)
-        raise decode_error(response, otherwise=TurnFailed)
+        return await self._reply(request, envelope)
 
     async def call(
         self,
@@ -257,15 +250,18 @@ class Engine:
             PayloadInvalid: the sealed reply cannot be read as what the handler returns now.
             MessageConflict, MessageExpired, MailboxFull, Overloaded, UsageError: as with `deliver`.
         """
-        made, found = self.app.handler(handler)
-        request = made.request(found, args)
+        request = self.app.request(handler, args)
         message_id = uuid7(now=self.clock.now(), randomness=self._randomness) if id is None else id
         address = request.address(message_id)
         envelope = self._doors.envelope(request, address, id=message_id, tenant=tenant, fresh=id is None)
+        reply: R = await self._reply(request, envelope)
+        return reply
+
+    async def _reply(self, request: Request, envelope: Envelope) -> Any:
+        """Accept a message and return its sealed reply, decoded."""
         outcome, response = await self._owner.reply(envelope)
         if outcome == "ok":
-            reply: R = found.output.decode(response)
-            return reply
+            return request.decode(response)
         raise decode_error(response, otherwise=TurnFailed)
 
     @overload

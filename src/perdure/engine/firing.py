@@ -13,10 +13,10 @@ import msgspec
 
 from perdure.clock import Micros
 from perdure.codec import JSON
-from perdure.conversations.tables import PROCESS, TURN
+from perdure.conversations.tables import PROCESS
 from perdure.core.table import Key, Read
 from perdure.core.view import View
-from perdure.engine.addressing import Address, reference
+from perdure.engine.addressing import Address
 from perdure.engine.control import CancelProcess
 from perdure.engine.handling import Handling
 from perdure.engine.notes import Envelope, Note, Rules
@@ -45,6 +45,11 @@ class Fired(msgspec.Struct, frozen=True, gc=False):
     runs: str = ""
 
 
+def notes_of(fired: Fired) -> list[Note]:
+    """Return what a firing asks of the owner of processes."""
+    return fired.notes
+
+
 class Fire(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Decide on a slot that is due, and move on.
 
@@ -69,7 +74,6 @@ class Fire(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             yield MESSAGE.key(self.tenant_id, SOURCE, message_id)
             if self.seen.way == "start" and not self.seen.target:
                 yield PROCESS.key(self.tenant_id, message_id)
-                yield TURN.key(self.tenant_id, message_id, reference(SOURCE, message_id))
         if self.seen.last_message:
             yield MESSAGE.key(self.tenant_id, SOURCE, self.seen.last_message)
 

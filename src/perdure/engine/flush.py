@@ -29,6 +29,7 @@ from perdure.conversations.tables import (
     TurnRow,
     TurnState,
 )
+from perdure.conversations.writes import stream_name
 from perdure.core.table import Key, Read
 from perdure.core.view import View
 from perdure.engine.addressing import Mail
@@ -113,7 +114,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `head` is the sequence it begins at. `fields` are the durable fields if they changed. `mail_seen` is the number of
     the last mail that the owner knows. `next` is the mail whose turn the owner runs already. `answers` are replies to
-    taken messages, `letters` replies that the turn has taken in, `forget` awakeables that nobody completed (token and
+    taken messages, `replies` replies that the turn has taken in, `forget` awakeables that nobody completed (token and
     operation). `more`: it holds only the first of the quiescence's effects, another flush follows. `told`: the owner knows
     that the process was asked to stop.
     """
@@ -141,7 +142,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     finish: Finish | None
     next: Mail | None
     answers: dict[str, bytes] = {}
-    letters: list[Mail] = []
+    replies: list[Mail] = []
     forget: list[tuple[str, str]] = []
     more: bool = False
     told: bool = False
@@ -159,6 +160,8 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             size += len(data)
         for effect in self.effects:
             size += size_of(effect)
+        for answer in self.answers.values():
+            size += len(answer)
         return size if self.finish is None else size + len(self.finish.response)
 
     def reads(self) -> Iterable[Read]:
@@ -169,7 +172,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             keys += (of.turn, of.mailbox)
         if self.finish is not None:
             keys += (of.message, of.operation)
-        for mail in self.letters:
+        for mail in self.replies:
             keys.append(message_key(self.tenant_id, mail.ref))
         if self.fields is not None:
             keys.append(of.state)
@@ -189,13 +192,13 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         process = view.get(key)
         if process is None or process.head != self.head or process.open_message != self.ref:
             found = -1 if process is None else process.head
-            raise SequenceConflict(stream=f"process/{self.tenant_id}/{self.process_id}", expected=self.head, found=found)
+            raise SequenceConflict(stream=stream_name(self.tenant_id, self.process_id), expected=self.head, found=found)
         seq = self.head
         for at, data in self.events:
             view.insert(EVENT.key(self.tenant_id, process.stream_no, seq), EventRow(at, data))
             seq += 1
         view.update(key, replace(process, head=seq, updated_at=view.now))
-        if self.taken or self.undecodable or self.letters:
+        if self.taken or self.undecodable or self.replies:
             self._take(handling)
         for effect in self.effects:
             self._effect(handling, key, effect)
@@ -208,7 +211,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if self.forget:
             self._forget(view)
         self._finish(handling, key, self.finish, held=held)
-        return Flushed(owners, False, held, handling.notes)  # noqa: FBT003  # named by the tuple
+        return Flushed(owners, waits=False, held=held, notes=handling.notes)
 
     # --- parts ---------------------------------------------------------------------------------------
 
@@ -222,11 +225,11 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             key, row = self._queued(view, mail)
             view.update(key, dead(view, key, replace(row, expires_at=None), reason="message-undecodable", detail=text))
             handling.seal_error(self.tenant_id, mail.ref, PayloadInvalid(text), asked=row.asked)
-        for mail in self.letters:
+        for mail in self.replies:
             key = message_key(self.tenant_id, mail.ref)
             present(view.get(key))
             view.delete(key)
-        unqueue(view, self.tenant_id, self.process_id, len(self.taken) + len(self.undecodable) + len(self.letters))
+        unqueue(view, self.tenant_id, self.process_id, len(self.taken) + len(self.undecodable) + len(self.replies))
 
     def _queued(self, view: View, mail: Mail) -> tuple[Key[MessageRow], MessageRow]:
         """Return a message that the turn has taken, unless it has expired since its owner read it: then the turn is another without it."""
@@ -268,7 +271,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             case SendEffect():
                 receipt = handling.accept(self._envelope(effect))
                 if effect.child:
-                    take_child(handling, PROCESS.key(self.tenant_id, self.process_id), receipt, effect.message_id)
+                    take_child(handling, self.keys.process, receipt, effect.message_id)
             case AskEffect():
                 ask(handling, effect, self._envelope(effect), self._asker(effect))
             case AwakeableEffect():
@@ -347,7 +350,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 view.update(state, ProcessStateRow(before.found, self.fields))
         row = present(view.get(key))
         waiting = self.waiting and self._has_heard(mailbox_of(view, self.tenant_id, self.process_id))
-        if waiting or self.effects or self.waiting:
+        if self.effects or self.waiting:
             turn = self.keys.turn
             stays = replace(present(view.get(turn)), steps=self.steps, effects=self.effects_done, more=int(self.more), awaits=self.awaits)
             view.update(turn, stays)
@@ -465,7 +468,7 @@ def chunks(flush: Flush) -> list[Flush]:
             disarm=flush.disarm if last else [],
             taken=flush.taken if first else [],
             answers=flush.answers if first else {},
-            letters=flush.letters if first else [],
+            replies=flush.replies if first else [],
             undecodable=flush.undecodable if first else [],
             binds=flush.binds if last else [],
             fields=flush.fields if first else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Final
@@ -25,12 +24,11 @@ class StepFunction:
         UsageError: its declared type cannot be read back.
     """
 
-    __slots__ = ("is_async", "is_native", "label", "name", "output")
+    __slots__ = ("is_async", "label", "name", "output")
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.name = name_of(function)
         self.label: str = getattr(function, "__qualname__", None) or self.name
-        self.is_native = inspect.iscoroutinefunction(function)
         self.is_async = runs_async(function)
         kind = return_type(function)
         try:

@@ -19,7 +19,7 @@ from perdure.engine.explaining import Explanation, explain
 from perdure.engine.notes import NO_APP
 from perdure.engine.redriving import Redrive
 from perdure.engine.restarting import RestartFrom
-from perdure.engine.searching import AttributeFilter, Order, Page, Search, search
+from perdure.engine.searching import AttributeFilter, Order, Page, Search, checked_limit, search
 from perdure.engine.timeline import Timeline, TimelineEntry, Wait, shown, timeline
 from perdure.errors import UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId
@@ -93,7 +93,7 @@ async def messages(
     store: Store, *, tenant: str = DEFAULT_TENANT, after: tuple[str, str] | None = None, limit: int = limits.PAGE_DEFAULT
 ) -> list[Explanation]:
     """Return a page of accepted messages by (source, id). `after` is the last pair of the page before."""
-    rows = await store.access.reader.scan(Scan(MESSAGES, (TenantId(tenant),), _page(limit), after=after))
+    rows = await store.access.reader.scan(Scan(MESSAGES, (TenantId(tenant),), checked_limit(limit), after=after))
     return [await explain(store, str(key.parts[2]), source=str(key.parts[1]), tenant=tenant) for key, _ in rows]
 
 
@@ -120,7 +120,7 @@ async def processes(
         updated_before=updated_before,
         order=order,
     )
-    found = await search(store.access.reader, wanted, after=after, limit=_page(limit))
+    found = await search(store.access.reader, wanted, after=after, limit=checked_limit(limit))
     return Page((_info(key.parts, row) for key, row in found), next=found.next)
 
 
@@ -146,7 +146,7 @@ async def children(
     """Return a page of the children of a process; see `Engine.children`."""
     key, reader = PROCESS.key(TenantId(tenant), ProcessId(process_id)), store.access.reader
     parent = shown(key, await reader.get(key))
-    rows = await reader.scan(Scan(CHILDREN, key.parts, _page(limit), after=None if after is None else (after,)))
+    rows = await reader.scan(Scan(CHILDREN, key.parts, checked_limit(limit), after=None if after is None else (after,)))
     found = []
     for child, row in rows:
         of = PROCESS.key(tenant, child.parts[2])
@@ -160,7 +160,7 @@ async def dead_letters(
     store: Store, *, tenant: str = DEFAULT_TENANT, after: tuple[int, str, str] | None = None, limit: int = limits.PAGE_DEFAULT
 ) -> list[DeadLetter]:
     """Return a page of dead letters in the order of their acceptance."""
-    rows = await store.access.reader.scan(Scan(DEAD_LETTERS, (TenantId(tenant),), _page(limit), after=after))
+    rows = await store.access.reader.scan(Scan(DEAD_LETTERS, (TenantId(tenant),), checked_limit(limit), after=after))
     return [
         DeadLetter(
             tenant_id=str(key.parts[0]),
@@ -223,12 +223,6 @@ async def restart_from(store: Store, step: str, process_id: str, *, tenant: str 
     """Run the last turn of a process again from a step, from where no app is; see `Engine.restart_from`."""
     new_id, _ = await store.access.writer.run(RestartFrom(NO_APP, TenantId(tenant), ProcessId(process_id), step))
     return new_id
-
-
-def _page(limit: int) -> int:
-    if not 1 <= limit <= limits.PAGE_MAX:
-        raise UsageError(f"limit is 1 to {limits.PAGE_MAX}, found {limit}")
-    return limit
 
 
 def _info(parts: tuple[Any, ...], row: ProcessRow) -> ProcessInfo:

@@ -14,6 +14,7 @@ from perdure.clock import Micros
 from perdure.codec import JSON
 from perdure.conversations.tables import LOG_ENTRIES, LOGS, PROCESS, PROCESS_STATE
 from perdure.core.table import Scan
+from perdure.engine.searching import checked_limit
 from perdure.engine.timeline import shown
 from perdure.errors import UsageError
 from perdure.identity import DEFAULT_TENANT, ProcessId, TenantId
@@ -79,8 +80,7 @@ async def log(
     Raises:
         ProcessNotFound, UsageError: there is no such process, or it has no entries under this name.
     """
-    if not 1 <= limit <= limits.PAGE_MAX:
-        raise UsageError(f"limit is 1 to {limits.PAGE_MAX}, found {limit}")
+    checked_limit(limit)
     there = {one.name: one.length for one in await logs(store, process_id, tenant=tenant)}
     if name not in there:
         raise UsageError(f"process {process_id!r} has no entries in a log {name!r}; it has some in: {', '.join(sorted(there)) or 'none'}")

@@ -126,14 +126,14 @@ class Produced(msgspec.Struct):
     disarm: list[str] = []
     taken: list[Mail] = []
     answers: dict[str, bytes] = {}  # by the reference of a taken message
-    letters: list[Mail] = []  # replies that came, whether somebody waited for them or not
+    replies: list[Mail] = []  # replies that came, whether somebody waited for them or not
     undecodable: list[tuple[Mail, str]] = []
     binds: list[tuple[str, str]] = []
     starts: list[Operation] = []
 
     def __bool__(self) -> bool:
         """Whether there is anything to commit. Starts alone need no commit."""
-        return bool(self.events or self.effects or self.arm or self.disarm or self.taken or self.letters or self.undecodable or self.binds)
+        return bool(self.events or self.effects or self.arm or self.disarm or self.taken or self.replies or self.undecodable or self.binds)
 
 
 class DurableTimer(asyncio.TimerHandle):

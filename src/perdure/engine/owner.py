@@ -21,7 +21,7 @@ from perdure.core.signals import Listener
 from perdure.core.write import Transaction, Write
 from perdure.engine.addressing import reference
 from perdure.engine.app import App
-from perdure.engine.cancelling import Asking
+from perdure.engine.cancelling import Cancelling
 from perdure.engine.delivery import Deliver, FanOutChunk
 from perdure.engine.dispatcher import Dispatcher, Want
 from perdure.engine.leaving import Leave, MarkStuck
@@ -95,7 +95,7 @@ class Owner:
         self._residency = Residency(self, most=max_resident)
         self._recovery = Recovery(self)
         self._wheel = Wheel(self)
-        self.asking = Asking(self)
+        self.cancelling = Cancelling(self)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening = ExitStack()
         self._fan_outs: set[tuple[str, str, str]] = set()
@@ -332,7 +332,7 @@ class Owner:
                 case FanOutBegun():
                     self.fan_out(note.tenant_id, note.source, note.message_id)
                 case ChildrenToAsk():
-                    self.asking.look()
+                    self.cancelling.look()
                 case Due():
                     self._wheel.look(note.at)
                 case CancelAsked() | Held() | Resumed() | Dropped():
@@ -347,7 +347,7 @@ class Owner:
             resident.missed = True
         elif resident is not None and resident.held:  # it was paused, and goes on again
             self._read_again(resident)
-        elif self.dispatcher.free or (resident is not None and resident.holds and not self.dispatcher.crowded):
+        elif self.dispatcher.free or (resident is not None and resident.has_slot and not self.dispatcher.crowded):
             self._begin(note, resident)
         else:
             self.dispatcher.offer(note.tenant_id, note.process_id, Want(note))
@@ -356,7 +356,7 @@ class Owner:
         if resident is None:
             key = (note.tenant_id, note.process_id)
             resident = self.residents[key] = Resident(self, *key, self.app.types[note.process.process_type])
-        self.dispatcher.hold(resident)
+        self.dispatcher.give_slot(resident)
         resident.window.started(note.ref, seen=note.mail_seen, queued=note.queued)
         process = note.process
         resident.open(note.ref, note.kind, note.payload, head=process.head, at=note.at, found=note.fields, attributes=process.attributes)
@@ -390,7 +390,7 @@ class Owner:
             self._unbegun.update([] if want.crashed else [(tenant_id, process_id)])
             return
         if resident is not None and resident.turn is not None:
-            self.dispatcher.hold(resident)
+            self.dispatcher.give_slot(resident)
             resident.pump()
         elif resident is not None and (want.note is None or resident.held or resident.loading):
             resident.missed = True  # it is on its way into memory, or out of it

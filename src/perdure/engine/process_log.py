@@ -18,8 +18,9 @@ from perdure import limits
 from perdure.codec import JSON
 from perdure.engine.effects import LogEffect
 from perdure.engine.functions import StepFunction
+from perdure.engine.searching import checked_limit
 from perdure.engine.steps import input_of
-from perdure.errors import NotInTurn, PayloadTooLarge, UsageError
+from perdure.errors import NotInTurn, PayloadTooLarge
 
 if TYPE_CHECKING:
     from perdure.engine.turn import Turn
@@ -87,8 +88,7 @@ class Log(_LogSlot, msgspec.Struct, Generic[T]):
             limit: how many at most.
         """
         turn, of = self._open("page")
-        if not 1 <= limit <= limits.PAGE_MAX:
-            raise UsageError(f"limit is 1 to {limits.PAGE_MAX}, found {limit}")
+        checked_limit(limit)
         operation = turn.operation(f"{of.name}.page", "step")
         operation.function = turn.read_log
         operation.known = of.known

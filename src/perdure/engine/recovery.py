@@ -9,21 +9,20 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.events import (
-    ErrorOccurred,
+    NO_INPUT,
     Event,
-    MessageReceived,
     ProcessingFinished,
-    ProcessingStarted,
     Restarted,
     decode_event,
     encode_event,
 )
 from perdure.conversations.tables import CANCELLATIONS, EVENTS, PROCESS, PROCESS_STATE, RUNNABLE, TURN, ProcessRow, ProcessStatus, TurnRow
+from perdure.conversations.writes import stream_name
 from perdure.core.table import Index, Scan
 from perdure.engine.addressing import Mail
 from perdure.engine.app import ProcessType
@@ -33,10 +32,11 @@ from perdure.engine.flush import Finish, Flush, turn_keys
 from perdure.engine.handling import message_key, operation_key
 from perdure.engine.leaving import Resume, StartQueued, Wake
 from perdure.engine.notes import Sealed
+from perdure.engine.replies import is_awakeable
 from perdure.engine.resident import Resident
 from perdure.engine.upkeep import HandOver
 from perdure.errors import CorruptEvent, PerdureError, PoisonMessage
-from perdure.messages.tables import FAN_OUTS, KEPT_FOR_TAGS, MAIL, MAILBOX, MailboxRow
+from perdure.messages.tables import FAN_OUTS, KEPT_FOR_TAGS, MAIL, MAILBOX, WAITS, MailboxRow
 from perdure.messages.writes import under_key
 from perdure.routing.tables import MEMBERS, OWED
 from perdure.timers.tables import OF_PROCESS as TIMERS
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("perdure.engine")
 _Key = tuple[str, str]
-_NO_INPUT: Final = (MessageReceived, ProcessingStarted, ErrorOccurred, ProcessingFinished)
 
 
 class Recovery:
@@ -69,7 +68,7 @@ class Recovery:
     async def _hand_over_owed(self) -> None:
         """Go on with cancelled processes' children and fan-outs, and give what is parked to those whom callers of the registry have put there."""
         if await self._reader.scan(Scan(CANCELLATIONS, (), 1)):
-            self._owner.asking.look()
+            self._owner.cancelling.look()
         for fan_out, _ in await self._reader.scan(Scan(FAN_OUTS, (), limits.QUEUE_MAX)):
             self._owner.fan_out(*(str(part) for part in fan_out.parts))
         async for tenant_id, key in self._all(OWED):
@@ -207,6 +206,7 @@ class Recovery:
         status = ProcessStatus.IDLE if end.status == ProcessStatus.PAUSED else end.status
         finish = Finish(outcome="error", response=end.response, root_type="", status=status, text=end.text, reason="poison-message")
         timers = await self._timers(tenant_id, process_id, process)
+        awakeables = await self._awakeables(tenant_id, process_id, process.open_message)
         now = self._owner.clock.now()
         flush = Flush(
             rules=self._owner.rules,
@@ -231,6 +231,7 @@ class Recovery:
             mail_seen=0,
             finish=finish,
             next=None,
+            forget=awakeables,
         )
         flushed = await self._owner.store.access.writer.run(flush)
         self._owner.later(self._owner.route, flushed.notes)
@@ -256,7 +257,7 @@ class Recovery:
         placeholder.alone = alone
         placeholder.resumed = not crashed  # its attempt is counted already
         owner.residents[key] = placeholder
-        owner.dispatcher.hold(placeholder)
+        owner.dispatcher.give_slot(placeholder)
         owner.background(self._load(placeholder, crashed=crashed, wake=wake))
 
     async def _load(self, resident: Resident, *, crashed: bool, wake: bool) -> None:
@@ -331,7 +332,7 @@ class Recovery:
         found = None if state is None else state.found
         saved = None if state is None else state.saved
         at = events[0][0] if events else self._owner.clock.now()
-        recorded = [(when, event) for when, event in events if not isinstance(event, _NO_INPUT)]
+        recorded = [(when, event) for when, event in events if not isinstance(event, NO_INPUT)]
 
         def opening() -> None:
             if resident.left:
@@ -371,7 +372,7 @@ class Recovery:
         return opening
 
     async def _events(self, resident: Resident, process: ProcessRow) -> list[tuple[int, Event]]:
-        stream = f"process/{resident.tenant_id}/{resident.process_id}"
+        stream = stream_name(resident.tenant_id, resident.process_id)
         events: list[tuple[int, Event]] = []
         seq = process.turn_seq
         while seq < process.head:
@@ -387,6 +388,16 @@ class Recovery:
                     continue
             raise CorruptEvent(f"{stream}: event {seq} is missing; restore the store from a backup, other processes are not affected")
         return events
+
+    async def _awakeables(self, tenant_id: str, process_id: str, ref: str) -> list[tuple[str, str]]:
+        """Return those of an open turn that nobody has completed: token and operation."""
+        found: list[tuple[str, str]] = []
+        after: tuple[Any, ...] | None = None
+        while rows := await self._reader.scan(Scan(WAITS, (tenant_id, process_id), limits.READ_PAGE, after=after)):
+            of_turn = [key.parts for key, row in rows if row.turn_ref == ref and is_awakeable(str(key.parts[3]))]
+            found += [(str(token), str(operation)) for _, token, _, operation in of_turn]
+            after = WAITS.order_of(rows[-1][0].parts, rows[-1][1])
+        return found
 
     async def _timers(self, tenant_id: str, process_id: str, process: ProcessRow) -> dict[str, Micros]:
         """Return what the store holds for an open turn, by id with due times."""

@@ -11,6 +11,7 @@ import msgspec
 
 from perdure.conversations.events import decode_event
 from perdure.conversations.tables import EVENT, OVER, PROCESS, ProcessRow, ProcessStatus
+from perdure.conversations.writes import stream_name
 from perdure.core.table import Read
 from perdure.core.view import View
 from perdure.engine.addressing import Address, reference
@@ -86,7 +87,7 @@ class Redrive(msgspec.Struct, frozen=True, gc=False):
         if process is None or not self._paused_on_it(view, process, row):
             return handling.accept(envelope)
         # The process waits for a person's word on this very message: it goes before everything queued.
-        fresh = replace(row, status=MessageStatus.OPEN, note="", tick=view.tick(), accepted_at=view.now)
+        fresh = replace(row, status=MessageStatus.OPEN, note="", tick=view.tick(), accepted_at=view.now, asked=0)
         begun = handling.begin_turn(process_key, envelope.key, fresh)
         assert view.get(envelope.key) is None, "redriven once"
         view.insert(envelope.key, begun)
@@ -98,7 +99,7 @@ class Redrive(msgspec.Struct, frozen=True, gc=False):
         if row.note != f"{HANDLER_FAILED}: {process.note}":  # somebody has paused it since, and may have another reason
             return False
         first = present(view.get(EVENT.key(self.tenant_id, process.stream_no, process.turn_seq)))
-        event = decode_event(first.data, stream=f"process/{self.tenant_id}", seq=process.turn_seq)
+        event = decode_event(first.data, stream=stream_name(self.tenant_id, row.process_id or ""), seq=process.turn_seq)
         return event.message_id == reference(self.source, self.message_id)
 
 

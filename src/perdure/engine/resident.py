@@ -36,7 +36,6 @@ from perdure.errors import (
     DeadlockedTurn,
     NondeterministicTurn,
     PayloadInvalid,
-    PayloadUnencodable,
     PerdureError,
     SequenceConflict,
     StoreBusy,
@@ -58,7 +57,7 @@ class Resident:
     _cancel: str | None = None
     _refused = 0
     _looks_on = False
-    _swept: tuple[str, int] | None = None
+    _looked_at: tuple[str, int] | None = None
 
     def __init__(self, owner: Owner, tenant_id: str, process_id: str, type: ProcessType) -> None:
         self.owner = owner
@@ -68,7 +67,7 @@ class Resident:
         self.turn: Turn | None = None
         self.window = Window()
         self.head = 0
-        self.holds = False  # a slot of the dispatcher's
+        self.has_slot = False  # a slot of the dispatcher's
         self.rests_until: Micros = 0
         self.replayed_in: Micros = 0
         self.loading = False
@@ -222,7 +221,7 @@ class Resident:
         """Go on with the turn, now or when there is a slot for it; `timer`: because one is due."""
         if self.turn is None or self.left or self.loading:
             return
-        if self.holds or self.held or self.owner.dispatcher.admits(self, timer=timer):
+        if self.has_slot or self.held or self.owner.dispatcher.admits(self, timer=timer):
             self.pump()
 
     def pump(self) -> None:
@@ -251,7 +250,7 @@ class Resident:
         if self.type.durable and failure is None:
             try:
                 fields = self._fields()
-            except (PayloadUnencodable, PerdureError) as error:
+            except PerdureError as error:
                 failure = error
         finish = ending(turn, self._handler, self.type, failure) if failure is not None or turn.done else None
         changed = fields if fields != self._saved else None
@@ -291,7 +290,7 @@ class Resident:
         produced = turn.take()
         failed = finish is not None and finish.outcome != "ok"
         if finish is not None:
-            produced.letters.extend(self.window.replies)  # nobody will ask for them
+            produced.replies.extend(self.window.replies)  # nobody will ask for them
             self.window.replies.clear()
             outcome = ProcessingFinished(self.ref, None, finish.outcome)
             produced.events.append((turn.now, encode_event(outcome)))
@@ -320,7 +319,7 @@ class Resident:
             finish=finish,
             next=None,
             answers=produced.answers,
-            letters=produced.letters,
+            replies=produced.replies,
             told=self._cancel is not None,
         )
         return flush, [] if finish is not None else produced.starts
@@ -467,7 +466,7 @@ class Resident:
         """Whether it may leave memory: it waits, and what comes for it comes through the store."""
         return (
             self.turn is not None
-            and not (self.left or self.loading or self.holds or self.window.reading)
+            and not (self.left or self.loading or self.has_slot or self.window.reading)
             and self.quiet
             and not self.owner.dispatcher.waits(self.tenant_id, self.process_id)
         )
@@ -482,10 +481,10 @@ class Resident:
         """Return whether it does nothing but wait for steps under way, and has done nothing else since this was asked last."""
         turn = self.turn
         if turn is None or self.loading or self._unsaved or not self._tasks or len(self._tasks) < turn.steps_under_way:
-            self._swept = None
+            self._looked_at = None
             return False
-        before, self._swept = self._swept, (self.ref, turn.events)
-        return before == self._swept
+        before, self._looked_at = self._looked_at, (self.ref, turn.events)
+        return before == self._looked_at
 
     # --- steps ---------------------------------------------------------------------------------------
 

@@ -16,11 +16,10 @@ from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.attributes import copy_attributes, settle_attributes
 from perdure.conversations.events import (
+    NO_INPUT,
     Bound,
-    ErrorOccurred,
     Event,
     MessageReceived,
-    ProcessingFinished,
     ProcessingStarted,
     Restarted,
     StepCompleted,
@@ -36,6 +35,8 @@ from perdure.conversations.tables import (
     PROCESS_LOG,
     PROCESS_STATE,
     TURN,
+    Aging,
+    AgingRow,
     EventRow,
     ProcessRow,
     ProcessStateRow,
@@ -43,7 +44,7 @@ from perdure.conversations.tables import (
     TurnRow,
     TurnState,
 )
-from perdure.conversations.writes import new_process, stream_name
+from perdure.conversations.writes import age, new_process, stream_name
 from perdure.core.table import Key, Read, Scan
 from perdure.core.view import View
 from perdure.engine.addressing import reference
@@ -62,7 +63,6 @@ from perdure.routing.writes import bind_key
 from perdure.timers.tables import OF_PROCESS as TIMERS
 
 replace = msgspec.structs.replace
-_NO_INPUT = (MessageReceived, ProcessingStarted, ErrorOccurred, ProcessingFinished)
 _Record = list[tuple[Micros, Event]]
 
 
@@ -92,7 +92,7 @@ class _FromStep(Control, frozen=True, gc=False):
                 f"process {self.process_id!r}: its last turn ended well, and the fields that it found are gone; "
                 f"what can be run again is an open turn, a failed one, or that of a process without durable fields"
             )
-        inputs: _Record = [(at, event) for at, event in events if not isinstance(event, _NO_INPUT)]
+        inputs: _Record = [(at, event) for at, event in events if not isinstance(event, NO_INPUT)]
         names = [getattr(event, "name", "") for _, event in inputs]
         if self.step not in names:
             there = ", ".join(dict.fromkeys(name for name in names if name)) or "none"
@@ -145,6 +145,7 @@ class _FromStep(Control, frozen=True, gc=False):
             turn_seq=process.head,
             head=process.head + len(events),
             timers=0,
+            aging=1 if process.head else 0,
             note="",
             updated_at=view.now,
         )
@@ -152,6 +153,8 @@ class _FromStep(Control, frozen=True, gc=False):
             view.insert(key, fresh)
         else:
             view.update(key, fresh)
+        if process.head and not process.aging:
+            age(view, self.tenant_id, process_id, AgingRow(Aging.TURNS, view.now))
 
 
 class RestartFrom(_FromStep, frozen=True, gc=False):

@@ -18,8 +18,7 @@ from perdure import limits
 from perdure.clock import Micros
 from perdure.core.table import Key, Scan
 from perdure.engine.addressing import reference
-from perdure.engine.firing import SOURCE, Fire, Fired, Release
-from perdure.engine.notes import Note
+from perdure.engine.firing import SOURCE, Fire, Release, notes_of
 from perdure.errors import PerdureError
 from perdure.timers.slots import Pattern, delay_of, due, pattern_of
 from perdure.timers.tables import SCHEDULE, SCHEDULES_DUE, SCHEDULES_WAITING, ScheduleRow, ScheduleStatus
@@ -104,6 +103,7 @@ class Scheduled:
         delay = partial(delay_of, schedule_id, jitter=row.jitter)
         found = due(pattern, row.next_slot, now, catch_up=row.catch_up, window=row.catch_up_window, delay=delay)
         if found.last is None:
+            self._due_at(now + limits.STALL_US)
             return
         seen = row
         for slot, last, following in _steps(pattern, found.fire, found.last):
@@ -117,7 +117,7 @@ class Scheduled:
                 dropped=found.dropped if seen is row else 0,
                 following=following,
             )
-            fired = await self._owner.run(fire, _notes)
+            fired = await self._owner.run(fire, notes_of)
             if fired.row is None:  # somebody else has decided, or changed it
                 self.look_again()
                 return
@@ -146,8 +146,13 @@ class Scheduled:
                     return  # resuming it looks again
                 release = Release(self._owner.rules, *key)
                 with self._owner.sealing(key[0], reference(SOURCE, row.last_message)) as over:  # before the look: it may end just now
-                    if (await self._owner.run(release, _notes)).runs == row.last_message:
+                    if (await self._owner.run(release, notes_of)).runs == row.last_message:
                         await over
+        except PerdureError as error:
+            if not error.retryable:
+                raise
+            self._due_at(self._owner.clock.now() + limits.STALL_US)
+            self._look(self._next)
         finally:
             self._watched.discard(key)
 
@@ -158,7 +163,3 @@ def _steps(pattern: Pattern, fire: tuple[Micros, ...], last: Micros) -> list[tup
     if not fire:
         return [(None, last, following)]
     return [(slot, slot, after) for slot, after in pairwise(fire)] + [(fire[-1], last, following)]
-
-
-def _notes(fired: Fired) -> list[Note]:
-    return fired.notes

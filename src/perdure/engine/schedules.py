@@ -18,11 +18,12 @@ from perdure.clock import Micros
 from perdure.codec import JSON
 from perdure.core.table import Scan
 from perdure.core.write import Write
-from perdure.engine.addressing import Address, Request
-from perdure.engine.firing import Fired, Trigger, payload_of
+from perdure.engine.addressing import Address, Request, checked_address
+from perdure.engine.firing import Trigger, notes_of, payload_of
 from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
 from perdure.engine.notes import NO_APP, Note, Rules
 from perdure.engine.process import micros
+from perdure.engine.searching import checked_limit
 from perdure.errors import DefinitionError, PayloadInvalid, PayloadTooLarge, ScheduleNotFound, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, TenantId, checked_text
 from perdure.store import Store
@@ -71,8 +72,13 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
             "queue_max": self.queue_limit if self.overlap == "queue" else 0,
             "catch_up": self.catch_up,
             "catch_up_window": _bounded(self.window, "window", limits.SCHEDULE_WINDOW_MAX_US),
-            "jitter": _bounded(self.jitter, "jitter", limits.SCHEDULE_JITTER_MAX_US),
+            "jitter": _bounded(self.jitter, "jitter", self._jitter_most()),
         }
+
+    def _jitter_most(self) -> Micros:
+        # A slot that is later than the next one would be taken for one that was missed.
+        most = limits.SCHEDULE_JITTER_MAX_US
+        return most if self.interval is None else min(most, micros(self.interval))
 
     def _expression(self) -> tuple[str, str]:
         if self.cron is not None:
@@ -141,7 +147,7 @@ def _sends(app: App, declaration: Declaration, what: str) -> tuple[Address, Requ
         if declaration.args:
             raise UsageError(f"{what}: a message has no arguments beside it")
         kind, payload = kind_of(checked_message_type(type(target))), encoded_message(target)
-        address = app.route(target) if declaration.to is None else declaration.to
+        address = app.route(target) if declaration.to is None else checked_address(declaration.to)
         if address.way == "start":
             if address.process_id is not None:
                 raise DefinitionError(f"{what}: each slot starts a process of its own; give Address.start a key=, or nothing")
@@ -312,8 +318,7 @@ class Schedules:
 
     async def list(self, *, tenant: str = DEFAULT_TENANT, after: str | None = None, limit: int = limits.PAGE_DEFAULT) -> list[ScheduleInfo]:
         """Return a page of schedules by id. `after` is the last id of the page before. Raises UsageError."""
-        if not 1 <= limit <= limits.PAGE_MAX:
-            raise UsageError(f"limit is 1 to {limits.PAGE_MAX}, found {limit}")
+        checked_limit(limit)
         place = None if after is None else (after,)
         rows = await self._store.access.reader.scan(Scan(SCHEDULES, (TenantId(tenant),), limit, after=place))
         return [_info(tenant, str(key.parts[1]), row) for key, row in rows]
@@ -349,7 +354,7 @@ class Schedules:
             IllegalTransition: it is removed, or the firing before has not ended and the policy does not let another one wait.
         """
         trigger = Trigger(self._rules, TenantId(tenant), id, self._store.access.clock.now())
-        return MessageId((await self._run(trigger, _notes)).message_id)
+        return MessageId((await self._run(trigger, notes_of)).message_id)
 
     async def delete(self, id: str, /, *, tenant: str = DEFAULT_TENANT) -> None:
         """Forget a schedule; what it has started goes on. One that code declares is removed there, or paused.
@@ -367,10 +372,6 @@ class Schedules:
 
 def _none(_result: object) -> list[Note]:
     return []
-
-
-def _notes(fired: Fired) -> list[Note]:
-    return fired.notes
 
 
 def _info(tenant: str, id: str, row: ScheduleRow) -> ScheduleInfo:

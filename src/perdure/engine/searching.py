@@ -37,6 +37,7 @@ from perdure.identity import TenantId
 T = TypeVar("T")
 Order = Literal["id", "created", "-created"]
 _ORDERS: Final = ("id", "created", "-created")
+_LISTED: Final = tuple(status for status in ProcessStatus if status != ProcessStatus.REMOVED)
 
 
 class Page(list[T], Generic[T]):
@@ -67,6 +68,13 @@ class StartsWith(msgspec.Struct, frozen=True):
 
 
 AttributeFilter = AttributeValue | Between | StartsWith
+
+
+def checked_limit(limit: int) -> int:
+    """Return how many rows of a page are asked for. Raises UsageError."""
+    if not 1 <= limit <= limits.PAGE_MAX:
+        raise UsageError(f"limit is 1 to {limits.PAGE_MAX}, found {limit}")
+    return limit
 
 
 def cursor_of(place: Any) -> str:
@@ -118,8 +126,8 @@ def range_of(name: str, wanted: AttributeFilter) -> Range:
     """Return the values that a filter means. Raises UsageError."""
     what = f"attribute {name!r}"
     match wanted:
-        case StartsWith():
-            _, start = encoded(wanted.text, what=what)
+        case StartsWith(text=str(text)):
+            _, start = encoded(text, what=what)
             return Range(start, start[:-1] + bytes([start[-1] + 1]), closed=False)  # no byte of UTF-8 is 255
         case Between(low=None, high=None):
             raise UsageError(f"{what}: Between needs an end: Between(low, high), Between(low=…) or Between(high=…)")
@@ -174,8 +182,8 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
         order: str | None = None,
     ) -> Search:
         """Return what is asked for. Raises UsageError, InvalidIdentifier."""
-        if status is not None and status not in set(ProcessStatus):
-            raise UsageError(f"status {status!r}: expected one of {', '.join(ProcessStatus)}")
+        if status not in (None, *_LISTED):
+            raise UsageError(f"status {status!r}: expected one of {', '.join(_LISTED)}")
         if order not in (None, *_ORDERS):
             raise UsageError(f"order {order!r}: expected one of {', '.join(_ORDERS)}")
         if order is not None and attributes:

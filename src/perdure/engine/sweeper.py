@@ -199,7 +199,8 @@ class Sweeper:
         await self._write_out(key, process, process.first, process.head, whole=True)
         await self._allowed.wait()
         clear = Clear(*_ids(key), self._ages.tombstones)
-        removed, (events, more) = await self._access.writer.commit(Remove(*_ids(key), self._ages.processes), clear)
+        async with self._at_once:
+            removed, (events, more) = await self._access.writer.commit(Remove(*_ids(key), self._ages.processes), clear)
         self._swept["processes"] += removed
         self._swept["events"] += events
         if more:
@@ -234,7 +235,7 @@ class Sweeper:
             tenant_id=tenant_id, process_id=process_id, process_type=process.process_type, stream_no=process.stream_no, events=[]
         )
         async for seq, at, event in self._events(key, process, begin, end):
-            values = msgspec.to_builtins(event_values(event))
+            values = msgspec.to_builtins(msgspec.structs.asdict(event))
             record.events.append(ArchivedEvent(seq=seq, at=at, event=type(event).__name__, values=values))
             if len(record.events) == limits.SWEEP_CHUNK:
                 await self._archive(record)
@@ -245,11 +246,6 @@ class Sweeper:
             record = msgspec.structs.replace(record, status=process.status, note=process.note, fields=fields)
         if whole or record.events:
             await self._archive(record)
-
-
-def event_values(event: Event) -> dict[str, Any]:
-    """Return the values of an event by name."""
-    return msgspec.structs.asdict(event)
 
 
 def _ids(key: Key[Any]) -> tuple[str, str]:

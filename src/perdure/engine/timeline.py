@@ -32,12 +32,14 @@ from perdure.conversations.events import (
     decode_event,
 )
 from perdure.conversations.tables import EVENTS, PROCESS, TURN, ProcessRow, ProcessStatus
+from perdure.conversations.writes import stream_name
 from perdure.core.backend import Reader
 from perdure.core.table import Key, Scan
 from perdure.engine.addressing import split_reference
 from perdure.engine.outcomes import error_text
 from perdure.engine.replies import is_awakeable
-from perdure.errors import HistoryCompacted, ProcessNotFound, UsageError
+from perdure.engine.searching import checked_limit
+from perdure.errors import HistoryCompacted, ProcessNotFound
 from perdure.flows.tables import PLACE
 from perdure.flows.writes import HELD
 from perdure.identity import DEFAULT_TENANT, ProcessId, TenantId
@@ -103,8 +105,7 @@ async def timeline(
         HistoryCompacted: what follows `after` was removed.
         CorruptEvent: an event cannot be read.
     """
-    if not 1 <= limit <= limits.PAGE_MAX:
-        raise UsageError(f"limit is 1 to {limits.PAGE_MAX}, found {limit}")
+    checked_limit(limit)
     reader = store.access.reader
     tenant_id = TenantId(tenant)
     place = PROCESS.key(tenant_id, ProcessId(process_id))
@@ -115,7 +116,7 @@ async def timeline(
         raise HistoryCompacted(
             f"process {process_id!r}: the events before {process.first} were removed, by its retention; ask for later ones"
         )
-    stream = f"process/{tenant}/{process_id}"
+    stream = stream_name(tenant, process_id)
     # One event more, before the page, tells how long its first one took.
     begin = after - 1 if after > 0 else -1
     rows = await reader.scan(Scan(EVENTS, (tenant_id, process.stream_no), limit + 2, after=(begin,)))

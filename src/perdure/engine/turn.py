@@ -291,7 +291,7 @@ class Turn(TurnState):
         """Give the oldest reply to who waits for it; those that nobody waits for any more are dropped."""
         while self._replies:
             mail = self._replies.pop(0)
-            self.produced.letters.append(mail)
+            self.produced.replies.append(mail)
             reply = decode_reply(mail.payload)
             operation = self._operations.get(reply.operation_id) if reply.turn_ref == self.id.message else None
             if operation is not None and operation.kind == "reply":

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
 from perdure.clock import Micros
-from perdure.conversations.events import (
-    Event,
-)
+from perdure.conversations.events import Event
 from perdure.engine.addressing import Mail, Request, TurnId
 from perdure.engine.chance import Chance
 from perdure.engine.effects import AwakeableEffect
@@ -22,7 +19,6 @@ from perdure.engine.loop import TurnLoop
 from perdure.engine.operation import Input, Operation, Produced
 from perdure.engine.replay import Replay
 
-logger = logging.getLogger("perdure.engine")
 _NONE: Final[frozenset[str]] = frozenset()
 
 

@@ -33,8 +33,8 @@ class ExpireParked(msgspec.Struct, frozen=True, gc=False):
         """Nothing is sure."""
         return ()
 
-    def decide(self, view: View) -> tuple[bool, list[Note]]:
-        """Return whether there may be more."""
+    def decide(self, view: View) -> list[Note]:
+        """Return what their owners have to do."""
         handling = Handling(view, NO_APP)
         rows = view.scan(Scan(EXPIRING, (MessageStatus.PARKED,), limits.FAN_OUT_CHUNK, upto=(view.now,)))
         for key, row in rows:
@@ -50,7 +50,7 @@ class ExpireParked(msgspec.Struct, frozen=True, gc=False):
             text = f"nobody was at {row.parked_under!r} in time"
             view.update(key, dead(view, key, replace(row, expires_at=None), reason="expired", detail=text))
             handling.seal_error(tenant_id, ref_of(key), ProcessNotFound(text), asked=row.asked)
-        return len(rows) == limits.FAN_OUT_CHUNK, handling.notes
+        return handling.notes
 
 
 class ExpireQueued(msgspec.Struct, frozen=True, gc=False):
@@ -65,8 +65,8 @@ class ExpireQueued(msgspec.Struct, frozen=True, gc=False):
         """Nothing is sure."""
         return ()
 
-    def decide(self, view: View) -> tuple[bool, list[Note]]:
-        """Return whether there may be more."""
+    def decide(self, view: View) -> list[Note]:
+        """Return what their owners have to do."""
         handling = Handling(view, self.rules)
         rows = view.scan(Scan(EXPIRING, (MessageStatus.QUEUED,), limits.FAN_OUT_CHUNK, upto=(view.now,)))
         for key, row in rows:
@@ -80,7 +80,7 @@ class ExpireQueued(msgspec.Struct, frozen=True, gc=False):
             view.update(key, dead(view, key, fresh, reason="no-handler", detail=text))
             unqueue(view, tenant_id, process_id, 1)
             handling.seal_error(tenant_id, ref_of(key), NoRoute(text), asked=row.asked)
-        return len(rows) == limits.FAN_OUT_CHUNK, handling.notes
+        return handling.notes
 
 
 class ReleaseDelayed(msgspec.Struct, frozen=True, gc=False):
@@ -92,8 +92,8 @@ class ReleaseDelayed(msgspec.Struct, frozen=True, gc=False):
         """Nothing is sure."""
         return ()
 
-    def decide(self, view: View) -> tuple[bool, list[Note]]:
-        """Return whether there may be more, and what their owners have to do."""
+    def decide(self, view: View) -> list[Note]:
+        """Return what their owners have to do."""
         handling = Handling(view, self.rules)
         rows = view.scan(Scan(DELAYED, (), limits.FAN_OUT_CHUNK, upto=(view.now,)))
         for key, row in rows:
@@ -113,7 +113,7 @@ class ReleaseDelayed(msgspec.Struct, frozen=True, gc=False):
             )
             fresh = replace(row, status=MessageStatus.DONE, available_at=None, process_id=None, tick=view.tick())
             view.update(key, handling.place(envelope, fresh))
-        return len(rows) == limits.FAN_OUT_CHUNK, handling.notes
+        return handling.notes
 
 
 class HandOver(msgspec.Struct, frozen=True, gc=False):

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, Unpack, ove
 
 from perdure import limits
 from perdure.codec import JSON
-from perdure.engine.addressing import Address, Request, checked_address, derived_id
+from perdure.engine.addressing import Address, Request, checked_address, checked_id, derived_id
 from perdure.engine.effects import AskEffect, AwakeableEffect
 from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
 from perdure.errors import AskedSelf, NotInTurn, PayloadTooLarge, ReplyNotSingle, UsageError
-from perdure.identity import RESERVED_ID_PREFIX, MessageId
 
 if TYPE_CHECKING:
     from perdure.engine.process import Process
@@ -97,7 +96,7 @@ class Verbs(TurnSlot):
         turn = self._open()
         turn.check_open("call")
         request = turn.request(handler, args)
-        checked = None if id is None else _checked_id(id)
+        checked = None if id is None else checked_id(id)
         name = f"call {request.process_type}.{request.kind}" if request.key is not None else f"call {request.process_type}"
         return self._ask(turn, name, request, message_id=checked)
 
@@ -265,12 +264,6 @@ class Verbs(TurnSlot):
     def log(self) -> TurnLog:
         """A logger, `perdure.process`, whose records name the process, and which is silent while a turn is replayed."""
         return TurnLog(self._open())
-
-
-def _checked_id(id: str) -> str:
-    if MessageId(id).startswith(RESERVED_ID_PREFIX):
-        raise UsageError(f"id {id!r}: ids that begin with {RESERVED_ID_PREFIX!r} are Perdure's own; choose another")
-    return id
 
 
 def _close(calls: Iterable[Coroutine[Any, Any, Any]]) -> None:

@@ -9,6 +9,7 @@ from perdure import limits
 from perdure.conversations.attributes import is_marked, names_stored
 from perdure.conversations.tables import AGING, ATTRIBUTES, CHILD, EVENTS, OVER, PROCESS, PROCESSES, TURN, ProcessRow, ProcessStatus
 from perdure.core.table import Index, Scan
+from perdure.engine.addressing import reference
 from perdure.identity import TenantId
 from perdure.messages.tables import MAILBOX, MESSAGE, MESSAGES, TENANT_MAIL, MessageRow, MessageStatus
 from perdure.messages.writes import reserved
@@ -100,7 +101,7 @@ async def _message(store: Store, tenant: str, parts: tuple[Any, ...], row: Messa
     if row.status != MessageStatus.OPEN or row.process_id is None:
         return []
     process = await store.access.reader.get(PROCESS.key(tenant, row.process_id))
-    ref = f"{parts[1]}\n{parts[2]}" if parts[1] else parts[2]
+    ref = reference(str(parts[1]), str(parts[2]))
     if process is None or process.open_message != ref:
         return [Finding(tenant, "turn", f"message {parts[2]!r} is open, and process {row.process_id} does not handle it")]
     return []

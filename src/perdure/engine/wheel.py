@@ -126,14 +126,13 @@ class Wheel:
             if row.available_at > owner.clock.now():
                 self.look(row.available_at)
                 return
-            _, notes = await owner.store.access.writer.run(ReleaseDelayed(owner.rules))
-            owner.later(owner.route, notes)
+            owner.later(owner.route, await owner.store.access.writer.run(ReleaseDelayed(owner.rules)))
 
     async def _expiries(self) -> None:
         await self._expire(MessageStatus.PARKED, ExpireParked())
         await self._expire(MessageStatus.QUEUED, ExpireQueued(self._owner.rules))
 
-    async def _expire(self, status: str, write: Write[tuple[bool, list[Note]]]) -> None:
+    async def _expire(self, status: str, write: Write[list[Note]]) -> None:
         owner, reader = self._owner, self._owner.store.access.reader
         while rows := await reader.scan(Scan(EXPIRING, (status,), 1)):
             [(_, row)] = rows
@@ -141,5 +140,4 @@ class Wheel:
             if row.expires_at > owner.clock.now():
                 self.look(row.expires_at)
                 return
-            _, notes = await owner.store.access.writer.run(write)
-            owner.later(owner.route, notes)
+            owner.later(owner.route, await owner.store.access.writer.run(write))

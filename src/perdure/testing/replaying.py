@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from perdure import limits
-from perdure.conversations.events import ErrorOccurred, Event, MessageReceived, ProcessingFinished, ProcessingStarted, decode_event
+from perdure.conversations.events import (
+    NO_INPUT,
+    Event,
+    decode_event,
+)
 from perdure.engine.addressing import TurnId
 from perdure.engine.app import App, HandlerOf, ProcessType
 from perdure.engine.export import ExportedTurn, ProcessExport
@@ -20,7 +24,6 @@ from perdure.engine.turn import Turn
 from perdure.errors import DeadlockedTurn, NondeterministicTurn, PayloadInvalid, TurnTooLong
 
 Verdict = Literal["compatible", "diverges", "cannot-decode", "no-handler"]
-_NO_INPUT: Final = (MessageReceived, ProcessingStarted, ErrorOccurred, ProcessingFinished)
 
 
 class TurnReplay(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,7 +206,7 @@ class _Replay:
         turn = Turn(
             TurnId(self._exported.tenant_id, self._exported.process_id, exported.message),
             now=recorded[0][0],
-            recorded=[(at, event) for at, event in recorded if not isinstance(event, _NO_INPUT)],
+            recorded=[(at, event) for at, event in recorded if not isinstance(event, NO_INPUT)],
             effects_done=exported.effects,
             changed=saved is not None and saved != found,
             fields=partial(made.save, process),

@@ -246,7 +246,12 @@ class SqliteBackend:
             else:
                 if change.renewed:
                     statement = sql.renew
-                elif sql.indexed is not None and (known := self._cache.get(key)) is not None and sql.indexed(known[1]) == sql.indexed(new):
+                elif (
+                    sql.indexed is not None
+                    and (known := self._cache.get(key)) is not None
+                    and known[0] == rev
+                    and sql.indexed(known[1]) == sql.indexed(new)
+                ):
                     statement = sql.keep
                 else:
                     statement = sql.update
