@@ -31,6 +31,8 @@ TRANSACTION_BYTES_MAX: Final = 4 * MIB
 QUEUE_MAX: Final = 100_000  # transactions that wait; at 10,000/s that is 10 s of work
 CONFLICT_TRIES: Final = 3  # locked runs of one batch before it is tried in halves
 DISCOVERY_ROUNDS_MAX: Final = 10_000  # reads that one batch may discover; more is a loop in a decision
+CACHE_ROWS: Final = 50_000  # rows kept in memory between batches
+CACHE_BYTES: Final = 64 * MIB  # of text and blobs in those rows
 
 # --- SQLite ------------------------------------------------------------------------------------------
 SQLITE_BUSY_MS: Final = 10_000  # how long to wait for another process's write lock
@@ -39,11 +41,24 @@ SQLITE_IDLE_MS: Final = 500  # without a commit for so long, the WAL is copied i
 SQLITE_IDLE_PAGES: Final = 100  # a shorter WAL is not worth the two syncs
 SQLITE_OPEN_MS: Final = 2_000  # how long an opening waits for a whole checkpoint beside other processes
 SQLITE_PAGES_BYTES: Final = 16 * MIB  # pages that a connection keeps; one that it has to ask the system for again costs some 1.5 us
-SQLITE_CACHE_ROWS: Final = 50_000  # rows kept in memory between batches
-SQLITE_CACHE_BYTES: Final = 64 * MIB  # of text and blobs in those rows
 SQLITE_ALONE_ROWS: Final = 16  # rows of a batch that is one caller's: he waits for it, nobody else does
 SQLITE_QUICK_COMMIT: Final = 0.001  # seconds; a disk whose last commit was slower is not waited for on the event loop
 SQLITE_POLL_MS: Final = 20  # how often a waiter looks for another process's commits
+
+# --- PostgreSQL --------------------------------------------------------------------------------------
+POSTGRES_CONNECT_SECONDS: Final = 5.0  # for one server to answer; the next one is tried then
+POSTGRES_STATEMENT_SECONDS: Final = 30.0  # for one statement: beyond that the connection is taken for lost
+POSTGRES_IDLE_MS: Final = 5_000  # that the server waits for the next statement of a batch with locks: others wait for these
+POSTGRES_RETRY_SECONDS: Final = 0.05  # before a connection is tried again, doubled each time
+POSTGRES_RETRY_MOST_SECONDS: Final = 1.0
+POSTGRES_READ_TRIES: Final = 8  # of a read outside of a batch, with the same pauses: some 5 s, a restart of the server
+POSTGRES_READERS: Final = 4  # connections of one store that read outside of batches
+POSTGRES_PREPARED: Final = 500  # statements that a connection keeps prepared: a batch is one of some hundred shapes
+POSTGRES_POLL_MS: Final = 500  # how often a waiter looks for other nodes' commits, if no notice of them comes
+POSTGRES_NOTICE_MS: Final = 10  # notices of commits are put together for so long
+TICK_SLOTS: Final = 64  # writers that give out ticks of their own: more at a time meet now and then, and decide again
+
+# --- writers ------------------------------------------------------------------------------------------
 WRITER_ROW_DAYS: Final = 30  # a writer not seen for so long is folded into the base row
 
 # --- durations (microseconds) -------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import unquote, urlsplit
 
+from perdure.backends.postgres import address as postgres
+from perdure.backends.postgres.database import PostgresDatabase
 from perdure.backends.sqlite.database import SqliteDatabase
 from perdure.clock import Clock, SystemClock
 from perdure.conversations.tables import OVER, PROCESS
@@ -120,6 +122,7 @@ class Store:
 
     async def close(self) -> None:
         """Finish what was accepted, then close. Harmless when called again."""
+        self._database.leave()
         try:
             await self.access.writer.close()
         finally:
@@ -157,8 +160,9 @@ def open_store(url: str, *, clock: Clock | None = None, create: bool = True, ran
     For `async with open_store(url) as store`, and for `store = await open_store(url)`.
 
     Args:
-        url: `sqlite:///relative.db`, `sqlite:////absolute/path.db`, or `sqlite:///:memory:`.
-        clock: the store's time; the machine's by default.
+        url: `sqlite:///relative.db`, `sqlite:////absolute/path.db`, `sqlite:///:memory:`, or
+            `postgresql://user@host:5432/database?schema=perdure`.
+        clock: the store's time; by default the machine's, on PostgreSQL the server's.
         create: whether to make the store if there is none.
         randomness: where the names of writers and new ids come from.
 
@@ -172,19 +176,29 @@ def open_store(url: str, *, clock: Clock | None = None, create: bool = True, ran
 
     Source: contracts.md, "One store gives all five".
     """
+    connect = _connection(url, clock, randomness, create=create)
+    return Opening(lambda: _open(connect, randomness))
+
+
+def _connection(url: str, clock: Clock | None, randomness: Randomness, *, create: bool) -> Connect:
+    """Return what connects to the database of a URL."""
+    if urlsplit(url).scheme in {"postgresql", "postgres"}:
+        address = postgres.parse(url)
+        return lambda: PostgresDatabase.open(address, clock=clock, randomness=randomness, create=create)
     path = _sqlite_path(url)
-    used: Clock = clock or SystemClock()
-
-    async def connect() -> Database:
-        return await SqliteDatabase.open(path, clock=used, randomness=randomness, create=create)
-
-    return Opening(lambda: _open(connect, used, randomness))
+    return lambda: SqliteDatabase.open(path, clock=clock or SystemClock(), randomness=randomness, create=create)
 
 
-async def _open(connect: Connect, clock: Clock, randomness: Randomness) -> Store:
+async def _open(connect: Connect, randomness: Randomness) -> Store:
     database = await connect()
+    clock = database.clock
     signals = Signals(clock, on_listeners=lambda count: database.watch(count, signals.publish_all))
-    writer = Writer(database.backend, on_signals=signals.publish)
+
+    def on_signals(topics: tuple[str, ...]) -> None:
+        signals.publish(topics)
+        database.committed()
+
+    writer = Writer(database.backend, on_signals=on_signals)
     try:
         await writer.start()
     except BaseException:

@@ -10,6 +10,7 @@ import pytest
 
 from perdure.clock import VirtualClock
 from perdure.store import Store, open_store
+from tests.stores import KINDS, store_url
 
 
 @pytest.fixture
@@ -20,10 +21,10 @@ def clock() -> VirtualClock:
 class Bench:
     """Opens the store of one test, and opens it again."""
 
-    def __init__(self, kind: str, clock: VirtualClock, folder: Path) -> None:
+    def __init__(self, kind: str, clock: VirtualClock, url: str) -> None:
         self.kind = kind
         self.clock = clock
-        self.url = "sqlite:///:memory:" if kind == "memory" else f"sqlite:///{folder / 'store.db'}"
+        self.url = url
         self.store: Store | None = None
 
     async def open(self) -> Store:
@@ -38,9 +39,9 @@ class Bench:
         return await self.open()
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=KINDS)
 async def bench(request: Any, clock: VirtualClock, tmp_path: Path) -> AsyncIterator[Bench]:
-    bench = Bench(request.param, clock, tmp_path)
+    bench = Bench(request.param, clock, store_url(request, request.param, tmp_path))
     await bench.open()
     yield bench
     if bench.store is not None:

@@ -267,7 +267,7 @@ async def test_what_others_do_meanwhile_is_no_difference_and_is_not_undone(store
 # --- damage ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bad", [{"process_type": "x\0"}, {"process_id": "\x07"}])
+@pytest.mark.parametrize("bad", [{"process_type": "x\x07"}, {"process_id": "\x07"}])
 async def test_n17_a_damaged_row_is_a_typed_error_that_says_what_to_do(
     store: Store, registry: ProcessRegistry, bad: dict[str, Any]
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from perdure import App, Engine, Store, VirtualClock, open_store
+from tests.stores import KINDS, store_url
 
 Running = Callable[[App], AbstractAsyncContextManager[Engine]]
 
@@ -16,9 +17,9 @@ def clock() -> VirtualClock:
     return VirtualClock()
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=KINDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return "sqlite:///:memory:" if request.param == "memory" else f"sqlite:///{tmp_path / 'store.db'}"
+    return store_url(request, request.param, tmp_path)
 
 
 @pytest.fixture

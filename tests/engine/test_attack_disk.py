@@ -12,7 +12,7 @@ from perdure import Address, App, Engine, Process, Store, VirtualClock, on
 from perdure.core.backend import Batch, BatchRefused
 from perdure.engine import inspection
 from tests.engine.conftest import Running
-from tests.engine.orders import Broadcast, Comment, Ledger, Place, eventually, make_app, reaches
+from tests.engine.orders import Broadcast, Comment, Ledger, Place, eventually, holds, make_app, reaches
 from tests.engine.test_attack import never, settles
 from tests.engine.test_attack_commits import STALL, Full, _long
 
@@ -25,9 +25,7 @@ async def test_a_fan_out_goes_on_when_the_disk_is_no_longer_full(store: Store, c
         await engine.deliver(Comment("1", "x"), id="c", wait=True)
         disk.chosen = lambda tables: "mailbox" not in tables and "fan_out" in tables and bool(disk.refused) is False and "process" in tables
         await engine.deliver(Broadcast("comment:x", "news"), id="b")
-        for _ in range(50):
-            await asyncio.sleep(0)
-        assert disk.refused
+        await holds(lambda: disk.refused)
         clock.advance(STALL)
         await settles(engine, "b")
         await eventually(lambda: _long(ledger.effects, 2))  # type: ignore[arg-type]  # a list of texts is as long

@@ -13,7 +13,7 @@ from perdure.clock import SECOND
 from perdure.engine import inspection
 from perdure.errors import IllegalTransition, ProcessEnded, ProcessNotFound
 from tests.engine.conftest import Running
-from tests.engine.orders import Approve, Comment, Ledger, Place, eventually, make_app, only_process, reaches
+from tests.engine.orders import Approve, Comment, Ledger, Place, eventually, holds, make_app, only_process, reaches
 
 DAY = 86_400 * SECOND
 
@@ -43,7 +43,7 @@ async def test_a_paused_process_takes_neither_mail_nor_timers_until_it_is_resume
         await settle(engine)
         assert (await only_process(engine)).note == "paused: audit"
         assert ledger.effects == ["charge 1"]
-        assert engine._owner.residents == {}
+        await holds(lambda: engine._owner.residents == {})
 
         await engine.resume(process.process_id)
         assert (await call)["status"] == "approved", "the message was there before anybody looked at the clock"

@@ -166,6 +166,12 @@ class OnThread:
         return f"attempt {number}"
 
 
+async def called_off(engine: Engine) -> None:
+    """Wait until the turn has called off a step whose thread goes on."""
+    resident = engine._owner.residents["default", "j"]
+    await holds(lambda: resident.turn is not None and resident.turn.outlived)
+
+
 async def test_a_turn_does_not_end_before_the_thread_of_a_step_that_it_called_off(running: Running, clock: VirtualClock) -> None:
     thread = OnThread()
 
@@ -176,8 +182,7 @@ async def test_a_turn_does_not_end_before_the_thread_of_a_step_that_it_called_of
 
     async with under_way(running, job, thread.begun) as (engine, call):
         clock.advance(1 * SECOND)
-        resident = engine._owner.residents["default", "j"]
-        await holds(lambda: resident.turn is not None and resident.turn.outlived)
+        await called_off(engine)
         assert not call.done()
         assert ("StepCompleted", "work") not in await events_of(engine.store, "j")
         thread.free[1].set()
@@ -195,6 +200,7 @@ async def test_its_outcome_is_recorded_in_the_middle_of_the_turn_and_no_replay_m
 
     async with under_way(running, job, thread.begun) as (engine, call):
         clock.advance(1 * SECOND)
+        await holds(lambda: clock.next_alarm() == clock.now() + 100 * SECOND)  # it sleeps again: the step is called off
         thread.free[1].set()
         await reaches(engine, "j", "waiting")
         assert ("StepCompleted", "work") in await events_of(engine.store, "j")
@@ -220,6 +226,7 @@ async def test_an_error_of_a_step_that_was_called_off_is_recorded_and_not_tried_
 
     async with under_way(running, job, thread.begun) as (engine, call):
         clock.advance(1 * SECOND)
+        await called_off(engine)
         thread.free[1].set()
         assert await call == 1
         assert ("StepFailed", "breaks") in await events_of(engine.store, "j")

@@ -13,7 +13,7 @@ import pytest
 from examples.chat_agent.chat import SHOWN, Chat, Decision, Say, app
 from examples.world import in_world
 from perdure import Engine, Store, VirtualClock, open_store
-from perdure.backends.sqlite import cache
+from perdure.backends import cache
 from perdure.testing import EffectLedger
 from tests.contracts.conversations import CountingReader
 from tests.engine.orders import reaches

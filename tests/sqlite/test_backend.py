@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from perdure import limits
-from perdure.backends.sqlite.cache import RowCache
+from perdure.backends.cache import RowCache
 from perdure.backends.sqlite.database import SqliteDatabase
 from perdure.clock import VirtualClock
 from perdure.core.backend import Wanted
@@ -224,15 +224,15 @@ async def test_a_deleted_row_is_not_remembered(site: Site) -> None:
 
 async def test_memory_holds_no_more_than_its_limits() -> None:
     cache, row = RowCache(), Line("x")
-    for number in range(limits.SQLITE_CACHE_ROWS + 10):
+    for number in range(limits.CACHE_ROWS + 10):
         cache.put(JOB.key(number), (1, row), 0)
         cache.get(JOB.key(7))
-        assert len(cache) <= limits.SQLITE_CACHE_ROWS + 1
+        assert len(cache) <= limits.CACHE_ROWS + 1
 
     assert cache.get(JOB.key(7)) is not None, "what is used stays"
     assert cache.get(JOB.key(8)) is None
 
-    large = limits.SQLITE_CACHE_BYTES // 10
+    large = limits.CACHE_BYTES // 10
     for number in range(1000):
         cache.put(LINE.key(number), (1, row), large)
         cache.get(LINE.key(3))

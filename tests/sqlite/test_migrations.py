@@ -10,8 +10,9 @@ from pathlib import Path
 import apsw
 import pytest
 
+from perdure.backends.migrations import Migration
 from perdure.backends.sqlite import file as file_module
-from perdure.backends.sqlite.migrations import Migration, known_migrations, migrate
+from perdure.backends.sqlite.migrations import known_migrations, migrate
 from perdure.clock import VirtualClock
 from perdure.errors import MigrationChanged, SchemaTooNew
 from perdure.store import open_store

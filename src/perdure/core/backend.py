@@ -51,14 +51,27 @@ class ScanPage(NamedTuple):
     limit: int
 
 
+class Ticks(NamedTuple):
+    """Which ticks a writer may give out: those that are `slot`, modulo `slots`. Writers of one database have different slots."""
+
+    slot: int = 0
+    slots: int = 1
+
+
 class Found(NamedTuple):
-    """What was read. A wanted key that is not in `rows` is absent. `rows` also holds the rows of the pages."""
+    """What was read. A wanted key that is not in `rows` is absent. `rows` also holds the rows of the pages.
+
+    `certain`: it is all of one moment, as is everything else of the batch that was `certain`; otherwise `apply` has to find
+    that what was read still stands, and what was absent still is.
+    """
 
     now: Micros
     last_tick: int
     keys: Sequence[Key[Any]]
     rows: Mapping[Key[Any], tuple[int, AnyRow]]
     pages: Sequence[tuple[Scan[Any], ScanPage]]
+    ticks: Ticks = Ticks()
+    certain: bool = True
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -74,7 +87,11 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 
 class Batch(NamedTuple):
-    """One durable, all-or-nothing change of the store."""
+    """One durable, all-or-nothing change of the store.
+
+    `unchanged` are the rows that were read and stay, with their versions; after reads that were not `certain` also those
+    that were absent, at 0. A batch without changes and counts is only a look at these.
+    """
 
     number: int
     last_tick: int
@@ -123,7 +140,7 @@ class Backend(Protocol):
         """Write and commit, durably, all or nothing.
 
         The writer's row first (incarnation and number must follow), then updates and unchanged rows in (table, key)
-        order, then inserts in (table, key) order.
+        order, then inserts in (table, key) order. Without changes nothing is written, and the number stays free.
         """
         ...
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from perdure.clock import Clock
 from perdure.core.backend import Backend, Reader
 from perdure.errors import OutcomeUnknown
 
@@ -52,12 +53,25 @@ class Database(Protocol):
         ...
 
     @property
+    def clock(self) -> Clock:
+        """The store's time."""
+        ...
+
+    @property
     def shards(self) -> int:
         """The number of shares that all processes are spread over, chosen when the store was made."""
         ...
 
     def watch(self, listeners: int, on_change: Callable[[], None]) -> None:
         """Call `on_change` after commits of other nodes for as long as `listeners` is not 0; it may be called too often."""
+        ...
+
+    def committed(self) -> None:
+        """Tell other nodes, soon, that something was committed which somebody may wait for; a hint."""
+        ...
+
+    def leave(self) -> None:
+        """Wait no longer for a database that does not answer: the store closes."""
         ...
 
     async def exclusive(self, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from perdure.clock import Micros
-from perdure.core.backend import BatchConflict, Change, Found, ScanPage, Wanted
+from perdure.core.backend import BatchConflict, Change, Found, ScanPage, Ticks, Wanted
 from perdure.core.table import AnyRow, Index, Key, RowT, Scalar, Scan, Table
 from perdure.errors import TransactionRefused
 
@@ -39,10 +39,19 @@ class View:
     Source: architecture.md, "The core idea".
     """
 
-    def __init__(self, *, now: Micros, last_tick: int, read_now: Callable[[Wanted], Found | None] = lambda _wanted: None) -> None:
+    def __init__(
+        self,
+        *,
+        now: Micros,
+        last_tick: int,
+        read_now: Callable[[Wanted], Found | None] = lambda _wanted: None,
+        ticks: Ticks = Ticks(),  # noqa: B008  # it is a constant
+    ) -> None:
         self.now: Final = now
         self._read_now = read_now
         self.last_tick = last_tick
+        self.certain = True
+        self._ticks = ticks
         self._rows: dict[Key[Any], Any] = {}
         self._revs: dict[Key[Any], int] = {}
         self._dirty: dict[Key[Any], None] = {}
@@ -61,7 +70,9 @@ class View:
 
     def tick(self) -> int:
         """Return a number that grows with every call on every node: registration order, message order."""
-        self.last_tick = max(self.now, self.last_tick + 1)
+        slot, slots = self._ticks
+        least = max(self.now, self.last_tick + 1)
+        self.last_tick = least + (slot - least) % slots
         return self.last_tick
 
     def get(self, key: Key[RowT]) -> RowT | None:
@@ -170,6 +181,7 @@ class View:
     def load(self, found: Found) -> None:
         """Take in what the backend read. Rows that this batch has read or changed already stay as they are."""
         rows, revs = self._rows, self._revs
+        self.certain = self.certain and found.certain
         for key in found.keys:
             if key not in rows:
                 entry = found.rows.get(key)
@@ -196,8 +208,12 @@ class View:
         return [msgspec.structs.replace(change, renewed=change.key in renewed) for change in found] if renewed else found
 
     def unchanged(self) -> list[tuple[Key[Any], int]]:
-        """Return the rows that were read, exist and stay; a backend without locks checks that they did."""
-        return [(key, rev) for key, rev in self._revs.items() if key not in self._dirty and key.table.kind != "log"]
+        """Return the rows that were read and stay, those that were absent at 0 if it matters; a backend without locks checks that they did."""
+        revs, dirty = self._revs, self._dirty
+        found = [(key, rev) for key, rev in revs.items() if key not in dirty and key.table.kind != "log"]
+        if not self.certain:
+            found += [(key, 0) for key, row in self._rows.items() if row is None and key not in dirty and key not in revs]
+        return found
 
     def counts(self) -> dict[str, int]:
         """Return the counters' changes."""

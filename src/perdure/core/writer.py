@@ -200,7 +200,7 @@ class Writer:
 
     async def _decide(self, batch: list[_Waiting], *, locked: bool) -> _Decided:
         found = await self._backend.prefetch(_wanted(batch), locked=locked)
-        view = View(now=found.now, last_tick=found.last_tick, read_now=self._backend.read_now)
+        view = View(now=found.now, last_tick=found.last_tick, read_now=self._backend.read_now, ticks=found.ticks)
         view.load(found)
         outcomes: list[tuple[Any, Exception | None]] = []
         rounds = 0
@@ -232,7 +232,10 @@ class Writer:
         view, row = decided.view, self._row
         changes, counts = view.changes(), view.counts()
         if not changes and not counts:
-            await self._backend.abandon()
+            if view.certain:
+                await self._backend.abandon()
+            else:
+                await self._backend.apply(Batch(row.batch, view.last_tick, (), view.unchanged, {}))
             return self._resolve(batch, decided)
         number = row.batch + 1
         try:

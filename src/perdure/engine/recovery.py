@@ -414,13 +414,14 @@ class Recovery:
     async def _mail(self, resident: Resident, stored: MailboxRow | None) -> tuple[list[Mail], MailboxRow, bool]:
         """Return the next messages for the window, the mailbox as it was before, and whether that is all."""
         key, window = (resident.tenant_id, resident.process_id), resident.window
+        room = window.room  # a turn may take mail while we read
         if stored is None:
             return [], MailboxRow(), True
-        if window.room <= 0:
+        if room <= 0:
             return [], stored, False
-        rows = await self._reader.scan(Scan(MAIL, key, window.room, after=(window.seen,)))
+        rows = await self._reader.scan(Scan(MAIL, key, room, after=(window.seen,)))
         mail = [Mail(row.mail_number or 0, str(k.parts[1]), str(k.parts[2]), row.kind, row.payload) for k, row in rows]
-        return mail, stored, len(rows) < window.room
+        return mail, stored, len(rows) < room
 
 
 def _effects(turn: TurnRow) -> int:

@@ -11,8 +11,8 @@ from typing import Any, Final, Literal
 import apsw
 
 from perdure import limits
+from perdure.backends.cache import Entry, RowCache
 from perdure.backends.sqlite import writers
-from perdure.backends.sqlite.cache import Entry, RowCache
 from perdure.backends.sqlite.checkpoints import Checkpoints
 from perdure.backends.sqlite.connection import ERRORS, Failure, failure_of, insist, transaction
 from perdure.backends.sqlite.file import SqliteFile

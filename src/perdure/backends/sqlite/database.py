@@ -29,6 +29,7 @@ class SqliteDatabase:
         self._file = file
         self._locks: dict[str, apsw.Connection | None] = {}
         self.shards = file.shards
+        self.clock = file.clock
         self.backend = SqliteBackend(file, node, placement=placement)
         self.reader = SqliteReader(file)
 
@@ -50,6 +51,12 @@ class SqliteDatabase:
     def watch(self, listeners: int, on_change: Callable[[], None]) -> None:
         """Look for other processes' commits while somebody listens."""
         self.backend.watch(listeners, on_change)
+
+    def committed(self) -> None:
+        """Do nothing: other processes look at the file."""
+
+    def leave(self) -> None:
+        """Do nothing: a file is never waited for beyond `limits.SQLITE_BUSY_MS`."""
 
     async def settle(self, error: OutcomeUnknown) -> bool:
         """Return whether that batch was committed."""

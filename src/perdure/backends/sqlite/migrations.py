@@ -1,42 +1,23 @@
-"""The schema's migrations: numbered SQL files, each applied once, in one transaction, and never edited."""
+"""The migrations of a SQLite file."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from functools import cache, partial
-from importlib import resources
-from typing import Final, NamedTuple
+from functools import partial
 
 import apsw
 
+from perdure.backends.migrations import Migration, lacking
+from perdure.backends.migrations import known_migrations as of_package
 from perdure.backends.sqlite.connection import insist, transaction
 from perdure.clock import Clock, Micros
-from perdure.errors import MigrationChanged, SchemaTooNew, StoreCorrupt
+from perdure.errors import StoreCorrupt
 from perdure.identity import Randomness
 
-_PACKAGE: Final = "perdure.backends.sqlite"
 
-
-class Migration(NamedTuple):
-    """One file, `NNNN_name.sql`."""
-
-    number: int
-    name: str
-    text: str
-    checksum: str
-
-
-@cache
 def known_migrations() -> tuple[Migration, ...]:
     """Return the migrations of this installation, in order."""
-    found = []
-    for file in resources.files(_PACKAGE).joinpath("schema").iterdir():
-        if file.name.endswith(".sql"):
-            number, name = file.name.removesuffix(".sql").split("_", 1)
-            text = file.read_text(encoding="utf-8")
-            found.append(Migration(int(number), name, text, hashlib.sha256(text.encode()).hexdigest()))
-    return tuple(sorted(found))
+    return of_package("perdure.backends.sqlite")
 
 
 def migrate(connection: apsw.Connection, migrations: Sequence[Migration], clock: Clock, randomness: Randomness) -> None:
@@ -63,21 +44,7 @@ def _apply(connection: apsw.Connection, migration: Migration, now: Micros) -> No
 
 def missing(connection: apsw.Connection, migrations: Sequence[Migration]) -> list[Migration]:
     """Return the migrations that the file does not have yet; see `migrate`."""
-    applied = _applied(connection)
-    ours = {migration.number: migration for migration in migrations}
-    for number, (name, checksum) in sorted(applied.items()):
-        migration = ours.get(number)
-        if migration is None:
-            raise SchemaTooNew(
-                f"{connection.filename}: has migration {number:04}_{name}, this installation ends at {max(ours):04}; "
-                f"use the Perdure that wrote it, or a later one"
-            )
-        if migration.checksum != checksum:
-            raise MigrationChanged(
-                f"{connection.filename}: migration {number:04}_{name} was applied as {checksum[:12]}…, "
-                f"this installation has {migration.checksum[:12]}…; install an unchanged Perdure"
-            )
-    return [migration for migration in migrations if migration.number not in applied]
+    return lacking(connection.filename, _applied(connection), migrations)
 
 
 def _applied(connection: apsw.Connection) -> dict[int, tuple[str, str]]:

@@ -6,14 +6,13 @@ Names come from the rooms' own declarations, values are always bound.
 
 from __future__ import annotations
 
-import inspect
-import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 
+from perdure.backends.rows import blobs_of, row_maker, weight_of
 from perdure.core.table import AnyRow, Key, Scan, Table
 
 Values = tuple[Any, ...]
@@ -31,8 +30,8 @@ class TableSql:
         self.table = table
         self.cached = table.kind != "log"
         self._size = len(keys)
-        self._row = _row_maker(table.row)
-        self.blobs = _blobs(table.row)
+        self._row = row_maker(table.row)
+        self.blobs = blobs_of(table.row)
         self._scans: dict[tuple[Any, int, int, bool], str] = {}
         rev = "rev" if self.cached else "1"
         here = " AND ".join(f"{column}=?" for column in keys)
@@ -74,10 +73,7 @@ class TableSql:
 
     def weight(self, row: AnyRow) -> int:
         """Return the bytes of a row's blobs."""
-        size = 0
-        for blob in self.blobs:
-            size += len(getattr(row, blob) or b"")
-        return size
+        return weight_of(row, self.blobs)
 
     def _scan_sql(self, scan: Scan[Any], after: int, upto: int) -> str:
         index = scan.index
@@ -106,16 +102,3 @@ class Statements(dict[Table[Any], TableSql]):
 
 def _together(columns: Sequence[str]) -> str:
     return columns[0] if len(columns) == 1 else f"({', '.join(columns)})"
-
-
-def _row_maker(row: type[msgspec.Struct]) -> Callable[[Values], AnyRow]:
-    fields = row.__struct_fields__
-    kinds = {parameter.kind for parameter in inspect.signature(row).parameters.values()}
-    if inspect.Parameter.KEYWORD_ONLY in kinds:
-        return lambda values: row(**dict(zip(fields, values, strict=True)))
-    return lambda values: row(*values)
-
-
-def _blobs(row: type[msgspec.Struct]) -> tuple[str, ...]:
-    hints = typing.get_type_hints(row)
-    return tuple(field for field in row.__struct_fields__ if bytes in {hints[field], *typing.get_args(hints[field])})

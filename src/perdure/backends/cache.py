@@ -10,8 +10,8 @@ from perdure.core.table import AnyRow, Key
 Entry = tuple[int, AnyRow]
 """A version and a row."""
 
-_HALF_ROWS: Final = limits.SQLITE_CACHE_ROWS // 2
-_HALF_BYTES: Final = limits.SQLITE_CACHE_BYTES // 2
+_HALF_ROWS: Final = limits.CACHE_ROWS // 2
+_HALF_BYTES: Final = limits.CACHE_BYTES // 2
 
 
 class RowCache:

@@ -1,0 +1,97 @@
+"""Where a store is on PostgreSQL: the URL, read once."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+import msgspec
+
+from perdure.errors import UsageError
+
+DEFAULT_SCHEMA: Final = "perdure"
+_SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_PASSED_ON: Final = frozenset(
+    {
+        "application_name",
+        "dbname",
+        "passfile",
+        "password",
+        "sslcert",
+        "sslcrl",
+        "sslkey",
+        "sslmode",
+        "sslpassword",
+        "sslrootcert",
+        "ssl_max_protocol_version",
+        "ssl_min_protocol_version",
+        "user",
+    }
+)
+_OWN: Final = frozenset({"host", "pooler", "port", "schema"})
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a store is.
+
+    Args:
+        servers: one URL of the driver's per server, tried one by one.
+        schema: the PostgreSQL schema that holds the store's tables.
+        pooler: connections lead to a pooler that gives each transaction another one.
+        place: for people, without a password.
+    """
+
+    servers: tuple[str, ...]
+    schema: str
+    pooler: bool
+    place: str
+
+
+def parse(url: str) -> Address:
+    """Read a `postgresql:` URL. Raises UsageError, which never shows the password."""
+    try:
+        parts = urlsplit(url)
+        parameters = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    except ValueError as error:
+        raise UsageError(
+            f"the store's URL cannot be read: {error}; expected postgresql://user@host:5432/database?schema=perdure"
+        ) from error
+    credentials, _, netloc = parts.netloc.rpartition("@")
+    database = parts.path.lstrip("/")
+    place = f"postgresql://{netloc or parameters.get('host', '')}/{unquote(database)}"
+    if parts.fragment:
+        raise UsageError(f"{place}: a URL of a store takes no fragment; write %23 for '#'")
+    if unknown := parameters.keys() - _PASSED_ON - _OWN:
+        raise UsageError(f"{place}: expected parameters among {', '.join(sorted(_PASSED_ON | _OWN))}; found {', '.join(sorted(unknown))}")
+    schema = parameters.pop("schema", DEFAULT_SCHEMA)
+    if not _SCHEMA.fullmatch(schema) or schema.startswith("pg_"):
+        raise UsageError(f"{place}: schema {schema!r}: expected 1 to 63 of a-z, 0-9 and _, not a digit first, and not pg_ first")
+    pooler = parameters.pop("pooler", "none")
+    if pooler not in {"none", "transaction"}:
+        raise UsageError(f"{place}: pooler {pooler!r}: expected 'none' or 'transaction'")
+    hosts = _hosts(place, netloc, parameters)
+    query = urlencode({"sslmode": "prefer"} | parameters, quote_via=quote)
+    user = f"{credentials}@" if credentials else ""
+    servers = tuple(
+        f"postgresql://{user}/{database}?host={quote(host, safe='')}&port={port}&{query}"
+        if host.startswith("/")
+        else f"postgresql://{user}{host}:{port}/{database}?{query}"
+        for host, port in hosts
+    )
+    return Address(servers, schema, pooler == "transaction", f"{place}?schema={schema}")
+
+
+def _hosts(place: str, netloc: str, parameters: dict[str, str]) -> list[tuple[str, str]]:
+    named = netloc.split(",") if netloc else parameters.pop("host", "localhost").split(",")
+    parameters.pop("host", None)
+    ports = parameters.pop("port", "5432").split(",")
+    found = []
+    for n, each in enumerate(named):
+        host, port = unquote(each), ports[n] if len(ports) == len(named) else ports[0]
+        if not host.startswith("/") and (split := re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:]*)(?::(\d+))?", host)):
+            host, port = split[1] or "localhost", split[2] or port
+        if not port.isdigit() or not 0 < int(port) < 65_536 or "," in host or (":" in host and not host.startswith(("[", "/"))):
+            raise UsageError(f"{place}: expected host:port, several with commas between; found {each!r}")
+        found.append((host, port))
+    return found

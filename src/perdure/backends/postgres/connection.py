@@ -1,0 +1,273 @@
+"""Connections: how one is made and lost, and what the server's errors mean."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Any, Final
+
+import asyncpg
+
+from perdure import limits
+from perdure.backends.postgres.address import Address
+from perdure.backends.postgres.statements import CHANGED, FENCED
+from perdure.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull, StoreNotFound, StoreUnavailable, TransactionRefused, UsageError
+
+logger = logging.getLogger("perdure.postgres")
+
+# A generic plan costs nothing per call, and every statement of ours is to follow an index: with the planner's own choice
+# one took fifty times as long after the statistics had changed.
+PLANNER: Final = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+    "enable_sort": "off",
+    "jit": "off",
+}
+
+
+class Failure(Enum):
+    """What an error of the server means for the transaction that met it; nothing of it was written."""
+
+    FENCED = auto()  # a newer incarnation of this writer exists
+    CONFLICT = auto()  # another node changed the same rows, or waited for them while we waited for its
+    DUPLICATE = auto()  # a row that was to be inserted is there
+    BUSY = auto()  # the server had no time or no memory
+    FULL = auto()  # there is no room
+    REFUSED = auto()  # it is the transaction's own fault
+    ELSEWHERE = auto()  # this server does not write any more: another one does
+    DENIED = auto()  # our role may not do this
+    WRONG = auto()  # the tables are not those of a store
+    BROKEN = auto()  # the server failed
+
+
+_CODES: Final = {
+    FENCED: Failure.FENCED,
+    CHANGED: Failure.CONFLICT,
+    "40001": Failure.CONFLICT,
+    "40P01": Failure.CONFLICT,
+    "55P03": Failure.CONFLICT,
+    "23505": Failure.DUPLICATE,
+    "53100": Failure.FULL,
+    "57014": Failure.BUSY,
+    "25006": Failure.ELSEWHERE,
+    "42501": Failure.DENIED,
+}
+_CLASSES: Final = {
+    "22": Failure.REFUSED,
+    "23": Failure.REFUSED,
+    "54": Failure.REFUSED,
+    "53": Failure.BUSY,
+    "42": Failure.WRONG,
+    "3F": Failure.WRONG,
+}
+
+
+class Lost(Exception):
+    """The connection is gone: whether what was under way happened is not known."""
+
+
+class Unreachable(Exception):
+    """No server of the address can be written to now. `lasting`: waiting will not help, as far as the servers say."""
+
+    def __init__(self, text: str, *, lasting: StoreError | None) -> None:
+        super().__init__(text)
+        self.lasting = lasting
+
+
+def failure_of(error: asyncpg.PostgresError) -> Failure:
+    """Judge an error by its code, never by its text."""
+    code = error.sqlstate or ""
+    return _CODES.get(code) or _CLASSES.get(code[:2]) or Failure.BROKEN
+
+
+def translated(error: asyncpg.PostgresError, place: str) -> StoreError:
+    """Return the error of ours for one of the server's; nothing was written."""
+    told = f"{error} (SQLSTATE {error.sqlstate})"
+    match failure_of(error):
+        case Failure.FENCED | Failure.CONFLICT | Failure.BUSY | Failure.ELSEWHERE:
+            return StoreBusy(f"{place}: nothing was written, repeat later: {told}")
+        case Failure.FULL:
+            return StoreFull(f"{place}: the server's disk is full, nothing was written; make room and repeat the call")
+        case Failure.REFUSED | Failure.DUPLICATE:
+            return TransactionRefused(f"{place}: the database refused the transaction, nothing of it was written: {told}")
+        case Failure.DENIED:
+            return StoreUnavailable(
+                f"{place}: the role may not do this, nothing was written: {told}; see docs/postgres.md for what it needs"
+            )
+        case Failure.WRONG:
+            return StoreCorrupt(
+                f"{place}: the tables are not those of a store: {told}; restore them from a backup, or choose another schema"
+            )
+        case Failure.BROKEN:
+            return StoreUnavailable(f"{place}: the server failed, nothing was written: {told}")
+
+
+class Session:
+    """One connection to whichever server of the address can be written to; made again when it is lost.
+
+    Raises:
+        Lost: it broke under a statement; the next one makes a new connection.
+        Unreachable: there is none, and none can be made now.
+        asyncpg.PostgresError: the server refused the statement.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._statements: OrderedDict[str, Any] = OrderedDict()
+        self._transaction = False
+        self._server = 0
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether `begin` was called, and no end since."""
+        return self._transaction
+
+    async def connected(self) -> asyncpg.Connection[Any]:
+        """Return the connection, a new one if need be."""
+        if self._connection is None or self._connection.is_closed():
+            self.drop()
+            self._connection = await self._connect()
+        return self._connection
+
+    async def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Run one statement, prepared once per connection; behind a pooler, in a transaction."""
+        connection = await self.connected()
+        try:
+            if self._address.pooler:
+                if self._transaction:
+                    return await connection.fetch(sql, *values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+                async with connection.transaction():
+                    return await connection.fetch(sql, *values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+            prepared = self._statements.get(sql)
+            if prepared is None:
+                prepared = await connection.prepare(sql, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+                self._statements[sql] = prepared
+                if len(self._statements) > limits.POSTGRES_PREPARED:
+                    self._statements.popitem(last=False)
+            else:
+                self._statements.move_to_end(sql)
+            return await prepared.fetch(*values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+        except BaseException as error:
+            raise self._judged(error) from error
+
+    async def execute(self, sql: str) -> None:
+        """Run statements without values."""
+        connection = await self.connected()
+        try:
+            await connection.execute(sql, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+        except BaseException as error:
+            raise self._judged(error) from error
+
+    async def begin(self) -> None:
+        """Open a transaction; the server ends it if we do not go on with it in time."""
+        await self.execute(f"begin; set local idle_in_transaction_session_timeout = {limits.POSTGRES_IDLE_MS}")
+        self._transaction = True
+
+    async def commit(self) -> None:
+        """End the transaction; Lost means that it may or may not be committed."""
+        self._transaction = False
+        await self.execute("commit")
+
+    async def rollback(self) -> None:
+        """Give up the transaction, if there is one."""
+        if self._transaction:
+            self._transaction = False
+            if self._connection is not None and not self._connection.is_closed():
+                await self.execute("rollback")
+
+    def drop(self) -> None:
+        """Close the connection at once; whatever is under way on it may still happen."""
+        connection, self._connection = self._connection, None
+        self._statements.clear()
+        self._transaction = False
+        if connection is not None and not connection.is_closed():
+            connection.terminate()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        self._statements.clear()
+        if connection is not None and not connection.is_closed():
+            try:
+                await connection.close(timeout=limits.POSTGRES_CONNECT_SECONDS)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+                logger.info("%s: the connection was not closed cleanly: %s", self._address.place, error)
+                connection.terminate()
+
+    def _judged(self, error: BaseException) -> BaseException:
+        """Say what an error means, and drop a connection that is not to be trusted any more."""
+        refused = isinstance(error, asyncpg.PostgresError) and not isinstance(error, asyncpg.PostgresConnectionError)
+        if refused and self._connection is not None and not self._connection.is_closed():
+            assert isinstance(error, asyncpg.PostgresError)
+            if failure_of(error) is Failure.ELSEWHERE:
+                self.drop()
+            return error
+        # The driver has no error of its own for a connection that breaks within a statement.
+        self.drop()
+        lost = refused or isinstance(
+            error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | asyncio.IncompleteReadError
+        )
+        return Lost(f"{type(error).__name__}: {error}") if lost else error
+
+    async def _connect(self) -> asyncpg.Connection[Any]:
+        servers = self._address.servers
+        failures: list[str] = []
+        lasting: list[StoreError] = []
+        for n in range(len(servers)):
+            # One by one: the driver's own timeout is for a whole list, and a mute server would use it up.
+            number = (self._server + n) % len(servers)
+            try:
+                connection = await self._connect_to(servers[number])
+            except asyncpg.PostgresError as error:
+                failures.append(f"{error} (SQLSTATE {error.sqlstate})")
+                if (told := self._lasting(error)) is not None:
+                    lasting.append(told)
+            except (ValueError, asyncpg.InterfaceError) as error:
+                failures.append(str(error))
+                lasting.append(UsageError(f"{self._address.place}: {error}"))  # type: ignore[arg-type]
+            except (OSError, asyncpg.InternalClientError, asyncio.IncompleteReadError) as error:
+                failures.append(f"{type(error).__name__} {error}".strip())
+            else:
+                if connection is not None:
+                    self._server = number
+                    return connection
+                failures.append("a standby, or read-only")
+        raise Unreachable("; ".join(failures), lasting=lasting[0] if len(lasting) == len(failures) else None)
+
+    async def _connect_to(self, server: str) -> asyncpg.Connection[Any] | None:
+        settings = {"application_name": "perdure"} if self._address.pooler else {"application_name": "perdure", **PLANNER}
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(
+            server,
+            timeout=limits.POSTGRES_CONNECT_SECONDS,
+            statement_cache_size=0,
+            server_settings=settings,
+        )
+        try:
+            writes = await connection.fetchval(
+                "select not pg_is_in_recovery() and not current_setting('default_transaction_read_only')::bool",
+                timeout=limits.POSTGRES_CONNECT_SECONDS,
+            )
+        except BaseException:
+            connection.terminate()
+            raise
+        if not writes:
+            connection.terminate()
+            return None
+        return connection
+
+    def _lasting(self, error: asyncpg.PostgresError) -> StoreError | None:
+        place, code = self._address.place, error.sqlstate or ""
+        if code == "3D000":
+            return StoreNotFound(f"{place}: {error}; create it: createdb, or CREATE DATABASE")
+        if code.startswith("28"):
+            return StoreUnavailable(f"{place}: {error}; check user and password of the URL, and the server's pg_hba.conf")
+        if code in {"42704", "08P01"}:
+            return StoreUnavailable(f"{place}: {error}; behind a pooler, add pooler=transaction to the URL")
+        return None

@@ -1,0 +1,167 @@
+"""One open PostgreSQL store: the writer's calls, the reads, and what a store needs besides."""
+# ruff: noqa: S608  # the schema's name is checked, values are bound
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Self
+
+import asyncpg
+
+from perdure.backends.postgres.address import Address
+from perdure.backends.postgres.backend import PostgresBackend
+from perdure.backends.postgres.clock import ServerClock
+from perdure.backends.postgres.connection import Lost, Session, Unreachable, translated
+from perdure.backends.postgres.migrations import FORMAT, columns, known_migrations, migrate
+from perdure.backends.postgres.notices import Notices
+from perdure.backends.postgres.reader import Readers
+from perdure.backends.postgres.statements import Statements, Types
+from perdure.backends.postgres.writers import Writers
+from perdure.clock import Clock
+from perdure.core.database import StoreInfo
+from perdure.errors import EngineRunning, OutcomeUnknown, StoreCorrupt, StoreUnavailable, UsageError
+from perdure.identity import Randomness, uuid7
+
+_LOCK_NAME: Final = re.compile(r"[a-z]{1,32}")
+
+
+class PostgresDatabase:
+    """See `perdure.core.database.Database`."""
+
+    def __init__(self, address: Address, session: Session, types: Types, shards: int, node: str, clock: Clock) -> None:
+        statements = Statements(address.schema, types)
+        self._address = address
+        self._locks: dict[str, Session] = {}
+        self._node = node
+        self.shards = shards
+        self.clock = clock
+        self.backend = PostgresBackend(session, statements, node, clock, address.place)
+        self.reader = Readers(address, statements)
+        self._notices = Notices(address, node)
+
+    @classmethod
+    async def open(cls, address: Address, *, clock: Clock | None, randomness: Randomness, create: bool = True) -> Self:
+        """Open the store of a schema, and bring it up to date.
+
+        Raises:
+            StoreNotFound: there is no such database, or no store in it and `create` is false.
+            StoreCorrupt: the schema holds tables, but not those of a store.
+            SchemaTooNew, MigrationChanged: see `migrate`.
+            StoreUnavailable: no server can be reached, or none that can be written to.
+        """
+        used = clock or ServerClock()
+        session = Session(address)
+        try:
+            await migrate(session, address, known_migrations(), None if clock is None else clock.now(), create=create)
+            types = await columns(session, address.schema)
+            found, shards = (await session.rows(f"select format, shards from {address.schema}.store"))[0]
+            if found != FORMAT:
+                raise StoreCorrupt(f"{address.place}: expected format {FORMAT}, found {found}; restore it from a backup")
+        except Unreachable as error:
+            session.drop()
+            raise error.lasting or StoreUnavailable(f"{address.place}: no server that can be written to: {error}") from error
+        except Lost as error:
+            raise StoreUnavailable(f"{address.place}: the connection was lost: {error}") from error
+        except asyncpg.PostgresError as error:
+            session.drop()
+            raise translated(error, address.place) from error
+        except BaseException:
+            session.drop()
+            raise
+        return cls(address, session, types, shards, uuid7(now=used.now(), randomness=randomness), used)
+
+    def watch(self, listeners: int, on_change: Callable[[], None]) -> None:
+        """Look for other nodes' commits while somebody listens."""
+        self._notices.watch(listeners, on_change)
+
+    def committed(self) -> None:
+        """Tell other nodes that something was committed."""
+        self._notices.committed()
+
+    def leave(self) -> None:
+        """Wait no longer for a server that does not answer."""
+        self.backend.leave()
+
+    async def settle(self, error: OutcomeUnknown) -> bool:
+        """Return whether that batch was committed."""
+        self.reader.check()
+        session = Session(self._address)
+        try:
+            return await Writers(self._address.schema).settle(session, error.node, error.batch)
+        except (Lost, Unreachable) as lost:
+            raise StoreUnavailable(f"{self._address.place}: no server that can be written to, repeat later: {lost}") from lost
+        finally:
+            await session.close()
+
+    async def info(self) -> StoreInfo:
+        """Return sizes and counts."""
+        schema, rows = self._address.schema, self.reader.rows
+        tables = [
+            name
+            for (name,) in await rows(
+                "select relname from pg_class where relnamespace = $1::regnamespace and relkind in ('r', 'p') order by 1", (schema,)
+            )
+        ]
+        size = "select coalesce(sum(pg_total_relation_size(oid)), 0)::bigint from pg_class where relnamespace = $1::regnamespace and relkind in ('r', 'p')"
+        return StoreInfo(
+            place=self._address.place,
+            engine=f"PostgreSQL {(await rows('show server_version'))[0][0]}",
+            format=(await rows(f"select format from {schema}.store"))[0][0],
+            migrations=tuple(f"{n:04}_{name}" for n, name in await rows(f"select number, name from {schema}.migration order by number")),
+            shards=self.shards,
+            writers=(await rows(f"select count(*) from {schema}.writer where node <> ''"))[0][0],
+            data_bytes=(await rows(size, (schema,)))[0][0],
+            log_bytes=0,
+            rows={table: (await rows(f"select count(*) from {schema}.{table}"))[0][0] for table in tables},
+        )
+
+    async def integrity(self) -> list[str]:
+        """Return nothing: a server looks after its own files (pg_amcheck, data checksums)."""
+        self.reader.check()
+        return []
+
+    async def backup(self, target: Path) -> None:
+        """Refuse: a server has its own tools for that."""
+        self.reader.check()
+        raise UsageError(
+            f"{target}: a store on PostgreSQL is backed up by the server's tools: pg_dump --schema={self._address.schema}, or pg_basebackup"
+        )
+
+    async def exclusive(self, name: str) -> None:
+        """Hold `name` alone: by a lock of a session, which ends with the process."""
+        assert _LOCK_NAME.fullmatch(name), f"{name!r} is no name of a lock"
+        self.reader.check()
+        if name in self._locks:
+            raise EngineRunning(
+                f"{self._address.place}: this store holds {name!r} already; one engine at a time runs its processes, close that one first"
+            )
+        session = Session(self._address)
+        try:
+            held = (await session.rows("select pg_try_advisory_lock($1)", (self._key(name),)))[0][0]
+        except (Lost, Unreachable) as error:
+            raise StoreUnavailable(f"{self._address.place}: no server that answers: {error}") from error
+        if not held:
+            await session.close()
+            raise EngineRunning(
+                f"{self._address.place}: another program, or another open store, holds {name!r}; one engine at a time runs the processes of a store, stop that one first"
+            )
+        self._locks[name] = session
+
+    async def give_back(self, name: str) -> None:
+        """Let another open store hold `name`."""
+        session = self._locks.pop(name, None)
+        if session is not None:
+            await session.close()
+
+    async def close(self) -> None:
+        """Give back the locks and the connections."""
+        await self._notices.close()
+        for name in list(self._locks):
+            await self.give_back(name)
+        await self.reader.close()
+
+    def _key(self, name: str) -> int:
+        return int.from_bytes(hashlib.sha256(f"perdure {self._address.schema} {name}".encode()).digest()[:8], "big", signed=True)

@@ -1,0 +1,109 @@
+"""Notices between nodes: that something was committed. They are hints; whoever waits also looks from time to time."""
+# ruff: noqa: S608  # the schema's name is checked, values are bound
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+
+from perdure import limits
+from perdure.backends.postgres.address import Address
+from perdure.backends.postgres.connection import Lost, Session, Unreachable
+
+logger = logging.getLogger("perdure.postgres")
+
+
+class Notices:
+    """Tells other nodes of our commits, and us of theirs, on a connection of its own, which no batch waits for.
+
+    While nobody waits for anything here there is no connection. Behind a pooler that gives each transaction another
+    connection nothing can be listened to: there is only the look from time to time.
+    """
+
+    def __init__(self, address: Address, node: str) -> None:
+        self._address = address
+        self._session = Session(address)
+        self._node = node
+        self._channel = f"perdure_{address.schema}"
+        self._on_change: Callable[[], None] = lambda: None
+        self._watching: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
+        self._heard = asyncio.Event()
+        self._untold = asyncio.Event()
+        self._seen: Any = None
+
+    def watch(self, listeners: int, on_change: Callable[[], None]) -> None:
+        """Call `on_change` after commits of other nodes while somebody listens."""
+        self._on_change = on_change
+        if listeners and self._watching is None:
+            self._watching = asyncio.get_running_loop().create_task(self._watch(), name="perdure-notices")
+        elif not listeners and self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+
+    def committed(self) -> None:
+        """Tell the others, soon, that this node has committed something."""
+        self._untold.set()
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().create_task(self._tell(), name="perdure-tells")
+
+    async def close(self) -> None:
+        """Stop, and let go of whoever waits."""
+        tasks = [task for task in (self._watching, self._telling) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._session.close()
+        self._on_change()  # whoever waits for a commit would wait for ever
+
+    async def _watch(self) -> None:
+        listening: Any = None
+        try:
+            while True:
+                try:
+                    connection = await self._session.connected()
+                    if connection is not listening and not self._address.pooler:
+                        await connection.add_listener(self._channel, self._hear)
+                        listening = connection
+                    if await self._others():
+                        self._on_change()
+                except (Lost, Unreachable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                    logger.info("%s: looking for commits of other nodes: %s", self._address.place, error)
+                    self._session.drop()
+                self._heard.clear()
+                try:
+                    async with asyncio.timeout(limits.POSTGRES_POLL_MS / 1000):
+                        await self._heard.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            self._session.drop()
+
+    async def _others(self) -> bool:
+        """Return whether other nodes have committed anything since the last look."""
+        sql = f"select coalesce(sum(batch + incarnation), 0)::bigint, count(*) from {self._address.schema}.writer where node <> $1"
+        seen = tuple((await self._session.rows(sql, (self._node,)))[0])
+        changed, self._seen = seen != self._seen, seen
+        return changed
+
+    def _hear(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
+        if payload != self._node:
+            self._heard.set()
+
+    async def _tell(self) -> None:
+        session = Session(self._address)
+        try:
+            while True:
+                await self._untold.wait()
+                await asyncio.sleep(limits.POSTGRES_NOTICE_MS / 1000)
+                self._untold.clear()
+                try:
+                    await session.rows("select pg_notify($1, $2)", (self._channel, self._node))
+                except (Lost, Unreachable, asyncpg.PostgresError) as error:
+                    logger.info("%s: telling of a commit: %s", self._address.place, error)
+        finally:
+            await session.close()

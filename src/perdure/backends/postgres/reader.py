@@ -1,0 +1,91 @@
+"""Reads outside of a batch: each statement is a snapshot of its own."""
+# ruff: noqa: S608  # the schema's name is checked, values are bound
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+
+import asyncpg
+
+from perdure import limits
+from perdure.backends.postgres.address import Address
+from perdure.backends.postgres.connection import Lost, Session, Unreachable, translated
+from perdure.backends.postgres.statements import Statements
+from perdure.core.table import Key, RowT, Scan, Table
+from perdure.errors import StoreUnavailable, UsageError
+
+
+class Readers:
+    """A few connections that are lent out for one statement each; see `perdure.core.backend.Reader`."""
+
+    def __init__(self, address: Address, statements: Statements) -> None:
+        self._address = address
+        self._statements = statements
+        self._free = [Session(address) for _ in range(limits.POSTGRES_READERS)]
+        self._all = tuple(self._free)
+        self._turns = asyncio.Semaphore(len(self._all))
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+
+    async def get(self, key: Key[RowT]) -> RowT | None:
+        """Return the row or None."""
+        found = await self.rows(self._statements.get(key.table), key.parts)
+        return cast("RowT", self._statements.table(key.table).entry(tuple(found[0]))[1]) if found else None
+
+    async def scan(self, scan: Scan[RowT]) -> list[tuple[Key[RowT], RowT]]:
+        """Return the rows in index order."""
+        found = await self.rows(*self._statements.scan(scan))
+        keyed: Any = self._statements.table(scan.index.table).keyed
+        return [(key, row) for key, (_, row) in (keyed(tuple(record)) for record in found)]
+
+    async def counter(self, name: str) -> int:
+        """Return an exact counter: the sum over all writers."""
+        found = await self.rows(f"select coalesce(sum(value), 0)::bigint from {self._statements.schema}.counter where name = $1", (name,))
+        return int(found[0][0])
+
+    async def count(self, table: Table[Any]) -> int:
+        """Return the number of rows, by looking at all of them."""
+        found = await self.rows(f"select count(*) from {self._statements.table(table).name}")
+        return int(found[0][0])
+
+    async def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Run one statement that reads, again if its connection is lost: a restart of the server is not noticed.
+
+        Raises:
+            StoreUnavailable: the store is closed, or no server answered in time.
+            StoreError: what the server raised, translated.
+        """
+        self.check()
+        async with self._turns:
+            session = self._free.pop()
+            try:
+                return await self._read(session, sql, values)
+            finally:
+                self._free.append(session)
+
+    async def _read(self, session: Session, sql: str, values: Sequence[Any]) -> list[Any]:
+        tries = 0
+        while True:
+            try:
+                return await session.rows(sql, values)
+            except (Lost, Unreachable) as error:
+                tries += 1
+                if tries > limits.POSTGRES_READ_TRIES or self._closed:
+                    raise StoreUnavailable(f"{self._address.place}: no server that answers, repeat later: {error}") from error
+            except asyncpg.PostgresError as error:
+                raise translated(error, self._address.place) from error
+            await asyncio.sleep(min(limits.POSTGRES_RETRY_SECONDS * 2**tries, limits.POSTGRES_RETRY_MOST_SECONDS))
+
+    def check(self) -> None:
+        """Raise StoreUnavailable when the store is closed, UsageError on another event loop."""
+        if self._closed:
+            raise StoreUnavailable(f"{self._address.place}: the store is closed; open it again")
+        if asyncio.get_running_loop() is not self._loop:
+            raise UsageError("a store belongs to the event loop that opened it; open another one here")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._closed = True
+        await asyncio.gather(*(session.close() for session in self._all))

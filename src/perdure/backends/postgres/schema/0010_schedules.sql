@@ -1,0 +1,40 @@
+-- Schedules, found by the time when they are due, and by the app that declares them.
+CREATE TABLE schedule (
+    tenant_id text COLLATE "C" NOT NULL CHECK (length(tenant_id) BETWEEN 1 AND 128),
+    schedule_id text COLLATE "C" NOT NULL CHECK (schedule_id <> ''),
+    declared_by text COLLATE "C" NOT NULL,
+    expression text COLLATE "C" NOT NULL CHECK (expression <> ''),
+    tz text COLLATE "C" NOT NULL,
+    overlap text COLLATE "C" NOT NULL CHECK (overlap = 'skip' OR overlap = 'queue' OR overlap = 'cancel_previous' OR overlap = 'allow'),
+    queue_max bigint NOT NULL CHECK (queue_max >= 0),
+    catch_up text COLLATE "C" NOT NULL CHECK (catch_up = 'all' OR catch_up = 'last' OR catch_up = 'none'),
+    catch_up_window bigint NOT NULL CHECK (catch_up_window >= 0),
+    jitter bigint NOT NULL CHECK (jitter >= 0),
+    way text COLLATE "C" NOT NULL,
+    target text COLLATE "C" NOT NULL,
+    process_type text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    payload bytea NOT NULL,
+    takes_slot bigint NOT NULL CHECK (takes_slot = 0 OR takes_slot = 1),
+    status text COLLATE "C" NOT NULL CHECK (status = 'active' OR status = 'paused' OR status = 'removed'),
+    next_slot bigint,
+    next_at bigint,
+    last_slot bigint,
+    last_message text COLLATE "C" NOT NULL,
+    queued bigint NOT NULL CHECK (queued >= 0),
+    waiting bytea NOT NULL,
+    recent bytea NOT NULL,
+    fired bigint NOT NULL,
+    skipped bigint NOT NULL,
+    missed bigint NOT NULL,
+    triggers bigint NOT NULL,
+    created_at bigint NOT NULL,
+    updated_at bigint NOT NULL,
+    rev bigint NOT NULL,
+    PRIMARY KEY (tenant_id, schedule_id),
+    CHECK ((next_slot IS NULL) = (next_at IS NULL)),
+    CHECK (status = 'active' OR next_at IS NULL)
+);
+CREATE INDEX schedule_due ON schedule (next_at, tenant_id, schedule_id) WHERE next_at IS NOT NULL;
+CREATE INDEX schedule_declared ON schedule (declared_by, tenant_id, schedule_id) WHERE declared_by <> '' AND status <> 'removed';
+CREATE INDEX schedule_waiting ON schedule (tenant_id, schedule_id) WHERE queued > 0;
