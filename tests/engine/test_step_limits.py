@@ -130,7 +130,6 @@ def plain() -> None:
         (nothing, {"probe": nothing}, UsageError),
         (nothing, {"probe": 7, "at_most_once": True}, UsageError),
     ],
-    ids=str,
 )
 async def test_options_that_cannot_be_meant_are_refused(
     running: Running, function: Any, options: dict[str, Any], error: type[Exception]

@@ -135,7 +135,7 @@ def test_defect_operations_12_the_same_hash_needs_no_documents_and_the_registry_
 
 
 @pytest.mark.parametrize(
-    "other", [(int, 0), (int, msgspec.field(default_factory=lambda: 0)), (int | msgspec.UnsetType, msgspec.UNSET), (int | None,)], ids=str
+    "other", [(int, 0), (int, msgspec.field(default_factory=lambda: 0)), (int | msgspec.UnsetType, msgspec.UNSET), (int | None,)]
 )
 def test_defect_operations_13_required_is_in_the_hash(other: tuple[Any, ...]) -> None:
     assert schema_of(record("S", ("x", int)))[0] != schema_of(record("S", ("x", *other)))[0]

@@ -82,7 +82,6 @@ def test_an_absent_field_whose_default_is_the_same_stays_absent() -> None:
         (Point | None, Point(y=3), {"x": 0, "y": 3}),
         (int | str | None, "x", "x"),
     ],
-    ids=str,
 )
 def test_every_kind_of_default_is_filled_in_as_it_would_have_been_written(kind: Any, value: Any, tree: Any) -> None:
     found = planned(record("S", ("a", kind, value)), record("S", ("a", kind)))
