@@ -29,6 +29,7 @@ _PASSED_ON: Final = frozenset(
         "user",
     }
 )
+_PORT_MAX: Final = 65_535
 _OWN: Final = frozenset({"host", "pooler", "port", "schema"})
 
 
@@ -91,7 +92,7 @@ def _hosts(place: str, netloc: str, parameters: dict[str, str]) -> list[tuple[st
         host, port = unquote(each), ports[n] if len(ports) == len(named) else ports[0]
         if not host.startswith("/") and (split := re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:]*)(?::(\d+))?", host)):
             host, port = split[1] or "localhost", split[2] or port
-        if not port.isdigit() or not 0 < int(port) < 65_536 or "," in host or (":" in host and not host.startswith(("[", "/"))):
+        if not port.isdigit() or not 0 < int(port) <= _PORT_MAX or "," in host or (":" in host and not host.startswith(("[", "/"))):
             raise UsageError(f"{place}: expected host:port, several with commas between; found {each!r}")
         found.append((host, port))
     return found

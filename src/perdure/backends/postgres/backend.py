@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -33,6 +33,13 @@ from perdure.errors import StoreUnavailable, StoreWentBack, UsageError
 
 logger = logging.getLogger("perdure.postgres")
 _LOG_EVERY: Final = 10  # tries between two lines about a server that does not answer
+
+
+class _Read(NamedTuple):
+    """What a batch has read."""
+
+    rows: dict[Key[Any], Entry]
+    pages: list[tuple[Scan[Any], ScanPage]]
 
 
 class PostgresBackend:
@@ -88,7 +95,7 @@ class PostgresBackend:
                 await self._writers.fold_unseen(self._session, now)
             return await self._writers.fence(self._session, self._node, now, first=first)
 
-        fenced = await self._insist(work)
+        fenced: Fenced | None = await self._insist(work)
         if fenced is None:
             raise StoreWentBack(f"{self._place}: writer {self._node} has no row any more; find out which server answers")
         self._row, self._slot = fenced.row, fenced.slot
@@ -103,48 +110,23 @@ class PostgresBackend:
         if first:
             self._open, self._locked, self._asked = True, locked, False
             self._read_keys.clear()
-        rows: dict[Key[Any], Entry] = {}
-        missing = wanted.keys
-        if not locked:
-            missing = []
-            for key in wanted.keys:
-                entry = self._cache.get(key)
-                if entry is None:
-                    missing.append(key)
-                else:
-                    rows[key] = entry
+        read = _Read({}, [])
+        missing = wanted.keys if locked else self._remembered(wanted.keys, read.rows)
         # What is in memory, and what is read behind something else, need not have been true at one moment.
-        certain = first and not rows and not locked
+        certain = first and not read.rows and not locked
         self._read_keys.update(missing)
-        if not missing and not wanted.scans:
-            if first:
-                self._now = max(self._now, self._clock.now())
-            return self._found(wanted, rows, [], certain=certain)
-        pages: list[tuple[Scan[Any], ScanPage]] = []
-        try:
-            if locked:
-                await self._read_locked(missing, wanted.scans, rows, pages)
-            elif first:
-                await self._insist(lambda: self._read(missing, wanted.scans, rows, pages))
-            else:
-                await self._read(missing, wanted.scans, rows, pages)
-        except (Lost, Unreachable) as error:
-            raise BatchConflict(f"the connection was lost while the batch was read: {error}") from error
-        except asyncpg.PostgresError as error:
-            raise self._refusal(error) from error
-        return self._found(wanted, rows, pages, certain=certain)
+        if missing or wanted.scans:
+            await self._ask(Wanted(missing, wanted.scans), read, first=first)
+        elif first:
+            self._now = max(self._now, self._clock.now())
+        return self._found(wanted, read, certain=certain)
 
     def read_now(self, wanted: Wanted) -> Found | None:
         """Return what is in memory; None for anything that has to be asked for."""
         if self._locked or wanted.scans:
             return None
-        rows: dict[Key[Any], Entry] = {}
-        for key in wanted.keys:
-            entry = self._cache.get(key)
-            if entry is None:
-                return None
-            rows[key] = entry
-        return self._found(wanted, rows, [], certain=False)
+        read = _Read({}, [])
+        return None if self._remembered(wanted.keys, read.rows) else self._found(wanted, read, certain=False)
 
     async def apply(self, batch: Batch) -> None:
         """Write and commit; without changes, only see that what was read is still so."""
@@ -234,11 +216,43 @@ class PostgresBackend:
                 raise self._refusal(error) from error
             await asyncio.sleep(min(limits.POSTGRES_RETRY_SECONDS * 2 ** min(tries, 10), limits.POSTGRES_RETRY_MOST_SECONDS))
 
-    async def _read(
-        self, keys: list[Key[Any]], scans: Any, rows: dict[Key[Any], Entry], pages: list[tuple[Scan[Any], ScanPage]], *, lock: bool = False
-    ) -> None:
-        rows_of, shapes = by_table(keys), by_shape(scans)
-        sql, values = self._statements.read(rows_of, shapes, lock=lock)
+    def _remembered(self, keys: Sequence[Key[Any]], rows: dict[Key[Any], Entry]) -> list[Key[Any]]:
+        """Put what is in memory into `rows`, and return the keys of the rest."""
+        missing = []
+        for key in keys:
+            entry = self._cache.get(key)
+            if entry is None:
+                missing.append(key)
+            else:
+                rows[key] = entry
+        return missing
+
+    async def _ask(self, wanted: Wanted, read: _Read, *, first: bool) -> None:
+        """Read from the server; lost at the first read of a batch, the connection is made again."""
+        try:
+            if self._locked:
+                await self._read_locked(wanted, read)
+            elif first:
+                await self._insist(lambda: self._read(wanted, read))
+            else:
+                await self._read(wanted, read)
+        except (Lost, Unreachable) as error:
+            raise BatchConflict(f"the connection was lost while the batch was read: {error}") from error
+        except asyncpg.PostgresError as error:
+            raise self._refusal(error) from error
+
+    async def _read_locked(self, wanted: Wanted, read: _Read) -> None:
+        """Lock the rows in their order, then read ranges in a later statement, which sees what was committed meanwhile."""
+        if not self._session.in_transaction:
+            await self._insist(self._session.begin)
+        if wanted.keys:
+            await self._read(Wanted(wanted.keys, ()), read)
+        if wanted.scans:
+            await self._read(Wanted((), wanted.scans), read)
+
+    async def _read(self, wanted: Wanted, read: _Read) -> None:
+        tables, shapes = by_table(wanted.keys), by_shape(wanted.scans)
+        sql, values = self._statements.read(tables, shapes, lock=self._locked)
         began = self._loop.time()
         (found,) = await self._session.rows(sql, values)
         server: Micros = found[-1]
@@ -248,44 +262,32 @@ class PostgresBackend:
             self._asked = True
             self._now = max(self._now, server if isinstance(self._clock, ServerClock) else self._clock.now())
         self._last_tick = max(self._last_tick, found[-2])
-        put = self._cache.put
-        for (table, wanted), records in zip(rows_of.items(), found, strict=False):
+        for (table, keys), records in zip(tables.items(), found, strict=False):
             table_sql = self._statements.table(table)
             for record in records:
-                key, entry = wanted[record[0] - 1], table_sql.entry(record[1:])
-                rows[key] = entry
+                key, entry = keys[record[0] - 1], table_sql.entry(record[1:])
+                read.rows[key] = entry
                 if table_sql.versioned:
-                    put(key, entry, table_sql.weight(entry[1]))
-        for n, same in enumerate(shapes.values(), len(rows_of)):
-            self._pages(same, found[n], rows, pages)
+                    self._cache.put(key, entry, table_sql.weight(entry[1]))
+        for n, same in enumerate(shapes.values(), len(tables)):
+            self._pages(same, found[n], read)
 
-    def _pages(self, same: list[Scan[Any]], records: Any, rows: dict[Key[Any], Entry], pages: list[tuple[Scan[Any], ScanPage]]) -> None:
+    def _pages(self, same: list[Scan[Any]], records: Any, read: _Read) -> None:
         table_sql = self._statements.table(same[0].index.table)
         entries: list[list[tuple[Key[Any], Entry]]] = [[] for _ in same]
         for record in records:
             entries[record[0] - 1].append(table_sql.keyed(record[1:]))
         for scan, found in zip(same, entries, strict=True):
             taken = found[: scan.limit]
-            rows.update(taken)
+            read.rows.update(taken)
             last: tuple[Scalar, ...] = ()
             if taken:
                 key, (_, row) = taken[-1]
                 last = scan.index.order_of(key.parts, row)
-            pages.append((scan, ScanPage(tuple(key for key, _ in taken), len(found) <= scan.limit, last, scan.limit)))
+            read.pages.append((scan, ScanPage(tuple(key for key, _ in taken), len(found) <= scan.limit, last, scan.limit)))
 
-    async def _read_locked(
-        self, keys: list[Key[Any]], scans: Any, rows: dict[Key[Any], Entry], pages: list[tuple[Scan[Any], ScanPage]]
-    ) -> None:
-        """Lock the rows in their order, then read ranges in a later statement, which sees what was committed meanwhile."""
-        if not self._session.in_transaction:
-            await self._insist(self._session.begin)
-        if keys:
-            await self._read(keys, (), rows, pages, lock=True)
-        if scans:
-            await self._read([], scans, rows, pages)
-
-    def _found(self, wanted: Wanted, rows: dict[Key[Any], Entry], pages: list[tuple[Scan[Any], ScanPage]], *, certain: bool) -> Found:
-        return Found(self._now, self._last_tick, wanted.keys, rows, pages, Ticks(self._slot, limits.TICK_SLOTS), certain)
+    def _found(self, wanted: Wanted, read: _Read, *, certain: bool) -> Found:
+        return Found(self._now, self._last_tick, wanted.keys, read.rows, read.pages, Ticks(self._slot, limits.TICK_SLOTS), certain)
 
     async def _check_read(self, batch: Batch) -> None:
         seen: dict[Any, list[tuple[Key[Any], int]]] = {}
@@ -309,7 +311,7 @@ class PostgresBackend:
         self._drop(change.key for change in batch.changes)
         self._drop(key for key, _ in unchanged)
         failure, locked = failure_of(error), self._locked
-        read = set(self._read_keys)
+        looked_for = set(self._read_keys)
         await self.abandon()
         if failure is Failure.FENCED:
             self._cache.clear()
@@ -317,7 +319,7 @@ class PostgresBackend:
         if failure is Failure.DUPLICATE:
             # One that was read as absent is a conflict. One that nobody had looked for will be there next time, too.
             surely = locked and not any(
-                change.key in read for change in batch.changes if not change.rev and change.key.table.name == error.table_name
+                change.key in looked_for for change in batch.changes if not change.rev and change.key.table.name == error.table_name
             )
             return self._refusal(error) if surely else BatchConflict(str(error))
         return self._refusal(error)

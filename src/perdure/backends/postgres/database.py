@@ -57,9 +57,7 @@ class PostgresDatabase:
         try:
             await migrate(session, address, known_migrations(), None if clock is None else clock.now(), create=create)
             types = await columns(session, address.schema)
-            found, shards = (await session.rows(f"select format, shards from {address.schema}.store"))[0]
-            if found != FORMAT:
-                raise StoreCorrupt(f"{address.place}: expected format {FORMAT}, found {found}; restore it from a backup")
+            shards = await _shards(session, address)
         except Unreachable as error:
             session.drop()
             raise error.lasting or StoreUnavailable(f"{address.place}: no server that can be written to: {error}") from error
@@ -165,3 +163,10 @@ class PostgresDatabase:
 
     def _key(self, name: str) -> int:
         return int.from_bytes(hashlib.sha256(f"perdure {self._address.schema} {name}".encode()).digest()[:8], "big", signed=True)
+
+
+async def _shards(session: Session, address: Address) -> int:
+    found, shards = (await session.rows(f"select format, shards from {address.schema}.store"))[0]
+    if found != FORMAT:
+        raise StoreCorrupt(f"{address.place}: expected format {FORMAT}, found {found}; restore it from a backup")
+    return int(shards)

@@ -34,7 +34,7 @@ class Notices:
         self._telling: asyncio.Task[None] | None = None
         self._heard = asyncio.Event()
         self._untold = asyncio.Event()
-        self._seen: Any = None
+        self._seen: tuple[Any, ...] = ()
 
     def watch(self, listeners: int, on_change: Callable[[], None]) -> None:
         """Call `on_change` after commits of other nodes while somebody listens."""
@@ -86,11 +86,11 @@ class Notices:
     async def _others(self) -> bool:
         """Return whether other nodes have committed anything since the last look."""
         sql = f"select coalesce(sum(batch + incarnation), 0)::bigint, count(*) from {self._address.schema}.writer where node <> $1"
-        seen = tuple((await self._session.rows(sql, (self._node,)))[0])
+        seen: tuple[Any, ...] = tuple((await self._session.rows(sql, (self._node,)))[0])
         changed, self._seen = seen != self._seen, seen
         return changed
 
-    def _hear(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
+    def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         if payload != self._node:
             self._heard.set()
 

@@ -117,8 +117,7 @@ class Statements:
             parts.append(
                 f"array(select row(u._n, {_list(sql.fields, 't')}, {sql.rev}) from {given} join {sql.name} t on {sql.on(table.key_columns)}{end})"
             )
-        for same in scans.values():
-            parts.append(self._ranges_sql(same[0], numbers))
+        parts += [self._ranges_sql(same[0], numbers) for same in scans.values()]
         parts += [f"(select max(last_tick) from {self.schema}.writer)", NOW]
         return f"select {', '.join(parts)}"
 
@@ -187,10 +186,11 @@ class Statements:
 
     def _write_sql(self, shape: Iterable[tuple[Table[Any], Iterable[str]]], counted: bool) -> str:
         numbers = _Numbers(5)
-        parts = [
+        writer = (
             f"w as (update {self.schema}.writer set batch = $1, last_tick = $2, seen_at = $3 "
             "where node = $4 and lane = 0 and incarnation = $5 and batch = $1 - 1 returning 1)"
-        ]
+        )
+        parts = [writer]
         checks = [f"when (select count(*) from w) <> 1 then {self.schema}.refuse('{FENCED}')"]
         inserts = []
         for table, kinds in shape:
