@@ -104,8 +104,8 @@ FAULTS: Final = (
     Fault(
         "view-what-was-only-read-is-not-checked",
         VIEW,
-        "        return [(key, rev) for key, rev in self._revs.items() if key not in self._dirty",
-        "        return [(key, rev) for key, rev in self._revs.items() if key in self._dirty",
+        "        found = [(key, rev) for key, rev in revs.items() if key not in dirty",
+        "        found = [(key, rev) for key, rev in revs.items() if key in dirty",
         (READS,),
     ),
     Fault(

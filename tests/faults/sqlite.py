@@ -116,7 +116,7 @@ FAULTS: Final = (
     ),
     Fault(
         "sqlite-cache-counts-what-was-deleted",
-        f"{HERE}/cache.py",
+        "src/perdure/backends/cache.py",
         "            self._bytes -= size\n",
         "            pass\n",
         ("tests/sqlite/test_cache.py::test_what_was_deleted_takes_no_room_of_what_stays",),
@@ -223,14 +223,14 @@ FAULTS: Final = (
     # --- the schema ----------------------------------------------------------------------------------
     Fault(
         "sqlite-edited-migration-accepted",
-        MIGRATIONS,
+        "src/perdure/backends/migrations.py",
         "        if migration.checksum != checksum:\n",
         "        if False:\n",
         (f"{MIGRATION_TESTS}::test_an_edited_migration_refuses_to_open",),
     ),
     Fault(
         "sqlite-newer-schema-accepted",
-        MIGRATIONS,
+        "src/perdure/backends/migrations.py",
         "        if migration is None:\n",
         "        if migration is None:\n            continue\n",
         (f"{MIGRATION_TESTS}::test_a_newer_schema_refuses_to_open",),

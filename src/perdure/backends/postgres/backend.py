@@ -11,11 +11,10 @@ import asyncpg
 
 from perdure import limits
 from perdure.backends.cache import Entry, RowCache
-from perdure.backends.postgres.clock import ServerClock
 from perdure.backends.postgres.connection import Failure, Lost, Session, Unreachable, failure_of, translated
 from perdure.backends.postgres.statements import Statements, by_shape, by_table
 from perdure.backends.postgres.writers import Fenced, Writers
-from perdure.clock import Clock, Micros
+from perdure.clock import Clock, Micros, ServerClock
 from perdure.core.backend import (
     Batch,
     BatchConflict,
@@ -54,11 +53,12 @@ class PostgresBackend:
         statements: of this store.
         node: the name of this writer, one per open store.
         clock: the store's time.
+        place: of the store, for people.
 
     Source: architecture.md, "Backends".
     """
 
-    def __init__(self, session: Session, statements: Statements, node: str, clock: Clock, place: str) -> None:
+    def __init__(self, session: Session, statements: Statements, *, node: str, clock: Clock, place: str) -> None:
         self._session = session
         self._statements = statements
         self._writers = Writers(statements.schema)

@@ -13,14 +13,13 @@ import asyncpg
 
 from perdure.backends.postgres.address import Address
 from perdure.backends.postgres.backend import PostgresBackend
-from perdure.backends.postgres.clock import ServerClock
 from perdure.backends.postgres.connection import Lost, Session, Unreachable, translated
 from perdure.backends.postgres.migrations import FORMAT, columns, known_migrations, migrate
 from perdure.backends.postgres.notices import Notices
 from perdure.backends.postgres.reader import Readers
 from perdure.backends.postgres.statements import Statements, Types
 from perdure.backends.postgres.writers import Writers
-from perdure.clock import Clock
+from perdure.clock import Clock, ServerClock
 from perdure.core.database import StoreInfo
 from perdure.errors import EngineRunning, OutcomeUnknown, StoreCorrupt, StoreUnavailable, UsageError
 from perdure.identity import Randomness, uuid7
@@ -31,14 +30,14 @@ _LOCK_NAME: Final = re.compile(r"[a-z]{1,32}")
 class PostgresDatabase:
     """See `perdure.core.database.Database`."""
 
-    def __init__(self, address: Address, session: Session, types: Types, shards: int, node: str, clock: Clock) -> None:
+    def __init__(self, address: Address, session: Session, types: Types, *, shards: int, node: str, clock: Clock) -> None:
         statements = Statements(address.schema, types)
         self._address = address
         self._locks: dict[str, Session] = {}
         self._node = node
         self.shards = shards
         self.clock = clock
-        self.backend = PostgresBackend(session, statements, node, clock, address.place)
+        self.backend = PostgresBackend(session, statements, node=node, clock=clock, place=address.place)
         self.reader = Readers(address, statements)
         self._notices = Notices(address, node)
 
@@ -69,7 +68,7 @@ class PostgresDatabase:
         except BaseException:
             session.drop()
             raise
-        return cls(address, session, types, shards, uuid7(now=used.now(), randomness=randomness), used)
+        return cls(address, session, types, shards=shards, node=uuid7(now=used.now(), randomness=randomness), clock=used)
 
     def watch(self, listeners: int, on_change: Callable[[], None]) -> None:
         """Look for other nodes' commits while somebody listens."""
