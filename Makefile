@@ -5,6 +5,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# How many processes share the test suite; 0 runs it in one, without what it costs to start the others.
+JOBS ?= 2
 PY := .venv/bin/python
 STAMP := .venv/.installed
 
@@ -35,8 +37,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Run the main job: real webhooks, kill -9 in the middle, resume, compare.
 	$(PY) -m examples.github_bot.demo $(ARGS)
 
-test: $(STAMP) ## Run the test suite.
-	$(PY) -m pytest $(ARGS)
+test: $(STAMP) ## Run the test suite, in JOBS processes.
+	$(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(STAMP) ## Lint, format, types, layers, the tidy test and the documents.
 	$(PY) -m ruff check .
