@@ -62,9 +62,9 @@ async def _empty(url: str) -> None:
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
         )
         tables = await connection.fetch(
-            "select relname from pg_class where relnamespace = 'perdure'::regnamespace and relkind = 'r' and relname not in ('store', 'migration', 'writer')"
+            "select relname from pg_class where relnamespace = 'perdure'::regnamespace and relkind = 'r' and relname not in ('store', 'migration', 'writer', 'shard')"
         )
         await connection.execute("; ".join(f"delete from perdure.{name}" for (name,) in tables))
-        await connection.execute("delete from perdure.writer where node <> ''; update perdure.writer set last_tick = 0")
+        await connection.execute("delete from perdure.writer where node <> ''; update perdure.writer set last_tick = 0; update perdure.shard set node = null, epoch = 0")
     finally:
         await connection.close()

@@ -40,6 +40,14 @@ def text_of(instant: Micros) -> str:
         return f"{instant} µs"
 
 
+def boottime() -> Micros:
+    """Return microseconds that go on whatever happens to this process and its machine: while either sleeps, too.
+
+    For durations: how long a lease is surely still held.
+    """
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1000
+
+
 class Alarm(Protocol):
     """Something that can be called off."""
 

@@ -55,7 +55,12 @@ POSTGRES_READ_TRIES: Final = 8  # of a read outside of a batch, with the same pa
 POSTGRES_READERS: Final = 4  # connections of one store that read outside of batches
 POSTGRES_PREPARED: Final = 500  # statements that a connection keeps prepared: a batch is one of some hundred shapes
 POSTGRES_POLL_MS: Final = 500  # how often a waiter looks for other nodes' commits, if no notice of them comes
+POSTGRES_NOTICE_BYTES: Final = 7_900  # of one notice: the server takes less than 8,000
 POSTGRES_NOTICE_MS: Final = 10  # notices of commits are put together for so long
+LEASE_US: Final = 10_000_000  # microseconds that a node's shards are its own without a commit; so long they wait when it dies
+LEASE_MARGIN_US: Final = 2_000_000  # before the end of its lease a node begins nothing more: for clocks that go at different speeds
+LEASE_RENEW_US: Final = 3_000_000  # a node that has committed nothing for so long commits an empty batch
+LEASE_LOOK_SECONDS: Final = 1.0  # between two looks at who has died and what is free
 TICK_SLOTS: Final = 64  # writers that give out ticks of their own: more at a time meet now and then, and decide again
 
 # --- writers ------------------------------------------------------------------------------------------
@@ -138,6 +143,9 @@ LATER_MAX: Final = 1_000  # callbacks of one round: some 50 ms of turns, so that
 GC_THRESHOLD: Final = (
     100_000  # objects made between two looks for cycles while an engine is open; a thousand turns at once have as many that live
 )
+REPLY_LOOK_US: Final = 1_000_000  # between two looks for replies that other nodes seal, if no notice of them comes
+OWN_ID_TRIES: Final = 1_000  # ids that are drawn for a process, until one belongs to a shard of this node's
+INBOX_TAKEN: Final = 500  # words that one transaction takes out of the inbox
 STALL_US: Final = 1_000_000  # microseconds between tries to commit a turn while the disk is full or locked
 SECONDS_MAX: Final = 10**12  # seconds, 31,700 years; twice as much in microseconds fits into 64 bits
 WATCHDOG_SECONDS: Final = 1.0  # seconds that the event loop may be held up before the line is named; it is asked as often
@@ -184,4 +192,5 @@ assert DISPATCH_NOTES <= DISPATCH_MAX, "what is noted is a part of what is queue
 assert TURN_EVENTS_MAX * REPLAY_EVENT_US * REST_REPLAYS < REST_MAX_US, "the longest turn may rest for its full time"
 assert PAGE_DEFAULT <= PAGE_MAX, "the default page has to be allowed"
 assert SCHEDULE_ID_MAX + 40 <= REGISTRY_KEY_MAX, "a process that a schedule starts is named by schedule, slot and number"
+assert LEASE_RENEW_US + LEASE_MARGIN_US < LEASE_US, "a lease is renewed before a node has to stop"
 assert TURN_EVENTS_WARN < TURN_EVENTS_MAX, "a warning comes before the refusal"

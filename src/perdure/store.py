@@ -40,6 +40,7 @@ class Store:
         processes: contract 1, which process a key or a tag names.
         operations: contract 3, which requests were done, and their answers.
         streams: contract 4's append-only streams and values.
+        ownership: which processes an engine on this store may work on; for the engine.
 
     Source: contracts.md, "One store gives all five".
     """
@@ -49,6 +50,7 @@ class Store:
         self.processes: Final[ProcessRegistry] = Registry(access, admit=_not_over)
         self.operations: Final[OperationStore] = Operations(access)
         self.streams: Final[DurableStore] = Streams(access)
+        self.ownership: Final = database.ownership
         self._database = database
 
     @property
@@ -84,6 +86,10 @@ class Store:
         Source: architecture.md, "Unknown outcomes are settled".
         """
         return await self._database.settle(error)
+
+    def announce(self, topic: str) -> None:
+        """Wake, soon, whoever listens to a topic on other nodes; a hint."""
+        self._database.committed((topic,))
 
     async def exclusive(self, name: str) -> None:
         """Be the only open store of this database that holds `name`: until `give_back`, `close`, or the end of the process.
@@ -192,11 +198,11 @@ def _connection(url: str, clock: Clock | None, randomness: Randomness, *, create
 async def _open(connect: Connect, randomness: Randomness) -> Store:
     database = await connect()
     clock = database.clock
-    signals = Signals(clock, on_listeners=lambda count: database.watch(count, signals.publish_all))
+    signals = Signals(clock, on_listeners=lambda count: database.watch(count, signals.publish_all, signals.publish))
 
     def on_signals(topics: tuple[str, ...]) -> None:
         signals.publish(topics)
-        database.committed()
+        database.committed(topics)
 
     writer = Writer(database.backend, on_signals=on_signals)
     try:

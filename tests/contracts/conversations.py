@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -31,6 +31,9 @@ class CountingReader:
         row = await self.reader.get(key)
         self._count(key.table, int(row is not None))
         return row
+
+    async def get_all(self, keys: Sequence[Key[Any]]) -> list[Any]:
+        return [await self.get(key) for key in keys]
 
     async def scan(self, scan: Scan[Any]) -> list[tuple[Key[Any], Any]]:
         rows = await self.reader.scan(msgspec.structs.replace(scan, limit=min(scan.limit, self.page)))

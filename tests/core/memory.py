@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from perdure.clock import Clock, VirtualClock
@@ -98,6 +98,9 @@ class MemoryBackend:
 
     async def get(self, key: Key[Any]) -> Any:
         return self.database.rows.get(key, (0, None))[1]
+
+    async def get_all(self, keys: Sequence[Key[Any]]) -> list[Any]:
+        return [await self.get(key) for key in keys]
 
     async def scan(self, scan: Scan[Any]) -> list[tuple[Key[Any], Any]]:
         return [(key, self.database.rows[key][1]) for key in self._page(scan).keys]

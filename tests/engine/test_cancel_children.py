@@ -295,8 +295,11 @@ async def test_a_process_that_is_cancelled_from_where_no_app_is_takes_its_childr
         await reaches(engine, "caller", "ended")
         await eventually(lambda: all_asked(store))
 
+        async def leaf_has_ended() -> bool:
+            return (await standing(store))["leaf"][0].startswith("ended cancelled: its parent caller was cancelled: by night")
+
+        await eventually(leaf_has_ended)
         assert family.ledger.counts["undo c's caller"] == 1
-        assert (await standing(store))["leaf"][0].startswith("ended cancelled: its parent caller was cancelled: by night")
 
 
 async def test_children_that_are_not_in_memory_are_cancelled(store: Store) -> None:

@@ -97,9 +97,9 @@ async def test_ten_thousand_spawns_are_twenty_transactions() -> None:
         sizes: list[int] = []
         submit = engine._owner.submit
 
-        def counted(write: object, size: int, resolve: object, *args: object) -> None:
+        def counted(write: object, size: int, resolve: object, *args: object, **options: object) -> None:
             sizes.append(len(getattr(write, "effects", ())))
-            submit(write, size, resolve, *args)  # type: ignore[arg-type]  # passed on as it came
+            submit(write, size, resolve, *args, **options)  # type: ignore[arg-type]  # passed on as it came
 
         engine._owner.submit = counted  # type: ignore[method-assign]  # only to look at what is committed
         assert await engine.call(engine.app.type_named("forest").target) == 10_000

@@ -8,11 +8,10 @@ from typing import Any
 
 from perdure import Address, App, Engine, Process, Store, VirtualClock
 from perdure.clock import SECOND
-from perdure.conversations.tables import RUNNABLE
 from perdure.core.table import Index, Scan
 from perdure.engine import inspection
 from perdure.flows.tables import WANTED
-from perdure.messages.tables import DELAYED
+from perdure.messages.tables import DELAYED, LEFT
 from perdure.timers.tables import DUE, SCHEDULES_DUE
 from tests.engine.orders import Ledger, Place, eventually, make_app, reaches
 from tests.engine.timetable import Log, quiet, timetable
@@ -113,7 +112,7 @@ async def test_what_others_leave_is_found_after_a_look_has_failed_for_a_bug(stor
     async with Engine(store, make_app(ledger)) as engine:
         await engine.deliver(Place("1", total=5000), id="p", to=Address.start("Order", key="order:1", id="o"))
         await reaches(engine, "o", "waiting")
-        broken.indexes = {RUNNABLE: 1}
+        broken.indexes = {LEFT: 1}
 
         await inspection.cancel(store, "o")
         await eventually(lambda: _failed(broken, clock, 1))

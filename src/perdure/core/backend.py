@@ -160,6 +160,10 @@ class Reader(Protocol):
         """Return the row or None."""
         ...
 
+    async def get_all(self, keys: Sequence[Key[RowT]]) -> list[RowT | None]:
+        """Return the rows of one table, or None for each that is not there."""
+        ...
+
     async def scan(self, scan: Scan[RowT]) -> list[tuple[Key[RowT], RowT]]:
         """Return the rows in index order; `claim` and `guard` mean nothing here."""
         ...

@@ -10,6 +10,7 @@ import msgspec
 
 from perdure.clock import Clock
 from perdure.core.backend import Backend, Reader
+from perdure.core.ownership import Ownership
 from perdure.errors import OutcomeUnknown
 
 
@@ -62,12 +63,19 @@ class Database(Protocol):
         """The number of shares that all processes are spread over, chosen when the store was made."""
         ...
 
-    def watch(self, listeners: int, on_change: Callable[[], None]) -> None:
-        """Call `on_change` after commits of other nodes for as long as `listeners` is not 0; it may be called too often."""
+    @property
+    def ownership(self) -> Ownership:
+        """The shards that this node owns."""
         ...
 
-    def committed(self) -> None:
-        """Tell other nodes, soon, that something was committed which somebody may wait for; a hint."""
+    def watch(
+        self, listeners: int, on_change: Callable[[], None], on_topics: Callable[[tuple[str, ...]], None] = lambda _topics: None
+    ) -> None:
+        """Tell of commits of other nodes for as long as `listeners` is not 0: of their topics, or of anything at all, perhaps too often."""
+        ...
+
+    def committed(self, topics: tuple[str, ...]) -> None:
+        """Tell other nodes, soon, of topics that a commit has signalled; a hint."""
         ...
 
     def leave(self) -> None:

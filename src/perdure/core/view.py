@@ -65,6 +65,7 @@ class View:
         self._counts_before: dict[str, int] | None = None
         self._signals: dict[str, None] = {}
         self._signals_before = 0
+        self._touched = False
 
     # --- what decisions use --------------------------------------------------------------------
 
@@ -147,6 +148,10 @@ class View:
         """Wake whoever waits for `topic`, after the commit and only then; a hint, said once per batch."""
         self._signals[topic] = None
 
+    def touch(self) -> None:
+        """Let the batch be committed even if nothing changes, which renews the lease of its writer."""
+        self._touched = True
+
     # --- what the writer uses --------------------------------------------------------------------
 
     def begin(self) -> None:
@@ -218,6 +223,11 @@ class View:
     def counts(self) -> dict[str, int]:
         """Return the counters' changes."""
         return {name: delta for name, delta in self._counts.items() if delta}
+
+    @property
+    def touched(self) -> bool:
+        """Whether it has to be committed."""
+        return self._touched
 
     def signals(self) -> tuple[str, ...]:
         """Return the topics to wake."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import msgspec
 
 if TYPE_CHECKING:
+    from perdure.core.ownership import Lease
     from perdure.core.table import Read
     from perdure.core.view import View
 
@@ -27,7 +28,12 @@ class Write(Protocol[R_co]):
 
 
 class Transaction(msgspec.Struct, frozen=True, gc=False):
-    """Writes that commit together or not at all. `size` is the payload in bytes, for the limits of a batch."""
+    """Writes that commit together or not at all.
+
+    `size` is the payload in bytes, for the limits of a batch. With a `lease` they are refused with LeaseLost once it is not held
+    any more.
+    """
 
     writes: tuple[Write[Any], ...]
     size: int = 0
+    lease: Lease | None = None

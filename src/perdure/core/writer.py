@@ -13,6 +13,7 @@ import msgspec
 
 from perdure import limits
 from perdure.core.backend import Backend, Batch, BatchConflict, BatchRefused, CommitUnknown, Wanted, WriterFenced, WriterRow
+from perdure.core.ownership import Lease
 from perdure.core.table import Key, Scan
 from perdure.core.view import ReadFailed, Unread, View
 from perdure.core.write import Transaction, Write
@@ -105,7 +106,7 @@ class Writer:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    async def commit(self, *writes: Write[Any], size: int = 0) -> tuple[Any, ...]:
+    async def commit(self, *writes: Write[Any], size: int = 0, lease: Lease | None = None) -> tuple[Any, ...]:
         """Run the writes as one transaction and return their results, in order, once it is durable.
 
         A cancelled `await` does not cancel the transaction. Raises what `submit` raises, and what a decision rejects with.
@@ -114,12 +115,12 @@ class Writer:
         if loop is not self._loop:
             raise UsageError("a store belongs to the event loop that opened it; open another one here")
         future: asyncio.Future[tuple[Any, ...]] = loop.create_future()
-        self.submit(Transaction(writes, size), partial(_settle_future, future))
+        self.submit(Transaction(writes, size, lease), partial(_settle_future, future))
         return await future
 
-    async def run(self, write: Write[R], *, size: int = 0) -> R:
+    async def run(self, write: Write[R], *, size: int = 0, lease: Lease | None = None) -> R:
         """Commit one write and return its result; see `commit`."""
-        results = await self.commit(write, size=size)
+        results = await self.commit(write, size=size, lease=lease)
         result: R = results[0]
         return result
 
@@ -186,9 +187,9 @@ class Writer:
             except OutcomeUnknown as unknown:
                 raise _unsettled(batch, decided, unknown) from unknown
             except WriterFenced:
-                _fail(batch, LeaseLost(f"writer {self._row.node} was replaced by a newer incarnation; repeat the call"))
+                # Nothing was written. What depends on a lease is refused at the next try, the rest may go on.
+                logger.warning("writer %s was taken over; it goes on with a new incarnation", self._row.node)
                 self._row = await self._backend.fence()
-                return None
             else:
                 return None
         if len(batch) == 1:
@@ -205,6 +206,10 @@ class Writer:
         outcomes: list[tuple[Any, Exception | None]] = []
         rounds = 0
         for waiting in batch:
+            lease = waiting.transaction.lease
+            if lease is not None and not lease.held:
+                outcomes.append((None, LeaseLost("another node owns this process now; nothing of this was written")))
+                continue
             while True:
                 view.begin()
                 try:
@@ -231,7 +236,7 @@ class Writer:
         assert self._row is not None, "the writer was started"
         view, row = decided.view, self._row
         changes, counts = view.changes(), view.counts()
-        if not changes and not counts:
+        if not changes and not counts and not view.touched:
             if view.certain:
                 await self._backend.abandon()
             else:

@@ -5,20 +5,28 @@ Source: engine.md, "Verbs of a turn", awakeable.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from perdure import limits
 from perdure.codec import JSON
 from perdure.conversations.tables import PROCESS
 from perdure.core.backend import Reader
-from perdure.core.table import Index, Key, Scalar, Scan
+from perdure.core.table import Index, Key, Read, Scalar, Scan
+from perdure.core.view import View
 from perdure.engine.addressing import split_reference
+from perdure.engine.handling import Handling
+from perdure.engine.notes import NO_APP, Note, Rules
 from perdure.engine.outcomes import encode_error
-from perdure.engine.replies import Complete, is_awakeable
+from perdure.engine.replies import AWAKEABLES, is_awakeable
 from perdure.engine.searching import Page, checked_limit, cursor_of, named_by, no_cursor
-from perdure.errors import AwakeableFailed, PayloadTooLarge
+from perdure.errors import AwakeableConflict, AwakeableFailed, AwakeableNotFound, PayloadTooLarge
 from perdure.identity import DEFAULT_TENANT, MessageId, TenantId
 from perdure.messages.tables import AWAITED_REPLY, AwaitedReplyRow
+from perdure.operations.contract import Outcome
+from perdure.operations.tables import OPERATION
+from perdure.operations.writes import seal_in
 from perdure.store import Store
 
 _ALL = Index(AWAITED_REPLY, "awaited_reply", prefix=("tenant_id",), order=("ref", "process_id", "operation_id"))
@@ -36,18 +44,51 @@ class AwakeableInfo(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
-def completing(token: str, value: object, *, tenant: str, foreign: bool = False) -> Complete:
+class Complete(msgspec.Struct, frozen=True, gc=False):
+    """Complete an awakeable, once: the answer says what the owner has to do."""
+
+    rules: Rules
+    tenant_id: str
+    token: str
+    outcome: Outcome
+    response: bytes
+
+    def reads(self) -> Iterable[Read]:
+        """Name its operation."""
+        yield OPERATION.key(self.tenant_id, AWAKEABLES, self.token)
+
+    def decide(self, view: View) -> list[Note]:
+        """Seal it and tell the turn that waits.
+
+        Raises:
+            AwakeableConflict: it was completed in another way.
+            AwakeableNotFound: no open turn has made it.
+        """
+        handling = Handling(view, self.rules)
+        key = OPERATION.key(self.tenant_id, AWAKEABLES, self.token)
+        sealed = view.get(key)
+        if sealed is not None:
+            if (sealed.outcome, sealed.response) != (self.outcome, self.response):
+                raise AwakeableConflict(f"awakeable {self.token!r} was completed in another way; the first completion stands")
+            return handling.notes
+        if not handling.answer(self.tenant_id, self.token, outcome=self.outcome, response=self.response):
+            raise AwakeableNotFound(f"no awakeable {self.token!r} in tenant {self.tenant_id}: no turn has made it, or that turn is over")
+        seal_in(view, key, self.response, outcome=self.outcome)
+        return handling.notes
+
+
+def completing(rules: Rules, token: str, value: object, *, tenant: str) -> Complete:
     """Return the write that completes an awakeable with a value; see `Engine.complete_awakeable`."""
     response = JSON.encode(value)
     if len(response) > limits.RESULT_MAX:
         raise PayloadTooLarge("the value of an awakeable", size=len(response), limit=limits.RESULT_MAX)
-    return Complete(TenantId(tenant), MessageId(token), "ok", response, foreign)
+    return Complete(rules, TenantId(tenant), MessageId(token), "ok", response)
 
 
-def failing(token: str, text: str, *, tenant: str, foreign: bool = False) -> Complete:
+def failing(rules: Rules, token: str, text: str, *, tenant: str) -> Complete:
     """Return the write that lets whoever waits get AwakeableFailed; see `Engine.fail_awakeable`."""
     response = encode_error(AwakeableFailed(text[: limits.ERROR_TEXT_MAX]))
-    return Complete(TenantId(tenant), MessageId(token), "error", response, foreign)
+    return Complete(rules, TenantId(tenant), MessageId(token), "error", response)
 
 
 async def complete_awakeable(store: Store, token: str, value: object = None, *, tenant: str = DEFAULT_TENANT) -> None:
@@ -55,7 +96,7 @@ async def complete_awakeable(store: Store, token: str, value: object = None, *, 
 
     Raises what `Engine.complete_awakeable` raises.
     """
-    await store.access.writer.run(completing(token, value, tenant=tenant, foreign=True))
+    await store.access.writer.run(completing(NO_APP, token, value, tenant=tenant))
 
 
 async def fail_awakeable(store: Store, token: str, text: str, *, tenant: str = DEFAULT_TENANT) -> None:
@@ -63,7 +104,7 @@ async def fail_awakeable(store: Store, token: str, text: str, *, tenant: str = D
 
     Raises what `Engine.fail_awakeable` raises.
     """
-    await store.access.writer.run(failing(token, text, tenant=tenant, foreign=True))
+    await store.access.writer.run(failing(NO_APP, token, text, tenant=tenant))
 
 
 async def awakeables(

@@ -97,7 +97,7 @@ def obey(handling: Handling, key: Key[ProcessRow], *, first: bool) -> None:
     mailbox = mailbox_of(view, tenant_id, process_id)
     assert process is not None, "it was asked to stop"
     assert mailbox.cancelled is not None, "it was asked to stop"
-    if process.open_message is None and handling.rules.foreign:
+    if process.open_message is None and handling.foreign(process):
         leave_to_owner(handling, key)  # only the engine knows which of its queued messages had a handler
     elif process.open_message is None:
         handling.end_process(key, status=ProcessStatus.ENDED, note=cancelled_note(mailbox.cancelled))
@@ -105,7 +105,7 @@ def obey(handling: Handling, key: Key[ProcessRow], *, first: bool) -> None:
         status = ProcessStatus.RUNNABLE if process.status == ProcessStatus.WAITING else process.status
         # Also where nothing changes: a commit of its turn that starts a child meanwhile has to notice the request.
         view.update(key, replace(process, status=status, updated_at=view.now))
-        handling.tell_engine()
+        handling.tell_owner(key)
         handling.notes.append(CancelAsked(tenant_id, process_id, mailbox.cancelled, mailbox.last))
 
 
@@ -114,7 +114,7 @@ def leave_to_owner(handling: Handling, key: Key[ProcessRow]) -> None:
     process = handling.view.get(key)
     assert process is not None, "it was asked to stop"
     handling.view.update(key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=handling.view.now))
-    handling.tell_engine()
+    handling.tell_owner(key)
 
 
 def end_now(handling: Handling, key: Key[ProcessRow], reason: str) -> None:
@@ -200,6 +200,7 @@ def _tell_parent(handling: Handling, key: Key[ProcessRow]) -> None:
         return
     if process.status == ProcessStatus.RUNNABLE:
         # Without the number of the request: mail may have come since, which its owner has not seen.
+        handling.tell_owner(key)
         handling.notes.append(CancelAsked(tenant_id, process_id, mailbox.cancelled, 0))
 
 
@@ -266,7 +267,7 @@ class Cancelling:
         """Go on with what there is in the store."""
         if self._busy:
             self._again = True
-        elif self._owner.is_open:
+        elif self._owner.is_open and self._owner.rules.leads:
             self._busy = True
             self._owner.submit(AskChildren(self._owner.rules), 0, self._asked)
 

@@ -75,7 +75,7 @@ class CancelProcess(Control, frozen=True, gc=False):
         first = note_request(handling, self.key, self.reason)
         if process.open_message is None or not self.force:
             obey(handling, self.key, first=first)
-        elif self.rules.foreign:
+        elif handling.foreign(process):
             mailbox = mailbox_of(view, self.tenant_id, self.process_id)
             view.update(MAILBOX.key(self.tenant_id, self.process_id), replace(mailbox, cancelled=self.reason, forced=1))
             leave_to_owner(handling, self.key)
@@ -105,11 +105,12 @@ class PauseProcess(Control, frozen=True, gc=False):
                 f"process {self.process_id!r} is {process.status}: it does not go on until its code fits; cancel it, or wait"
             )
         if process.status == ProcessStatus.PAUSED:
-            handling.notes.append(Held(self.tenant_id, self.process_id))  # its owner may not have heard of it
+            handling.tell_owner(self.key)  # who may not have heard of it
+            handling.notes.append(Held(self.tenant_id, self.process_id))
             return False, handling.notes
         note = f"paused: {self.reason}" if self.reason else "paused"
         view.update(self.key, replace(process, status=ProcessStatus.PAUSED, note=note, updated_at=view.now))
-        handling.tell_engine()
+        handling.tell_owner(self.key)
         handling.notes.append(Held(self.tenant_id, self.process_id))
         return True, handling.notes
 
@@ -128,11 +129,12 @@ class ResumeProcess(Control, frozen=True, gc=False):
         if process.status not in (ProcessStatus.PAUSED, ProcessStatus.STUCK):
             raise IllegalTransition(f"process {self.process_id!r} is {process.status}, neither paused nor stuck")
         open_turn = process.open_message is not None
-        status = ProcessStatus.RUNNABLE if open_turn or self.rules.foreign else ProcessStatus.IDLE
+        foreign = handling.foreign(process)
+        status = ProcessStatus.RUNNABLE if open_turn or foreign else ProcessStatus.IDLE
         view.update(self.key, replace(process, status=status, note="", updated_at=view.now))
-        handling.tell_engine()
+        handling.tell_owner(self.key)
         if open_turn:
             handling.notes.append(Resumed(self.tenant_id, self.process_id))
-        elif not self.rules.foreign:
+        elif not foreign:
             handling.start_next(self.key)
         return handling.notes

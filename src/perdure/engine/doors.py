@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from perdure import limits
+from perdure.clock import Micros
 from perdure.codec import JSON
 from perdure.core.access import Access
 from perdure.engine.addressing import Address, Request, checked_id
@@ -18,8 +19,9 @@ from perdure.identity import DEFAULT_TENANT, RESERVED_ID_PREFIX, ProcessId, Tena
 class Doors:
     """Makes envelopes of what callers bring."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, mine: Callable[[str, str], bool]) -> None:
         self._access = access
+        self._mine = mine
 
     def envelope(
         self,
@@ -49,7 +51,7 @@ class Doors:
         now = self._access.clock.now()
         process_id = address.process_id or (address.name if address.way == "process" else "")
         if not process_id:
-            process_id = ProcessId.new(now=now, randomness=self._access.randomness)
+            process_id = self._new_id(tenant_id, now)
         return Envelope(
             tenant_id=tenant_id,
             source=source,
@@ -64,6 +66,14 @@ class Doors:
             expires_at=None if lasting is None else now + micros(lasting),
             fresh=fresh and address.way == "start",
         )
+
+    def _new_id(self, tenant_id: str, now: Micros) -> ProcessId:
+        """Return an id for a process that begins at once where it is started, if this node owns anything."""
+        for _ in range(limits.OWN_ID_TRIES):
+            process_id = ProcessId.new(now=now, randomness=self._access.randomness)
+            if self._mine(tenant_id, process_id):
+                break
+        return process_id
 
 
 def _encoded_headers(headers: Mapping[str, str]) -> bytes:

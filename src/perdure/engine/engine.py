@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from perdure import limits
+from perdure.core.ownership import Renew
 from perdure.engine import inspection, queries
 from perdure.engine.addressing import Address, Request, checked_address
 from perdure.engine.app import App
@@ -90,16 +91,16 @@ class Engine:
         self._owner = self.owner_type(
             store, app, max_threads=max_threads, max_concurrency=max_concurrency, max_steps=max_steps, max_resident=max_resident
         )
-        self._doors = Doors(store.access)
+        self._doors = Doors(store.access, self._owner.mine)
         self.schedules = Schedules(store, app=app, rules=self._owner.rules, run=self._owner.run)
         kept_in = Folder(archive, self.clock.now) if isinstance(archive, str | Path) else archive
         self._sweeper = Sweeper(store.access, retention or Retention(), kept_in)
-        self._sweeping = Sweeping(self._sweeper, self.clock, self._owner.background)
+        self._sweeping = Sweeping(self._sweeper, self.clock, self._owner.background, leads=lambda: self._owner.rules.leads)
         self._open = False
         self._gc_threshold = gc.get_threshold()
 
     async def __aenter__(self) -> Self:
-        await self.store.exclusive("engine")
+        await self.store.ownership.start(self._owner, lambda: self.store.access.writer.run(Renew()))
         self._open = True
         try:
             await self._start_up()
@@ -131,7 +132,7 @@ class Engine:
         self._sweeping.stop()
         await self._owner.close()
         gc.set_threshold(*self._gc_threshold)
-        await self.store.give_back("engine")
+        await self.store.ownership.stop()
 
     # --- the doors ---------------------------------------------------------------------------------
 
@@ -306,11 +307,11 @@ class Engine:
             AwakeableConflict: it was completed with another value, or failed.
             PayloadUnencodable, PayloadTooLarge, InvalidIdentifier: nothing was written.
         """
-        await self._owner.run(completing(token, value, tenant=tenant), lambda notes: notes)
+        await self._owner.run(completing(self._owner.rules, token, value, tenant=tenant), lambda notes: notes)
 
     async def fail_awakeable(self, token: str, text: str, *, tenant: str = DEFAULT_TENANT) -> None:
         """Let whoever waits for an awakeable get AwakeableFailed with this text. Raises what `complete_awakeable` raises."""
-        await self._owner.run(failing(token, text, tenant=tenant), lambda notes: notes)
+        await self._owner.run(failing(self._owner.rules, token, text, tenant=tenant), lambda notes: notes)
 
     # --- people ------------------------------------------------------------------------------------------
 

@@ -49,7 +49,20 @@ from perdure.errors import (
 from perdure.flows.tables import FLOW, PLACE, PlaceRow
 from perdure.flows.writes import CLOSED, UNLIMITED, Limits, ask, give_back, holds, next_of, pull
 from perdure.identity import ProcessId, ProcessIdentity, TenantId
-from perdure.messages.tables import FAN_OUT, MAIL, MAILBOX, MESSAGE, PARKED, PARKING, FanOutRow, MessageRow, MessageStatus, ParkingRow
+from perdure.messages.tables import (
+    FAN_OUT,
+    INBOX,
+    MAIL,
+    MAILBOX,
+    MESSAGE,
+    PARKED,
+    PARKING,
+    FanOutRow,
+    InboxRow,
+    MessageRow,
+    MessageStatus,
+    ParkingRow,
+)
 from perdure.messages.writes import dead, enqueue, mark_addressed, tag_parking, under_key, under_tag, unqueue
 from perdure.operations.contract import Outcome
 from perdure.operations.tables import OPERATION, OperationRow
@@ -60,6 +73,7 @@ from perdure.timers.tables import OF_PROCESS as TIMERS
 
 replace = msgspec.structs.replace
 SCOPE = "message"
+ENGINE = "engine"
 NULL = b"null"
 
 
@@ -104,6 +118,8 @@ class Handling(msgspec.Struct, eq=False):
             payload=envelope.payload,
             headers=envelope.headers,
         )
+        if envelope.expires_at is not None:
+            self.tell_engine()
         placed = self._delay(envelope, row) if envelope.available_at is not None else self.place(envelope, row)
         self.view.insert(key, placed, unseen=envelope.fresh)
         return Receipt(duplicate=False, status=placed.status, process_id=placed.process_id, copies=placed.copies)
@@ -178,6 +194,11 @@ class Handling(msgspec.Struct, eq=False):
         self.view.insert(key, process, unseen=envelope.fresh)
         if self.rules.foreign:
             return self.hand(envelope.key, replace(row, process_id=process_id), inner=envelope.inner)
+        if self.foreign(process):
+            row = self.hand(envelope.key, replace(row, process_id=process_id), inner=envelope.inner)
+            if address.name:
+                self.hand_over(tenant_id, process_id, under_key(address.name))
+            return row
         if place is not None and not self._may_begin(key, place):
             return self._queue(key, envelope.key, replace(row, process_id=process_id), inner=envelope.inner)
         # The message that starts a process is its first turn; what was parked for the key follows.
@@ -221,6 +242,7 @@ class Handling(msgspec.Struct, eq=False):
         if (
             process.open_message is None
             and process.status == ProcessStatus.IDLE
+            and not self.foreign(process)
             and not process.placed  # it waits for a place, and what started it goes first
             and row.kind in self.rules.kinds.get(process.process_type, ())
         ):
@@ -238,8 +260,8 @@ class Handling(msgspec.Struct, eq=False):
             wakes = turn is not None and row.kind in turn.awaits.split("\n")
         # What a turn waits for is taken even if the mailbox is full of other things: nothing else would empty it.
         number = enqueue(self.view, tenant_id, process_id, refuse=not (inner or wakes))
-        self.tell_engine()
-        if wakes or (self.rules.foreign and process.status == ProcessStatus.IDLE):
+        self.tell_owner(process_key)
+        if wakes or (process.status == ProcessStatus.IDLE and self.foreign(process)):
             self.view.update(process_key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=self.view.now))
         mail = Mail(number, str(key.parts[1]), str(key.parts[2]), row.kind, row.payload)
         self.notes.append(MailArrived(tenant_id, process_id, mail, wakes))
@@ -276,17 +298,30 @@ class Handling(msgspec.Struct, eq=False):
             state = self.view.get(PROCESS_STATE.key(tenant_id, process_id))
             fields = self.rules.initial[process.process_type] if state is None else state.found
         # A new process has no mail, unless it was started from where no app is: its mailbox is made when it first waits or is sent more.
-        self.tell_engine()
+        self.tell_owner(process_key)
         known = process.head or row.mail_number is not None
         mailbox = self.view.get(MAILBOX.key(tenant_id, process_id)) if known else None
         last, queued = (0, 0) if mailbox is None else (mailbox.last, mailbox.queued)
         self.notes.append(TurnStarted(tenant_id, process_id, opened, ref, row.kind, row.payload, fields, begun, last, queued))
         return replace(row, status=MessageStatus.OPEN, mail_number=None, parked_under=None, expires_at=None)
 
+    def foreign(self, process: ProcessRow) -> bool:
+        """Return whether another node owns a process, or this is decided where no app is."""
+        return self.rules.foreign or not self.rules.owns(process.shard)
+
+    def tell_owner(self, process_key: Key[ProcessRow]) -> None:
+        """Leave word for the owner of a process, when this is decided by somebody else."""
+        process = self.view.get(process_key)
+        assert process is not None, "the process is there"
+        if self.foreign(process):
+            inbox = INBOX.key(process_key.parts[0], process.shard, self.view.tick())
+            self.view.insert(inbox, InboxRow(str(process_key.parts[1])))
+            self.view.signal(ENGINE)
+
     def tell_engine(self) -> None:
-        """Wake the engine that owns the processes, when this is decided where no app is."""
-        if self.rules.foreign:
-            self.view.signal("engine")
+        """Wake the engine that does what is nobody's, when this is decided by somebody else."""
+        if not self.rules.leads:
+            self.view.signal(ENGINE)
 
     def hand_over(self, tenant_id: str, process_id: str, parked_under: str) -> None:
         """Give a process what was parked for it, in order of acceptance."""
@@ -385,7 +420,10 @@ class Handling(msgspec.Struct, eq=False):
             key = PROCESS.key(tenant_id, process_id)
             process = self.view.get(key)
             assert process is not None, "who waits exists"
-            if process.status == ProcessStatus.IDLE:
+            if process.status == ProcessStatus.IDLE and self.foreign(process):
+                self.view.update(key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=self.view.now))
+                self.tell_owner(key)
+            elif process.status == ProcessStatus.IDLE:
                 self.start_next(key)
             place = self.view.get(PLACE.key(tenant_id, process_id))
             if place is not None and place.flow_key:
@@ -402,6 +440,7 @@ class Handling(msgspec.Struct, eq=False):
             at = next_of(self.view.get(FLOW.key(tenant_id, process_type, key)))
             if at is not None and at > self.view.now:
                 self.notes.append(Due(at))
+                self.tell_engine()
 
     def end_process(self, process_key: Key[ProcessRow], *, status: str, note: str) -> None:
         """End a process: its addresses released, its timers gone, its mail answered, in this transaction."""
@@ -443,8 +482,16 @@ class Handling(msgspec.Struct, eq=False):
         if seal_in(self.view, operation_key(tenant_id, ref), response, outcome=outcome, root_type=root_type):
             self.notes.append(Sealed(tenant_id, ref, outcome, response))
             if asked:
-                answer_all(self.view, self.notes, tenant_id, ref, outcome=outcome, response=response)
-                self.tell_engine()
+                self.answer(tenant_id, ref, outcome=outcome, response=response)
+
+    def answer(self, tenant_id: str, ref: str, *, outcome: Outcome, response: bytes) -> int:
+        """Send a reply to the turns that wait for it, and return to how many."""
+        before = len(self.notes)
+        count = answer_all(self.view, self.notes, tenant_id, ref, outcome=outcome, response=response)
+        for note in self.notes[before:]:
+            assert isinstance(note, MailArrived), "a reply is mail"
+            self.tell_owner(PROCESS.key(note.tenant_id, note.process_id))
+        return count
 
     def seal_null(self, tenant_id: str, ref: str, *, asked: int) -> None:
         """Answer a message that has nothing to answer."""

@@ -12,12 +12,13 @@ import msgspec
 from perdure import limits
 from perdure.conversations.events import ErrorOccurred, ProcessingStarted, encode_event
 from perdure.conversations.tables import EVENT, PROCESS, RECOVERED, TURN, EventRow, ProcessStatus
-from perdure.core.table import Read
+from perdure.core.table import Key, Read
 from perdure.core.view import View
 from perdure.engine.cancelling import cancelled_note
 from perdure.engine.flush import present
 from perdure.engine.handling import Handling
 from perdure.engine.notes import Note, Rules
+from perdure.messages.tables import InboxRow
 from perdure.messages.writes import mailbox_of
 
 replace = msgspec.structs.replace
@@ -136,3 +137,19 @@ class StartQueued(msgspec.Struct, frozen=True, gc=False):
                 view.update(key, replace(process, status=ProcessStatus.IDLE, updated_at=view.now))
                 handling.start_next(key)
         return handling.notes
+
+
+class TakeOut(msgspec.Struct, frozen=True, gc=False):
+    """Take word that was left for us out of the inbox: we have looked at those processes."""
+
+    keys: list[Key[InboxRow]]
+
+    def reads(self) -> Iterable[Read]:
+        """Name them all."""
+        return self.keys
+
+    def decide(self, view: View) -> None:
+        """Remove what is there."""
+        for key in self.keys:
+            if view.get(key) is not None:
+                view.delete(key)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Final
 
 import msgspec
 
@@ -13,18 +14,32 @@ from perdure.engine.addressing import Address, Mail
 from perdure.engine.flow import FlowRule
 from perdure.messages.tables import MESSAGE, MessageRow
 
+LEADING: Final = 0  # the shard whose owner does for all nodes what concerns no process alone
+
+
+def owns_all(shard: int) -> bool:
+    """Return that a shard is owned: there is one node."""
+    del shard
+    return True
+
 
 class Rules(msgspec.Struct, frozen=True, gc=False):
     """What the app says, as far as decisions need it: kinds that start a turn, first fields, and flow control, by process type.
 
     Without an app (`foreign`: a command line, say) nothing can be started: the process is made runnable, and the engine
-    that owns it starts what is queued.
+    that owns it starts what is queued. The same holds for processes of shards that another node `owns`.
     """
 
     kinds: Mapping[str, frozenset[str]]
     initial: Mapping[str, bytes]
     flows: Mapping[str, FlowRule] = {}
     foreign: bool = False
+    owns: Callable[[int], bool] = owns_all
+
+    @property
+    def leads(self) -> bool:
+        """Whether this node does what is nobody's: it owns the first shard."""
+        return not self.foreign and self.owns(LEADING)
 
 
 NO_APP = Rules({}, {}, foreign=True)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -17,6 +17,8 @@ from typing import Any, ClassVar, TypeVar
 
 from perdure import limits
 from perdure.clock import Micros, SystemClock
+from perdure.conversations.writes import shard_of
+from perdure.core.ownership import Lease
 from perdure.core.signals import Listener
 from perdure.core.write import Transaction, Write
 from perdure.engine.addressing import reference
@@ -24,6 +26,7 @@ from perdure.engine.app import App
 from perdure.engine.cancelling import Cancelling
 from perdure.engine.delivery import Deliver, FanOutChunk
 from perdure.engine.dispatcher import Dispatcher, Want
+from perdure.engine.handling import operation_key
 from perdure.engine.leaving import Leave, MarkStuck
 from perdure.engine.notes import (
     CancelAsked,
@@ -54,6 +57,9 @@ from perdure.store import Store
 logger = logging.getLogger("perdure.engine")
 R = TypeVar("R")
 _Key = tuple[str, str]
+_SEALED = "sealed"
+_NOT_HELD = Lease()
+_NOT_HELD.held = False
 _STOPPED = "the engine stopped; the message is kept and answered after a restart"
 
 
@@ -79,7 +85,9 @@ class Owner:
             app.kinds(),
             {name: made.initial for name, made in app.types.items()},
             {name: made.flow for name, made in app.types.items() if made.flow is not None},
+            owns=store.ownership.owns,
         )
+        self.ownership = store.ownership
         self.threads = ThreadPoolExecutor(max_threads, thread_name_prefix="perdure-step")
         self.residents: dict[_Key, Resident] = {}
         self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # there is none before `open`
@@ -88,7 +96,7 @@ class Owner:
         self._waiters: dict[tuple[str, str], list[asyncio.Future[tuple[str, bytes]]]] = {}
         self._watchers: dict[tuple[str, str], asyncio.Future[tuple[str, bytes]]] = {}
         self._stuck: dict[_Key, Exception] = {}
-        self._later: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._later: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._running_later = False
         self._open = False
         self.dispatcher = Dispatcher(self, max_concurrency=max_concurrency, max_steps=max_steps)
@@ -118,6 +126,8 @@ class Owner:
         await self._recovery.run()
         self._wheel.start()
         self.background(self._look_out(listener))
+        if not self.ownership.whole:
+            self.background(self._look_for_replies())
 
     async def close(self) -> None:
         """Commit what is under way, and drop the rest from memory; a restart goes on with it."""
@@ -163,6 +173,63 @@ class Owner:
                 logger.exception("looking for what others left failed; the next commit of theirs looks again")
                 ended = isinstance(error, PerdureError) and not error.retryable
                 again = None if ended else self.clock.now() + limits.STALL_US
+
+    # --- shards ------------------------------------------------------------------------------------
+
+    def mine(self, tenant_id: str, process_id: str) -> bool:
+        """Return whether this node owns a process."""
+        return self.ownership.whole or self.ownership.owns(shard_of(tenant_id, process_id, self.store.shards))
+
+    def lease_of(self, tenant_id: str, process_id: str) -> Lease:
+        """Return what work on a process depends on; one that is not held when another node owns it."""
+        lease = self.ownership.lease(0 if self.ownership.whole else shard_of(tenant_id, process_id, self.store.shards))
+        return _NOT_HELD if lease is None else lease
+
+    def gained(self, shards: Collection[int]) -> None:
+        """Take up the processes of shards that this node owns from now on."""
+        if self._open:
+            self.background(self._take_up(frozenset(shards)))
+
+    async def _take_up(self, shards: frozenset[int]) -> None:
+        await self._recovery.gained(shards)
+        self._wheel.schedules.look_again()
+        self._wheel.look_at_flows()
+
+    def forget(self, shards: Collection[int]) -> None:
+        """Forget the processes of shards that another node owns; nothing of them can be committed any more."""
+        self.later(self._forget_shards, frozenset(shards))
+
+    def _forget_shards(self, shards: frozenset[int]) -> list[_Key]:
+        found = [key for key in self.residents if shard_of(*key, self.store.shards) in shards]
+        for key in found:
+            self._drop(self.residents[key])
+        return found
+
+    async def release(self, shards: Collection[int]) -> None:
+        """Stop working on shards: what was begun is committed, or was not begun as far as the next owner can tell."""
+        heard: asyncio.Future[list[_Key]] = self.loop.create_future()
+        self.later(lambda: heard.set_result(self._forget_shards(frozenset(shards))))
+        leaving = await heard
+        await self._writer.commit()
+        await asyncio.gather(*(self._writer.commit(Leave(*key)) for key in leaving))
+
+    async def _look_for_replies(self) -> None:
+        """Answer those who wait here for what another node has sealed."""
+        reader = self.store.access.reader
+        with self.store.access.signals.listen(_SEALED) as listener:
+            while self._open:
+                await listener.wait(self.clock.now() + limits.REPLY_LOOK_US)
+                waiting = list(self._waiters)
+                for at in range(0, len(waiting), limits.READ_PAGE):
+                    page = waiting[at : at + limits.READ_PAGE]
+                    try:
+                        rows = await reader.get_all([operation_key(*key) for key in page])
+                    except StoreError as error:
+                        logger.warning("looking for replies: %s; the next look is soon", error)
+                        break
+                    for (tenant_id, ref), row in zip(page, rows, strict=True):
+                        if row is not None and row.response is not None:
+                            self.later(self._answer, Sealed(tenant_id, ref, row.outcome, row.response))
 
     async def _leave_all(self) -> None:
         leaving = {key for key, resident in self.residents.items() if resident.resumed or not resident.loading}
@@ -278,7 +345,7 @@ class Owner:
         """Return a random number from 0 to 1, for jitter only."""
         return self._random.random()
 
-    def later(self, callback: Callable[..., None], /, *args: Any) -> None:
+    def later(self, callback: Callable[..., object], /, *args: Any) -> None:
         """Run a callback on the loop, outside of any task: a turn's loop is never driven from inside a task."""
         if not self._later and not self._running_later:
             self.loop.call_soon(self._run_later)
@@ -312,16 +379,18 @@ class Owner:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("work beside the turns failed; a restart makes up for it", exc_info=error)
 
-    def submit(self, write: Write[Any], size: int, resolve: Callable[..., None], /, *args: Any) -> None:
+    def submit(self, write: Write[Any], size: int, resolve: Callable[..., None], /, *args: Any, lease: Lease | None = None) -> None:
         """Commit a write of the engine's own; it is not refused by a full queue. `resolve(*args, results, error)` is called outside of any task."""
         try:
-            self._writer.submit(Transaction((write,), size), partial(self.later, resolve, *args), urgent=True)
+            self._writer.submit(Transaction((write,), size, lease), partial(self.later, resolve, *args), urgent=True)
         except StoreError as error:  # whoever asked is a callback of the loop: it hears of it as of any other failed commit
             self.later(resolve, *args, None, error)
 
     def route(self, notes: Iterable[Note]) -> None:
         """Do what a commit asks of the owner."""
         for note in notes:
+            if not (self.ownership.whole or self._concerns(note)):
+                continue
             match note:
                 case TurnStarted():
                     self._start(note)
@@ -337,6 +406,14 @@ class Owner:
                     self._wheel.look(note.at)
                 case CancelAsked() | Held() | Resumed() | Dropped():
                     self._control(note)
+
+    def _concerns(self, note: Note) -> bool:
+        """Return whether this node has to do something; if not, word was left in the store for the one that has."""
+        if isinstance(note, Sealed):
+            return True
+        if isinstance(note, FanOutBegun | ChildrenToAsk | Due):
+            return self.rules.leads
+        return self.mine(note.tenant_id, note.process_id)
 
     def _start(self, note: TurnStarted) -> None:
         resident = self.residents.get((note.tenant_id, note.process_id))
@@ -373,7 +450,7 @@ class Owner:
 
     def load(self, tenant_id: str, process_id: str, *, crashed: bool = False, wake: bool = False) -> bool:
         """Bring a process into memory, now or when its turn comes; see `Recovery.load`. False: its tenant has too many that wait."""
-        if (tenant_id, process_id) in self.residents:
+        if (tenant_id, process_id) in self.residents or not self.mine(tenant_id, process_id):
             return True
         if not self._open:
             self._unbegun.update([] if crashed else [(tenant_id, process_id)])
@@ -386,6 +463,8 @@ class Owner:
     def let_in(self, tenant_id: str, process_id: str, want: Want) -> None:
         """The turn of a queued process has come."""
         resident = self.residents.get((tenant_id, process_id))
+        if not self.mine(tenant_id, process_id):
+            return
         if not self._open:
             self._unbegun.update([] if want.crashed else [(tenant_id, process_id)])
             return
@@ -402,7 +481,7 @@ class Owner:
     def refill(self, tenant_id: str) -> None:
         """A tenant had more that wait than are noted, and those have run."""
         if self._open:
-            self.background(self._recovery.take_up(tenant_id))
+            self.background(self._recovery.take_up(tenant_id=tenant_id))
             self._wheel.look(self.clock.now())
 
     def _control(self, note: CancelAsked | Held | Resumed | Dropped) -> None:
@@ -437,15 +516,18 @@ class Owner:
             resident.roused()
 
     def _answer(self, note: Sealed) -> None:
-        for future in self._waiters.pop((note.tenant_id, note.ref), ()):
+        waiting = self._waiters.pop((note.tenant_id, note.ref), ())
+        for future in waiting:
             if not future.done():
                 future.set_result((note.outcome, note.response))
+        if not (waiting or self.ownership.whole):
+            self.store.announce(_SEALED)
         if self._watchers and (watcher := self._watchers.get((note.tenant_id, note.ref))) is not None and not watcher.done():
             watcher.set_result((note.outcome, note.response))
 
     def fan_out(self, tenant_id: str, source: str, message_id: str) -> None:
         """Deliver a fan-out, chunk by chunk."""
-        if self._open and (tenant_id, source, message_id) not in self._fan_outs:
+        if self._open and self.rules.leads and (tenant_id, source, message_id) not in self._fan_outs:
             self._fan_outs.add((tenant_id, source, message_id))
             self._fan_out_chunk(tenant_id, source, message_id)
 
@@ -494,6 +576,12 @@ class Owner:
         if resident.missed:
             self.wake(resident.tenant_id, resident.process_id)
 
+    def unsure(self, resident: Resident) -> None:
+        """Its lease may be over at this moment: it goes on here once that is renewed, or on another node."""
+        self._drop(resident)
+        again = partial(self.load, resident.tenant_id, resident.process_id)
+        self.clock.call_at(self.clock.now() + limits.STALL_US, partial(self.later, again))
+
     def evict(self, resident: Resident) -> None:
         """Let a process that waits leave memory; mail and timers bring it back."""
         self._drop(resident)
@@ -529,7 +617,7 @@ class Owner:
         self._stuck[key] = error
         self._drop(resident)
         _fail(self._waiters.pop((resident.tenant_id, resident.ref), ()), error)
-        self.submit(MarkStuck(*key, resident.ref, str(error)), 0, _logged)
+        self.submit(MarkStuck(*key, resident.ref, str(error)), 0, _logged, lease=resident.lease)
 
     def lost(self, resident: Resident, ref: str, error: Exception) -> None:
         """A commit of that message's turn failed: what is in memory does not count; read the process again if the store still answers."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,18 @@ from perdure.conversations.events import (
     decode_event,
     encode_event,
 )
-from perdure.conversations.tables import CANCELLATIONS, EVENTS, PROCESS, PROCESS_STATE, RUNNABLE, TURN, ProcessRow, ProcessStatus, TurnRow
+from perdure.conversations.tables import (
+    CANCELLATIONS,
+    EVENTS,
+    PROCESS,
+    PROCESS_STATE,
+    RECOVERED,
+    RUNNABLE,
+    TURN,
+    ProcessRow,
+    ProcessStatus,
+    TurnRow,
+)
 from perdure.conversations.writes import stream_name
 from perdure.core.table import Index, Scan
 from perdure.engine.addressing import Mail
@@ -30,13 +41,13 @@ from perdure.engine.control import CancelProcess
 from perdure.engine.endings import failed
 from perdure.engine.flush import Finish, Flush, turn_keys
 from perdure.engine.handling import message_key, operation_key
-from perdure.engine.leaving import Resume, StartQueued, Wake
-from perdure.engine.notes import Sealed
+from perdure.engine.leaving import Resume, StartQueued, TakeOut, Wake
+from perdure.engine.notes import LEADING, Sealed
 from perdure.engine.replies import is_awakeable
 from perdure.engine.resident import Resident
 from perdure.engine.upkeep import HandOver
 from perdure.errors import CorruptEvent, PerdureError, PoisonMessage
-from perdure.messages.tables import FAN_OUTS, KEPT_FOR_TAGS, MAIL, MAILBOX, WAITS, MailboxRow
+from perdure.messages.tables import FAN_OUTS, KEPT_FOR_TAGS, LEFT, MAIL, MAILBOX, WAITS, MailboxRow
 from perdure.messages.writes import under_key
 from perdure.routing.tables import MEMBERS, OWED
 from perdure.timers.tables import OF_PROCESS as TIMERS
@@ -56,13 +67,18 @@ class Recovery:
         self._reader = owner.store.access.reader
         self._suspects: deque[_Key] = deque()
         self._suspect: _Key | None = None
-        self._since: Micros = 0
+        self._since: dict[int, Micros] = {}
 
     async def run(self) -> None:
         """Take up what was runnable when the last engine stopped; waiting processes cost nothing here."""
-        self._since = self._owner.clock.now()
-        await self.take_up(first=True)
-        await self._hand_over_owed()
+        await self.gained(frozenset(self._owner.ownership.shards))
+
+    async def gained(self, shards: Collection[int]) -> None:
+        """Take up what was runnable in shards when they became ours."""
+        self._since.update(dict.fromkeys(shards, self._owner.clock.now()))
+        await self.take_up(shards, first=True)
+        if LEADING in shards:
+            await self._hand_over_owed()
         self._next_suspect()
 
     async def _hand_over_owed(self) -> None:
@@ -90,16 +106,37 @@ class Recovery:
         self._owner.later(self._owner.route, notes)
 
     async def look(self) -> None:
-        """Take up what another process has made runnable: one without an app, a command line, say."""
-        await self.take_up()
-        await self._hand_over_owed()
+        """Take up what others have left for us: another node, or a command line, say."""
+        after: tuple[Any, ...] | None = None
+        while rows := await self._reader.scan(Scan(LEFT, (), limits.INBOX_TAKEN, after=after)):
+            after = LEFT.order_of(rows[-1][0].parts, rows[-1][1])
+            ours = [(key, row) for key, row in rows if self._owner.rules.owns(int(str(key.parts[1])))]
+            for tenant_id, process_id in dict.fromkeys((str(key.parts[0]), row.process_id) for key, row in ours):
+                await self._look_at(tenant_id, process_id)
+            if ours:
+                await self._owner.store.access.writer.run(TakeOut([key for key, _ in ours]))
+        if self._owner.rules.leads:
+            await self._hand_over_owed()
 
-    async def take_up(self, tenant_id: str | None = None, *, first: bool = False) -> None:
+    async def _look_at(self, tenant_id: str, process_id: str) -> None:
+        process = await self._reader.get(PROCESS.key(tenant_id, process_id))
+        resident = self._owner.residents.get((tenant_id, process_id))
+        if process is not None and process.status in RECOVERED:
+            await self._take_up(tenant_id, process_id, process, first=False)
+        elif resident is not None and process is not None and process.status == ProcessStatus.PAUSED:
+            self._owner.later(resident.hold)
+        elif resident is not None and not resident.loading:
+            self._owner.later(resident.roused)
+            await self._overtaken(resident)
+        elif resident is not None:
+            resident.missed = True
+
+    async def take_up(self, shards: Collection[int] | None = None, *, tenant_id: str | None = None, first: bool = False) -> None:
         """Queue what is runnable in the store, of one tenant or of all; of each, as many as the dispatcher takes.
 
-        `first`: nothing has run yet, so whatever is open was left behind by a crash, or has not begun.
+        `first`: nothing of these shards has run here, so whatever is open was left behind by a crash, or has not begun.
         """
-        for shard in range(self._owner.store.shards):
+        for shard in sorted(self._owner.ownership.shards if shards is None else shards):
             after: tuple[Any, ...] | None = None if tenant_id is None else (tenant_id, "")
             while rows := await self._reader.scan(Scan(RUNNABLE, (shard,), limits.READ_PAGE, after=after)):
                 after = rows[-1][0].parts
@@ -158,10 +195,12 @@ class Recovery:
                 logger.error("process %s: this app has no process type %r; it stays as it is", process_id, process.process_type)
             return True
         if process.open_message is None:
-            notes = await self._owner.store.access.writer.run(StartQueued(self._owner.rules, tenant_id, process_id))
+            notes = await self._owner.store.access.writer.run(
+                StartQueued(self._owner.rules, tenant_id, process_id), lease=self._owner.lease_of(tenant_id, process_id)
+            )
             self._owner.later(self._owner.route, notes)
             return True
-        if first or process.updated_at < self._since:
+        if first or process.updated_at < self._since.get(process.shard, 0):
             return await self._after_crash(made, tenant_id, process_id, process)
         return process.status != ProcessStatus.RUNNABLE or self._owner.load(tenant_id, process_id)
 
@@ -233,7 +272,7 @@ class Recovery:
             next=None,
             forget=awakeables,
         )
-        flushed = await self._owner.store.access.writer.run(flush)
+        flushed = await self._owner.store.access.writer.run(flush, lease=self._owner.lease_of(tenant_id, process_id))
         self._owner.later(self._owner.route, flushed.notes)
 
     # --- loading ---------------------------------------------------------------------------------------------
@@ -264,10 +303,10 @@ class Recovery:
         owner, key = self._owner, (resident.tenant_id, resident.process_id)
         try:
             if wake:
-                await owner.store.access.writer.run(Wake(*key))
+                await owner.store.access.writer.run(Wake(*key), lease=resident.lease)
             if crashed:
                 resident.resumed = True
-                await owner.store.access.writer.run(Resume(*key))
+                await owner.store.access.writer.run(Resume(*key), lease=resident.lease)
                 crashed = False  # the attempt is recorded, whatever becomes of this look
             mailbox = await self._reader.get(MAILBOX.key(*key))
             opening = None if await self._end_forced(*key, mailbox) else await self._read(resident, mailbox)

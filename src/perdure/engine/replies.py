@@ -8,23 +8,19 @@ Source: engine.md, "Addressing and delivery", 4; "States, memory, recovery".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
 
 from perdure import limits
 from perdure.conversations.tables import PROCESS, ProcessStatus
-from perdure.core.table import Read, Scan
+from perdure.core.table import Scan
 from perdure.core.view import View
 from perdure.engine.addressing import Mail, derived_id
 from perdure.engine.notes import MailArrived, Note
-from perdure.errors import AwakeableConflict, AwakeableNotFound
 from perdure.messages.tables import AWAITED, AWAITED_REPLY, MESSAGE, AwaitedReplyRow, MessageRow, MessageStatus
 from perdure.messages.writes import enqueue
-from perdure.operations.contract import Outcome
 from perdure.operations.tables import OPERATION
-from perdure.operations.writes import seal_in
 
 replace = msgspec.structs.replace
 REPLY_KIND: Final = "pd-reply"
@@ -115,38 +111,3 @@ def answer_all(view: View, notes: list[Note], tenant_id: str, ref: str, *, outco
             asker = Asker(tenant_id, str(key.parts[2]), row.turn_ref, str(key.parts[3]))
             count += post_reply(view, notes, asker, outcome=outcome, response=response)
     return count
-
-
-class Complete(msgspec.Struct, frozen=True, gc=False):
-    """Complete an awakeable, once: the answer says what the owner has to do."""
-
-    tenant_id: str
-    token: str
-    outcome: Outcome
-    response: bytes
-    foreign: bool = False
-
-    def reads(self) -> Iterable[Read]:
-        """Name its operation."""
-        yield OPERATION.key(self.tenant_id, AWAKEABLES, self.token)
-
-    def decide(self, view: View) -> list[Note]:
-        """Seal it and tell the turn that waits.
-
-        Raises:
-            AwakeableConflict: it was completed in another way.
-            AwakeableNotFound: no open turn has made it.
-        """
-        notes: list[Note] = []
-        key = OPERATION.key(self.tenant_id, AWAKEABLES, self.token)
-        sealed = view.get(key)
-        if sealed is not None:
-            if (sealed.outcome, sealed.response) != (self.outcome, self.response):
-                raise AwakeableConflict(f"awakeable {self.token!r} was completed in another way; the first completion stands")
-            return notes
-        if not answer_all(view, notes, self.tenant_id, self.token, outcome=self.outcome, response=self.response):
-            raise AwakeableNotFound(f"no awakeable {self.token!r} in tenant {self.tenant_id}: no turn has made it, or that turn is over")
-        seal_in(view, key, self.response, outcome=self.outcome)
-        if self.foreign:
-            view.signal("engine")
-        return notes

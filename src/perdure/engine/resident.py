@@ -63,6 +63,7 @@ class Resident:
         self.owner = owner
         self.tenant_id = tenant_id
         self.process_id = process_id
+        self.lease = owner.lease_of(tenant_id, process_id)
         self.type = type
         self.turn: Turn | None = None
         self.window = Window()
@@ -356,7 +357,7 @@ class Resident:
                 return
             flush, _ = self._unsaved[self._submitted]
             self._submitted += 1
-            self.owner.submit(flush, flush.size, self._committed, flush)
+            self.owner.submit(flush, flush.size, self._committed, flush, lease=self.lease)
 
     def _stall(self) -> None:
         """Nothing was written, for want of room: keep what the steps have done, and commit it when there is some."""
@@ -511,6 +512,10 @@ class Resident:
 
     def _begin_step(self, turn: Turn, operation: Operation) -> None:
         owner = self.owner
+        if not (self.lease.held and owner.ownership.safe()):
+            owner.dispatcher.step_over()
+            owner.later(owner.unsure, self)
+            return
         if operation.options is not None:
             Attempt(owner, turn, operation, self._tasks, start=self._start, stepped=self._stepped, pump=self.proceed).run()
             return

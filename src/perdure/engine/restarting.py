@@ -184,7 +184,7 @@ class RestartFrom(_FromStep, frozen=True, gc=False):
         self._reset(view)
         record.append((view.now, Restarted(reference(source, new_id), self.process_id, ref)))
         self.begin(view, self.key, process, message=(source, new_id, row), record=record)
-        handling.tell_engine()
+        handling.tell_owner(self.key)
         handling.notes.append(Dropped(self.tenant_id, self.process_id, reload=True))
         return new_id, handling.notes
 
@@ -257,7 +257,7 @@ class Fork(_FromStep, frozen=True, gc=False):
         copy = replace(copy, attributes=copy_attributes(view, self.key, key))
         record.append((view.now, Restarted(self.new_id, self.process_id, ref)))
         self.begin(view, key, copy, message=("", self.new_id, replace(row, address=f"process {self.new_id}")), record=record)
-        handling.tell_engine()
+        handling.tell_owner(key)
         handling.notes.append(Dropped(self.tenant_id, self.new_id, reload=True))
         return handling.notes
 

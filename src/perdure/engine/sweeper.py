@@ -259,12 +259,16 @@ class Sweeping:
         sweeper: what does it.
         clock: the store's.
         background: runs something until the engine closes.
+        leads: whether this node is the one that sweeps, now.
     """
 
-    def __init__(self, sweeper: Sweeper, clock: Clock, background: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    def __init__(
+        self, sweeper: Sweeper, clock: Clock, background: Callable[[Coroutine[Any, Any, None]], None], *, leads: Callable[[], bool]
+    ) -> None:
         self._sweeper = sweeper
         self._clock = clock
         self._background = background
+        self._leads = leads
         self._alarm: Alarm | None = None
         self._stopped = False
 
@@ -281,7 +285,7 @@ class Sweeping:
     async def _run(self) -> None:
         now = self._clock.now()
         try:
-            due = await self._sweeper.next_due()
+            due = await self._sweeper.next_due() if self._leads() else now + limits.SWEEP_RETRY_US
             if due is not None and due <= now:
                 await self._sweeper.sweep()
                 due = await self._sweeper.next_due()

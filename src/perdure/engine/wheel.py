@@ -70,14 +70,17 @@ class Wheel:
             self._owner.background(self._turn())
 
     async def _turn(self) -> None:
-        for part in (self._timers, self._flows, self._expiries, self._delayed):
+        # Timers are their processes' owners'; what concerns no process alone is one node's.
+        parts = (self._timers, self._flows, self._expiries, self._delayed) if self._owner.rules.leads else (self._timers,)
+        for part in parts:
             try:
                 await part()
             except Exception as error:  # an edge: what is due of one kind does not wait for a bug in another
                 logger.exception("looking for what is due failed; the next alarm looks again")
                 if not isinstance(error, PerdureError) or error.retryable:
                     self.look(self._owner.clock.now() + limits.STALL_US)
-        self.schedules.ring()
+        if self._owner.rules.leads:
+            self.schedules.ring()
         self._turning = False
         if self._again:
             self._again = False
@@ -89,7 +92,8 @@ class Wheel:
         after: tuple[Any, ...] | None = None
         while rows := await reader.scan(Scan(DUE, (), limits.READ_PAGE, after=after, upto=(now,))):
             for key, row in rows:
-                owner.later(owner.ring, *map(str, key.parts), row.due)
+                if owner.rules.owns(row.shard):
+                    owner.later(owner.ring, *map(str, key.parts), row.due)
             after = DUE.order_of(rows[-1][0].parts, rows[-1][1])
             await asyncio.sleep(0)  # many may be due at once: messages get their time in between
         for _, row in await reader.scan(Scan(DUE, (), 1, after=(now,))):

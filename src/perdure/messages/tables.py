@@ -109,12 +109,20 @@ class DeadLetterRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     headers: bytes | None = None
 
 
+class InboxRow(msgspec.Struct, frozen=True, gc=False):
+    """Something was left for a process by somebody who does not own it: its owner is to look at it."""
+
+    process_id: str
+
+
 MESSAGE = Table("message", ("tenant_id", "source", "message_id"), MessageRow)
 MAILBOX = Table("mailbox", ("tenant_id", "process_id"), MailboxRow)
 TENANT_MAIL = Table("tenant_mail", ("tenant_id",), TenantMailRow)
 PARKING = Table("parking", ("tenant_id", "parked_under"), ParkingRow)
 FAN_OUT = Table("fan_out", ("tenant_id", "source", "message_id"), FanOutRow)
 DEAD_LETTER = Table("dead_letter", ("tenant_id", "tick", "source", "message_id"), DeadLetterRow)
+
+INBOX = Table("inbox", ("tenant_id", "shard", "tick"), InboxRow, kind="log")
 
 # Guarded by the row of the message: who asks counts himself there, and who seals the reply writes it. An awakeable has one.
 AWAITED_REPLY = Table("awaited_reply", ("tenant_id", "ref", "process_id", "operation_id"), AwaitedReplyRow)
@@ -168,7 +176,8 @@ KEPT_FOR_TAGS = Index(
 )
 FAN_OUTS = Index(FAN_OUT, "fan_out", order=("tenant_id", "source", "message_id"))
 DEAD_LETTERS = Index(DEAD_LETTER, "dead_letter", prefix=("tenant_id",), order=("tick", "source", "message_id"))
-TABLES = (MESSAGE, AWAITED_REPLY, MAILBOX, TENANT_MAIL, PARKING, FAN_OUT, DEAD_LETTER)
+LEFT = Index(INBOX, "inbox_shard", order=("shard", "tenant_id", "tick"))
+TABLES = (MESSAGE, AWAITED_REPLY, MAILBOX, TENANT_MAIL, PARKING, FAN_OUT, DEAD_LETTER, INBOX)
 # Additions are guarded by the process's own row, which the commit that begins a wait always writes.
 WAITS = Index(AWAITED_REPLY, "awaited_reply_process", prefix=("tenant_id", "process_id"), order=("operation_id", "ref"))
-INDEXES = (MAIL, PARKED, KEPT_FOR_TAGS, EXPIRING, AGED, DELAYED, AWAITED, WAITS, MESSAGES, FAN_OUTS, DEAD_LETTERS)
+INDEXES = (MAIL, PARKED, KEPT_FOR_TAGS, EXPIRING, AGED, DELAYED, AWAITED, WAITS, MESSAGES, FAN_OUTS, DEAD_LETTERS, LEFT)

@@ -14,7 +14,7 @@ from perdure.backends.cache import Entry, RowCache
 from perdure.backends.postgres.connection import Failure, Lost, Session, Unreachable, failure_of, translated
 from perdure.backends.postgres.statements import Statements, by_shape, by_table
 from perdure.backends.postgres.writers import Fenced, Writers
-from perdure.clock import Clock, Micros, ServerClock
+from perdure.clock import Clock, Micros, ServerClock, boottime
 from perdure.core.backend import (
     Batch,
     BatchConflict,
@@ -77,6 +77,8 @@ class PostgresBackend:
         self._read_keys: set[Key[Any]] = set()
         self._why_not: str | None = None
         self._leaving = False
+        self.on_renewed: Callable[[Micros], None] = lambda _asked_at: None
+        self.on_overtaken: Callable[[], None] = lambda: None
 
     # --- the five calls --------------------------------------------------------------------------
 
@@ -87,7 +89,8 @@ class PostgresBackend:
         self._end()
         self._session.drop()
         self._cache.clear()
-        first = self._row is None
+        before, asked_at = self._row, boottime()
+        first = before is None
         now = None if isinstance(self._clock, ServerClock) else self._clock.now()
 
         async def work() -> Fenced | None:
@@ -99,6 +102,9 @@ class PostgresBackend:
         if fenced is None:
             raise StoreWentBack(f"{self._place}: writer {self._node} has no row any more; find out which server answers")
         self._row, self._slot = fenced.row, fenced.slot
+        if before is not None and fenced.row.incarnation != before.incarnation + 1:
+            self.on_overtaken()  # somebody else has raised it: what was leased is no longer ours
+        self.on_renewed(asked_at)
         self._last_tick = max(self._last_tick, fenced.last_tick)
         self._now = max(self._now, fenced.now if now is None else now)
         return fenced.row
@@ -133,9 +139,10 @@ class PostgresBackend:
         assert self._open, "a batch is opened by its prefetch"
         assert self._row is not None, "a writer is fenced before its first batch"
         self._check()
-        if not batch.changes and not batch.counts:
+        if batch.number == self._row.batch:
             await self._check_read(batch)
             return
+        asked_at = boottime()
         last_tick = max(self._last_tick, batch.last_tick)
         unchanged = batch.unchanged()
         mark = (batch.number, last_tick, self._now, self._row.node, self._row.incarnation)
@@ -156,6 +163,7 @@ class PostgresBackend:
         self._row = WriterRow(self._row.node, self._row.incarnation, batch.number)
         self._last_tick = last_tick
         self._remember(batch)
+        self.on_renewed(asked_at)
 
     async def abandon(self) -> None:
         """Give up the open batch, if there is one."""
@@ -182,6 +190,12 @@ class PostgresBackend:
             await self._session.close()
 
     # --- what the database uses ------------------------------------------------------------------
+
+    @property
+    def row(self) -> WriterRow:
+        """The writer as it is known to be."""
+        assert self._row is not None, "a writer is fenced first"
+        return self._row
 
     def leave(self) -> None:
         """Wait no longer for a server that does not answer: the store closes."""

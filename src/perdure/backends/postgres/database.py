@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from perdure.backends.postgres.backend import PostgresBackend
 from perdure.backends.postgres.connection import Lost, Session, Unreachable, translated
 from perdure.backends.postgres.migrations import FORMAT, columns, known_migrations, migrate
 from perdure.backends.postgres.notices import Notices
+from perdure.backends.postgres.ownership import LeasedShards, lock_key
 from perdure.backends.postgres.reader import Readers
 from perdure.backends.postgres.statements import Statements, Types
 from perdure.backends.postgres.writers import Writers
@@ -40,6 +40,7 @@ class PostgresDatabase:
         self.backend = PostgresBackend(session, statements, node=node, clock=clock, place=address.place)
         self.reader = Readers(address, statements)
         self._notices = Notices(address, node)
+        self.ownership = LeasedShards(address, self.backend, node, shards)
 
     @classmethod
     async def open(cls, address: Address, *, clock: Clock | None, randomness: Randomness, create: bool = True) -> Self:
@@ -70,13 +71,15 @@ class PostgresDatabase:
             raise
         return cls(address, session, types, shards=shards, node=uuid7(now=used.now(), randomness=randomness), clock=used)
 
-    def watch(self, listeners: int, on_change: Callable[[], None]) -> None:
+    def watch(
+        self, listeners: int, on_change: Callable[[], None], on_topics: Callable[[tuple[str, ...]], None] = lambda _topics: None
+    ) -> None:
         """Look for other nodes' commits while somebody listens."""
-        self._notices.watch(listeners, on_change)
+        self._notices.watch(listeners, on_change, on_topics)
 
-    def committed(self) -> None:
-        """Tell other nodes that something was committed."""
-        self._notices.committed()
+    def committed(self, topics: tuple[str, ...]) -> None:
+        """Tell other nodes of what a commit has signalled."""
+        self._notices.committed(topics)
 
     def leave(self) -> None:
         """Wait no longer for a server that does not answer."""
@@ -137,7 +140,7 @@ class PostgresDatabase:
             )
         session = Session(self._address)
         try:
-            held = (await session.rows("select pg_try_advisory_lock($1)", (self._key(name),)))[0][0]
+            held = (await session.rows("select pg_try_advisory_lock($1)", (lock_key(self._address.schema, name),)))[0][0]
         except (Lost, Unreachable) as error:
             raise StoreUnavailable(f"{self._address.place}: no server that answers: {error}") from error
         if not held:
@@ -155,13 +158,11 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """Give back the locks and the connections."""
+        await self.ownership.stop()
         await self._notices.close()
         for name in list(self._locks):
             await self.give_back(name)
         await self.reader.close()
-
-    def _key(self, name: str) -> int:
-        return int.from_bytes(hashlib.sha256(f"perdure {self._address.schema} {name}".encode()).digest()[:8], "big", signed=True)
 
 
 async def _shards(session: Session, address: Address) -> int:

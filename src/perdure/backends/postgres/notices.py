@@ -30,23 +30,25 @@ class Notices:
         self._node = node
         self._channel = f"perdure_{address.schema}"
         self._on_change: Callable[[], None] = lambda: None
+        self._on_topics: Callable[[tuple[str, ...]], None] = lambda _topics: None
+        self._topics: dict[str, None] = {}
         self._watching: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
-        self._heard = asyncio.Event()
         self._untold = asyncio.Event()
         self._seen: tuple[Any, ...] = ()
 
-    def watch(self, listeners: int, on_change: Callable[[], None]) -> None:
-        """Call `on_change` after commits of other nodes while somebody listens."""
-        self._on_change = on_change
+    def watch(self, listeners: int, on_change: Callable[[], None], on_topics: Callable[[tuple[str, ...]], None]) -> None:
+        """Tell of commits of other nodes while somebody listens: of their topics as they come, and from time to time of anything at all."""
+        self._on_change, self._on_topics = on_change, on_topics
         if listeners and self._watching is None:
             self._watching = asyncio.get_running_loop().create_task(self._watch(), name="perdure-notices")
         elif not listeners and self._watching is not None:
             self._watching.cancel()
             self._watching = None
 
-    def committed(self) -> None:
-        """Tell the others, soon, that this node has committed something."""
+    def committed(self, topics: tuple[str, ...]) -> None:
+        """Tell the others, soon, of topics of a commit of ours."""
+        self._topics.update(dict.fromkeys(topics))
         self._untold.set()
         if self._telling is None:
             self._telling = asyncio.get_running_loop().create_task(self._tell(), name="perdure-tells")
@@ -74,12 +76,7 @@ class Notices:
                 except (Lost, Unreachable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                     logger.info("%s: looking for commits of other nodes: %s", self._address.place, error)
                     self._session.drop()
-                self._heard.clear()
-                try:
-                    async with asyncio.timeout(limits.POSTGRES_POLL_MS / 1000):
-                        await self._heard.wait()
-                except TimeoutError:
-                    continue
+                await asyncio.sleep(limits.POSTGRES_POLL_MS / 1000)
         finally:
             self._session.drop()
 
@@ -91,8 +88,13 @@ class Notices:
         return changed
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        if payload != self._node:
-            self._heard.set()
+        node, _, topics = str(payload).partition("\n")
+        if node == self._node:
+            return
+        if topics:
+            self._on_topics(tuple(topics.split("\n")))
+        else:
+            self._on_change()
 
     async def _tell(self) -> None:
         session = Session(self._address)
@@ -101,8 +103,12 @@ class Notices:
                 await self._untold.wait()
                 await asyncio.sleep(limits.POSTGRES_NOTICE_MS / 1000)
                 self._untold.clear()
+                payload = "\n".join([self._node, *self._topics])
+                self._topics.clear()
+                if len(payload.encode()) > limits.POSTGRES_NOTICE_BYTES:
+                    payload = self._node  # without topics it is about anything
                 try:
-                    await session.rows("select pg_notify($1, $2)", (self._channel, self._node))
+                    await session.rows("select pg_notify($1, $2)", (self._channel, payload))
                 except (Lost, Unreachable, asyncpg.PostgresError) as error:
                     logger.info("%s: telling of a commit: %s", self._address.place, error)
         finally:

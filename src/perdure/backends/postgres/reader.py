@@ -12,7 +12,7 @@ import asyncpg
 from perdure import limits
 from perdure.backends.postgres.address import Address
 from perdure.backends.postgres.connection import Lost, Session, Unreachable, translated
-from perdure.backends.postgres.statements import Statements
+from perdure.backends.postgres.statements import Statements, by_table
 from perdure.core.table import Key, RowT, Scan, Table
 from perdure.errors import StoreUnavailable, UsageError
 
@@ -33,6 +33,16 @@ class Readers:
         """Return the row or None."""
         found = await self.rows(self._statements.get(key.table), key.parts)
         return cast("RowT", self._statements.table(key.table).entry(tuple(found[0]))[1]) if found else None
+
+    async def get_all(self, keys: Sequence[Key[RowT]]) -> list[RowT | None]:
+        """Return the rows, or None for each that is not there."""
+        tables = by_table(keys)
+        found = await self.rows(*self._statements.read(tables, {}, lock=False))
+        rows: dict[Key[Any], Any] = {}
+        for (table, wanted), records in zip(tables.items(), found[0], strict=False):
+            entry = self._statements.table(table).entry
+            rows.update({wanted[record[0] - 1]: entry(record[1:])[1] for record in records})
+        return [rows.get(key) for key in keys]
 
     async def scan(self, scan: Scan[RowT]) -> list[tuple[Key[RowT], RowT]]:
         """Return the rows in index order."""

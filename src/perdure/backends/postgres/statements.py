@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from perdure import limits
 from perdure.backends.rows import blobs_of, row_maker, weight_of
 from perdure.core.backend import Change
 from perdure.core.table import AnyRow, Key, Scan, Table
@@ -23,6 +24,7 @@ Types = Mapping[str, Mapping[str, str]]
 FENCED: Final = "PD001"
 CHANGED: Final = "PD002"
 NOW: Final = "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
+RENEWED: Final = f"expires_at = case when expires_at is not null then {NOW} + {limits.LEASE_US} end"
 astuple = msgspec.structs.astuple
 _part_of = itemgetter(0)
 
@@ -187,7 +189,7 @@ class Statements:
     def _write_sql(self, shape: Iterable[tuple[Table[Any], Iterable[str]]], counted: bool) -> str:
         numbers = _Numbers(5)
         writer = (
-            f"w as (update {self.schema}.writer set batch = $1, last_tick = $2, seen_at = $3 "
+            f"w as (update {self.schema}.writer set batch = $1, last_tick = $2, seen_at = $3, {RENEWED} "
             "where node = $4 and lane = 0 and incarnation = $5 and batch = $1 - 1 returning 1)"
         )
         parts = [writer]

@@ -16,6 +16,7 @@ from perdure.backends.sqlite.file import SqliteFile
 from perdure.backends.sqlite.reader import SqliteReader
 from perdure.clock import Clock
 from perdure.core.database import StoreInfo
+from perdure.core.ownership import WholeStore
 from perdure.errors import EngineRunning, OutcomeUnknown, UsageError
 from perdure.identity import Randomness, uuid7
 
@@ -32,6 +33,7 @@ class SqliteDatabase:
         self.clock = file.clock
         self.backend = SqliteBackend(file, node, placement=placement)
         self.reader = SqliteReader(file)
+        self.ownership = WholeStore(self.exclusive, self.give_back, file.shards)
 
     @classmethod
     async def open(
@@ -48,11 +50,14 @@ class SqliteDatabase:
         file = await SqliteFile.open(path, clock, randomness, create=create, vfs=vfs)
         return cls(file, uuid7(now=clock.now(), randomness=randomness), placement)
 
-    def watch(self, listeners: int, on_change: Callable[[], None]) -> None:
+    def watch(
+        self, listeners: int, on_change: Callable[[], None], on_topics: Callable[[tuple[str, ...]], None] = lambda _topics: None
+    ) -> None:
         """Look for other processes' commits while somebody listens."""
+        del on_topics  # a file tells that it has changed, and not what
         self.backend.watch(listeners, on_change)
 
-    def committed(self) -> None:
+    def committed(self, topics: tuple[str, ...]) -> None:
         """Do nothing: other processes look at the file."""
 
     def leave(self) -> None:

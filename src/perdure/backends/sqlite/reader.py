@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import apsw
@@ -29,6 +29,10 @@ class SqliteReader:
         if found is None:
             return None
         return cast("RowT", sql.entry(found)[1])
+
+    async def get_all(self, keys: Sequence[Key[RowT]]) -> list[RowT | None]:
+        """Return the rows, or None for each that is not there."""
+        return [await self.get(key) for key in keys]
 
     async def scan(self, scan: Scan[RowT]) -> list[tuple[Key[RowT], RowT]]:
         """Return the rows in index order."""

@@ -18,7 +18,8 @@ CREATE TABLE store (
 INSERT INTO store (one, format, shards) VALUES (1, 1, 64);
 
 -- One row per open store; node '' is the base row, into which those that are gone were folded. Ticks of a writer are its slot,
--- modulo the number of slots, so that two who write at the same time give out different ones.
+-- modulo the number of slots, so that two who write at the same time give out different ones. One that works on processes has
+-- a lease until `expires_at`, which each of its batches renews.
 CREATE TABLE writer (
     node text COLLATE "C" NOT NULL,
     lane bigint NOT NULL CHECK (lane >= 0),
@@ -27,10 +28,21 @@ CREATE TABLE writer (
     last_tick bigint NOT NULL CHECK (last_tick >= 0),
     seen_at bigint NOT NULL,
     slot bigint NOT NULL CHECK (slot >= 0),
+    expires_at bigint,
     PRIMARY KEY (node, lane)
 ) WITH (fillfactor = 10);
 
 INSERT INTO writer (node, lane, incarnation, batch, last_tick, seen_at, slot) VALUES ('', 0, 0, 0, 0, 0, 0);
+
+-- Who works on which processes. A node whose lease has expired loses its shards to whoever sees that first: he raises its
+-- incarnation, which refuses all that it still writes.
+CREATE TABLE shard (
+    shard bigint NOT NULL PRIMARY KEY CHECK (shard >= 0),
+    node text COLLATE "C",
+    epoch bigint NOT NULL CHECK (epoch >= 0)
+) WITH (fillfactor = 50);
+
+INSERT INTO shard (shard, node, epoch) SELECT n, NULL, 0 FROM store, generate_series(0, store.shards - 1) n;
 
 -- A counter is the sum over its nodes: a writer adds to its own row and waits for nobody.
 CREATE TABLE counter (

@@ -1,0 +1,221 @@
+"""Leases on shards, between nodes on one PostgreSQL database.
+
+A node has one lease, in its writer's row, which each of its batches renews; its shards are its own for as long. Who finds
+a lease that has expired raises the incarnation of that writer, which refuses all that it still writes, and only then frees
+its shards, both in one statement. Expiry is the database's time; how long our own lease surely lasts we know by our own clock.
+
+Source: architecture.md, "More than one machine".
+"""
+# ruff: noqa: S608  # the schema's name is checked, values are bound
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
+
+import asyncpg
+
+from perdure import limits
+from perdure.backends.postgres.address import Address
+from perdure.backends.postgres.backend import PostgresBackend
+from perdure.backends.postgres.connection import Lost, Session, Unreachable, translated
+from perdure.backends.postgres.statements import NOW
+from perdure.clock import Micros, boottime
+from perdure.core.ownership import Keeper, Lease
+from perdure.errors import EngineRunning, StoreError, StoreUnavailable
+
+logger = logging.getLogger("perdure.postgres")
+
+
+class LeasedShards:
+    """See `perdure.core.ownership.Ownership`."""
+
+    whole = False
+
+    def __init__(self, address: Address, backend: PostgresBackend, node: str, shards: int) -> None:
+        self._address = address
+        self._backend = backend
+        self._node = node
+        self._count = shards
+        self._session = Session(address)
+        self._leases: dict[int, Lease] = {}
+        self._keeper: Keeper | None = None
+        self._renew: Callable[[], Awaitable[object]] | None = None
+        self._safe_until: Micros = 0
+        self._renewed_at: Micros = 0
+        self._task: asyncio.Task[None] | None = None
+        self._overtaken = False
+        self._held: Any = None
+
+    # --- what an engine asks --------------------------------------------------------------------
+
+    @property
+    def shards(self) -> Collection[int]:
+        """What is owned now."""
+        return self._leases.keys()
+
+    def lease(self, shard: int) -> Lease | None:
+        """Return the lease of a shard, or None when it is not ours."""
+        return self._leases.get(shard)
+
+    def owns(self, shard: int) -> bool:
+        """Return whether a shard is ours."""
+        return shard in self._leases
+
+    def safe(self) -> bool:
+        """Return whether nobody else can have taken over."""
+        return boottime() < self._safe_until
+
+    async def start(self, keeper: Keeper, renew: Callable[[], Awaitable[object]]) -> None:
+        """Begin to lease shards. Raises EngineRunning, StoreUnavailable."""
+        self._backend.on_renewed, self._backend.on_overtaken = self._on_renewed, self._on_overtaken
+        try:
+            await self._hold()
+            await self._session.rows(
+                f"update {self._address.schema}.writer set expires_at = {NOW} + {limits.LEASE_US} where node = $1 and lane = 0",
+                (self._node,),
+            )
+            await renew()
+            await self._take()
+        except (Lost, Unreachable) as error:
+            raise StoreUnavailable(f"{self._address.place}: no server that can be written to: {error}") from error
+        except asyncpg.PostgresError as error:
+            raise translated(error, self._address.place) from error
+        self._keeper, self._renew = keeper, renew
+        self._task = asyncio.get_running_loop().create_task(self._watch(), name="perdure-ownership")
+
+    async def stop(self) -> None:
+        """Give back what is owned."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = self._keeper = None
+        self._drop(list(self._leases))
+        schema = self._address.schema
+        try:
+            await self._session.rows(
+                f"with me as (update {schema}.writer set expires_at = null where node = $1 and lane = 0) "
+                f"update {schema}.shard set node = null where node = $1",
+                (self._node,),
+            )
+        except (Lost, Unreachable, asyncpg.PostgresError) as error:
+            logger.warning("%s: shards were not given back, others take them over when the lease ends: %s", self._address.place, error)
+        await self._session.close()
+
+    # --- what the writer tells ------------------------------------------------------------------
+
+    def _on_renewed(self, asked_at: Micros) -> None:
+        self._renewed_at = asked_at
+        self._safe_until = asked_at + limits.LEASE_US - limits.LEASE_MARGIN_US
+
+    def _on_overtaken(self) -> None:
+        """Somebody has found our lease expired: all is lost, before anything more is decided."""
+        self._safe_until = 0
+        self._overtaken = True
+        self._lose(list(self._leases))
+
+    # --- the rounds -----------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(limits.LEASE_LOOK_SECONDS)
+            try:
+                await self._round()
+            except (Lost, Unreachable, asyncpg.PostgresError, StoreError) as error:
+                logger.warning("%s: leases were not looked at, the next look is soon: %s", self._address.place, error)
+                self._session.drop()
+            except Exception:  # the loop's edge: without it this node would lose everything it owns
+                logger.exception("%s: leases were not looked at, the next look is soon", self._address.place)
+
+    async def _round(self) -> None:
+        assert self._renew is not None, "started"
+        assert self._keeper is not None, "started"
+        if boottime() - self._renewed_at > limits.LEASE_RENEW_US:
+            await self._renew()
+        await self._hold()
+        gained = await self._take()
+        if gained:
+            logger.info("%s: node %s takes up %s shards", self._address.place, self._node, len(gained))
+            self._keeper.gained(gained)
+
+    async def _hold(self) -> None:
+        """Say, with a lock of the connection, that an engine is open, for who needs the store alone."""
+        connection = await self._session.connected()
+        if connection is self._held or self._address.pooler:
+            return
+        if not (await self._session.rows("select pg_try_advisory_lock_shared($1)", (lock_key(self._address.schema, "engine"),)))[0][0]:
+            raise EngineRunning(
+                f"{self._address.place}: another program holds the store alone, for a sweep or a copy; wait until it has ended"
+            )
+        self._held = connection
+
+    async def _take(self) -> Collection[int]:
+        """Free what others have lost, and take a fair share of what is free; give back what is over it. Return what is new."""
+        schema, rows = self._address.schema, self._session.rows
+        row = self._backend.row
+        nodes = await rows(f"select node, incarnation, expires_at < {NOW} from {schema}.writer where expires_at is not null")
+        for node, incarnation, expired in nodes:
+            if expired and node != self._node:
+                await self._take_over(node, incarnation)
+        live = max(1, sum(not expired or node == self._node for node, _, expired in nodes))
+        fair = -(-self._count // live)
+        over = len(self._leases) - fair
+        if over > 0 and self._keeper is not None:
+            await self._give(sorted(self._leases)[-over:])
+        if over < 0 and not self._overtaken:
+            await rows(
+                f"with me as (select 1 from {schema}.writer where node = $1 and lane = 0 and incarnation = $2 and expires_at > {NOW} for share), "
+                f"free as (select o.shard from {schema}.shard o where o.node is null or not exists (select 1 from {schema}.writer w "
+                "where w.node = o.node and w.expires_at is not null) order by o.shard limit $3 for update of o skip locked) "
+                f"update {schema}.shard s set node = $1, epoch = s.epoch + 1 from free where s.shard = free.shard and exists (select 1 from me)",
+                (self._node, row.incarnation, -over),
+            )
+        # What an answer that was lost has given us is ours, too.
+        ours = {shard for (shard,) in await rows(f"select shard from {schema}.shard where node = $1", (self._node,))}
+        if self._overtaken:  # while we asked: these are free again, or another's
+            self._overtaken = False
+            return ()
+        self._lose([shard for shard in self._leases if shard not in ours])
+        gained = sorted(ours - self._leases.keys())
+        for shard in gained:
+            self._leases[shard] = Lease()
+        return gained
+
+    async def _take_over(self, node: str, incarnation: int) -> None:
+        schema = self._address.schema
+        freed = await self._session.rows(
+            f"with dead as (update {schema}.writer set incarnation = incarnation + 1, expires_at = null "
+            f"where node = $1 and lane = 0 and incarnation = $2 and expires_at < {NOW} returning node) "
+            f"update {schema}.shard s set node = null from dead where s.node = dead.node returning s.shard",
+            (node, incarnation),
+        )
+        if freed:
+            logger.warning("%s: the lease of node %s has expired, its %s shards are free", self._address.place, node, len(freed))
+
+    async def _give(self, shards: list[int]) -> None:
+        """Let another node have these, once all that was begun on them is committed."""
+        assert self._keeper is not None, "started"
+        self._drop(shards)
+        await self._keeper.release(shards)
+        await self._session.rows(
+            f"update {self._address.schema}.shard set node = null where node = $1 and shard = any($2::bigint[])", (self._node, shards)
+        )
+
+    def _lose(self, shards: list[int]) -> None:
+        self._drop(shards)
+        if shards and self._keeper is not None:
+            logger.warning("%s: node %s has lost %s shards", self._address.place, self._node, len(shards))
+            self._keeper.forget(shards)
+
+    def _drop(self, shards: Collection[int]) -> None:
+        for shard in shards:
+            self._leases.pop(shard).held = False
+
+
+def lock_key(schema: str, name: str) -> int:
+    """Return the number of an advisory lock of a store."""
+    return int.from_bytes(hashlib.sha256(f"perdure {schema} {name}".encode()).digest()[:8], "big", signed=True)
