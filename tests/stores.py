@@ -33,7 +33,7 @@ def store_url(request: pytest.FixtureRequest, kind: str, folder: Path) -> str:
 
 
 def _new(server: Server) -> str:
-    url = server.fresh()
+    url = f"{server.fresh()}?sslmode=disable"  # a connection that is called off while it asks for TLS leaves an error of the driver's
     _apart(_make(url))
     return url
 
@@ -65,6 +65,8 @@ async def _empty(url: str) -> None:
             "select relname from pg_class where relnamespace = 'perdure'::regnamespace and relkind = 'r' and relname not in ('store', 'migration', 'writer', 'shard')"
         )
         await connection.execute("; ".join(f"delete from perdure.{name}" for (name,) in tables))
-        await connection.execute("delete from perdure.writer where node <> ''; update perdure.writer set last_tick = 0; update perdure.shard set node = null, epoch = 0")
+        await connection.execute(
+            "delete from perdure.writer where node <> ''; update perdure.writer set last_tick = 0; update perdure.shard set node = null, epoch = 0"
+        )
     finally:
         await connection.close()

@@ -174,4 +174,4 @@ async def crash(engine: Engine) -> None:
     for task in list(engine._owner._tasks):
         task.cancel()
     await asyncio.gather(*engine._owner._tasks, return_exceptions=True)
-    await engine.store.give_back("engine")
+    await engine.store.ownership.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from perdure import Address, Engine, ProcessId, ProcessIdentity, Store, TenantId, limits
@@ -16,7 +17,7 @@ from perdure.engine.delivery import Deliver, FanOutChunk
 from perdure.engine.flush import Finish, Flush, turn_keys
 from perdure.engine.kinds import kind_of
 from perdure.engine.leaving import Leave, Resume
-from perdure.engine.notes import NO_APP, Envelope, MailArrived, TurnStarted
+from perdure.engine.notes import NO_APP, Envelope, MailArrived, TurnStarted, owns_all
 from perdure.engine.operation import Kind, Operation
 from perdure.engine.replay import mismatch
 from perdure.errors import MailboxFull, SequenceConflict
@@ -33,7 +34,7 @@ class ByHand:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.rules = Engine(store, make_app(Ledger()))._owner.rules
+        self.rules = msgspec.structs.replace(Engine(store, make_app(Ledger()))._owner.rules, owns=owns_all)  # it has not begun
 
     async def deliver(self, message: Any, address: Address, *, id: str, process_id: str = "o1") -> list[Any]:
         envelope = Envelope(

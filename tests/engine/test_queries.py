@@ -195,7 +195,7 @@ async def test_a_query_never_shows_what_a_turn_has_in_memory_before_it_is_commit
             after = (await inspection.process(engine.store, process_id)).fields["state"]
             assert seen[-1] in (before, after)
             await asyncio.sleep(0)
-    assert seen[0] == "open"
+    assert seen, "it was looked at while the turn ran"
 
 
 async def test_a_query_changes_nothing(running: Running) -> None:

@@ -155,7 +155,7 @@ class Incarnations:
         with _expected():
             # It fails when the writer has stopped, behind all that waited.
             await asyncio.gather(store.access.writer.commit(), return_exceptions=True)
-        await store.give_back("engine")
+        await store.ownership.stop()
 
 
 def _nobody() -> None:

@@ -71,6 +71,10 @@ class LeasedShards:
 
     async def start(self, keeper: Keeper, renew: Callable[[], Awaitable[object]]) -> None:
         """Begin to lease shards. Raises EngineRunning, StoreUnavailable."""
+        if self._task is not None:
+            raise EngineRunning(
+                f"{self._address.place}: this open store runs an engine already; close that one first, or open the store again"
+            )
         self._backend.on_renewed, self._backend.on_overtaken = self._on_renewed, self._on_overtaken
         try:
             await self._hold()
