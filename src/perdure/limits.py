@@ -30,6 +30,7 @@ BATCH_BYTES_MAX: Final = 4 * MIB  # payload of one batch; keeps one fsync under 
 TRANSACTION_BYTES_MAX: Final = 4 * MIB
 QUEUE_MAX: Final = 100_000  # transactions that wait; at 10,000/s that is 10 s of work
 CONFLICT_TRIES: Final = 3  # locked runs of one batch before it is tried in halves
+LOCK_ROUNDS: Final = 5  # tries of a batch with locks until it has discovered all that it looks at
 DISCOVERY_ROUNDS_MAX: Final = 10_000  # reads that one batch may discover; more is a loop in a decision
 CACHE_ROWS: Final = 50_000  # rows kept in memory between batches
 CACHE_BYTES: Final = 64 * MIB  # of text and blobs in those rows

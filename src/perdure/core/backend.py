@@ -123,7 +123,7 @@ class Backend(Protocol):
     async def prefetch(self, wanted: Wanted, *, locked: bool) -> Found:
         """Read, and open the batch.
 
-        Called again within the batch for what a decision discovered. `locked`: lock the rows in (table, key) order,
+        Called again within the batch, not locked, for what a decision discovered. `locked`: lock the rows in (table, key) order,
         then scan in a later statement. Not locked: one statement, one snapshot, nothing held. A backend whose batches
         exclude one another may treat both alike.
         """

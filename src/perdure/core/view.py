@@ -220,6 +220,10 @@ class View:
             found += [(key, 0) for key, row in self._rows.items() if row is None and key not in dirty and key not in revs]
         return found
 
+    def looked_at(self) -> set[Key[Any]]:
+        """Return the rows that were read and exist, as far as another node may change them."""
+        return {key for key in self._revs if key.table.kind != "log"}
+
     def counts(self) -> dict[str, int]:
         """Return the counters' changes."""
         return {name: delta for name, delta in self._counts.items() if delta}

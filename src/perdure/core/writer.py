@@ -173,9 +173,10 @@ class Writer:
     async def _process(self, batch: list[_Waiting]) -> None:
         """Commit the batch, or say of each transaction why not."""
         assert self._row is not None, "the writer was started"
+        seen: dict[Key[Any], None] = {}
         for attempt in range(1 + limits.CONFLICT_TRIES):
             try:
-                decided = await self._decide(batch, locked=attempt > 0)
+                decided = await self._decide(batch, seen, locked=attempt > 0)
                 await self._apply(batch, decided)
             except BatchConflict:
                 await self._backend.abandon()
@@ -199,8 +200,27 @@ class Writer:
         await self._process(batch[middle:])
         return None
 
-    async def _decide(self, batch: list[_Waiting], *, locked: bool) -> _Decided:
-        found = await self._backend.prefetch(_wanted(batch), locked=locked)
+    async def _decide(self, batch: list[_Waiting], seen: dict[Key[Any], None], *, locked: bool) -> _Decided:
+        """Decide all transactions; `seen` are the rows that were looked at in earlier tries, and takes in those of this one.
+
+        Locks are taken all at once, in their order: two batches that lock what they discover, one by one, wait for one another.
+        So a locked try that discovers more is made again, with all of it; in the end versions are checked in any case.
+        """
+        for _ in range(limits.LOCK_ROUNDS):
+            decided = await self._decide_once(batch, seen, locked=locked)
+            looked_at = decided.view.looked_at()
+            complete = seen.keys() >= looked_at
+            seen.update(dict.fromkeys(looked_at))
+            if complete or not locked:
+                return decided
+            await self._backend.abandon()
+        return await self._decide_once(batch, seen, locked=locked)
+
+    async def _decide_once(self, batch: list[_Waiting], seen: dict[Key[Any], None], *, locked: bool) -> _Decided:
+        wanted = _wanted(batch)
+        if seen:
+            wanted = Wanted(list(dict.fromkeys([*wanted.keys, *seen])), wanted.scans)
+        found = await self._backend.prefetch(wanted, locked=locked)
         view = View(now=found.now, last_tick=found.last_tick, read_now=self._backend.read_now, ticks=found.ticks)
         view.load(found)
         outcomes: list[tuple[Any, Exception | None]] = []
@@ -221,7 +241,7 @@ class Writer:
                 except Unread as unread:
                     view.rollback()
                     rounds += 1
-                    view.load(await self._backend.prefetch(_one(unread.what, rounds), locked=locked))
+                    view.load(await self._backend.prefetch(_one(unread.what, rounds), locked=False))
                 except ReadFailed as failed:
                     raise failed.cause from failed
                 except BatchConflict:

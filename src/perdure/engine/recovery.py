@@ -46,7 +46,7 @@ from perdure.engine.notes import LEADING, Sealed
 from perdure.engine.replies import is_awakeable
 from perdure.engine.resident import Resident
 from perdure.engine.upkeep import HandOver
-from perdure.errors import CorruptEvent, PerdureError, PoisonMessage
+from perdure.errors import CorruptEvent, LeaseLost, PerdureError, PoisonMessage
 from perdure.messages.tables import FAN_OUTS, KEPT_FOR_TAGS, LEFT, MAIL, MAILBOX, WAITS, MailboxRow
 from perdure.messages.writes import under_key
 from perdure.routing.tables import MEMBERS, OWED
@@ -112,7 +112,10 @@ class Recovery:
             after = LEFT.order_of(rows[-1][0].parts, rows[-1][1])
             ours = [(key, row) for key, row in rows if self._owner.rules.owns(int(str(key.parts[1])))]
             for tenant_id, process_id in dict.fromkeys((str(key.parts[0]), row.process_id) for key, row in ours):
-                await self._look_at(tenant_id, process_id)
+                try:
+                    await self._look_at(tenant_id, process_id)
+                except LeaseLost:
+                    logger.info("process %s is another node's by now, which takes it up", process_id)
             if ours:
                 await self._owner.store.access.writer.run(TakeOut([key for key, _ in ours]))
         if self._owner.rules.leads:

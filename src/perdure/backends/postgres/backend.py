@@ -117,12 +117,12 @@ class PostgresBackend:
             self._open, self._locked, self._asked = True, locked, False
             self._read_keys.clear()
         read = _Read({}, [])
-        missing = wanted.keys if locked else self._remembered(wanted.keys, read.rows)
+        missing = wanted.keys if self._locked else self._remembered(wanted.keys, read.rows)
         # What is in memory, and what is read behind something else, need not have been true at one moment.
-        certain = first and not read.rows and not locked
+        certain = first and not read.rows and not self._locked
         self._read_keys.update(missing)
         if missing or wanted.scans:
-            await self._ask(Wanted(missing, wanted.scans), read, first=first)
+            await self._ask(Wanted(missing, wanted.scans), read, first=first, lock=locked)
         elif first:
             self._now = max(self._now, self._clock.now())
         return self._found(wanted, read, certain=certain)
@@ -241,10 +241,10 @@ class PostgresBackend:
                 rows[key] = entry
         return missing
 
-    async def _ask(self, wanted: Wanted, read: _Read, *, first: bool) -> None:
+    async def _ask(self, wanted: Wanted, read: _Read, *, first: bool, lock: bool) -> None:
         """Read from the server; lost at the first read of a batch, the connection is made again."""
         try:
-            if self._locked:
+            if lock:
                 await self._read_locked(wanted, read)
             elif first:
                 await self._insist(lambda: self._read(wanted, read))
@@ -260,13 +260,13 @@ class PostgresBackend:
         if not self._session.in_transaction:
             await self._insist(self._session.begin)
         if wanted.keys:
-            await self._read(Wanted(wanted.keys, ()), read)
+            await self._read(Wanted(wanted.keys, ()), read, lock=True)
         if wanted.scans:
             await self._read(Wanted((), wanted.scans), read)
 
-    async def _read(self, wanted: Wanted, read: _Read) -> None:
+    async def _read(self, wanted: Wanted, read: _Read, *, lock: bool = False) -> None:
         tables, shapes = by_table(wanted.keys), by_shape(wanted.scans)
-        sql, values = self._statements.read(tables, shapes, lock=self._locked)
+        sql, values = self._statements.read(tables, shapes, lock=lock)
         began = self._loop.time()
         (found,) = await self._session.rows(sql, values)
         server: Micros = found[-1]
