@@ -198,7 +198,7 @@ def _connection(url: str, clock: Clock | None, randomness: Randomness, *, create
 async def _open(connect: Connect, randomness: Randomness) -> Store:
     database = await connect()
     clock = database.clock
-    signals = Signals(clock, on_listeners=lambda count: database.watch(count, signals.publish_all, signals.publish))
+    signals = Signals(clock, on_listeners=lambda count: database.watch(count, signals.publish_all, signals.heard))
 
     def on_signals(topics: tuple[str, ...]) -> None:
         signals.publish(topics)

@@ -188,9 +188,9 @@ class Writer:
             except OutcomeUnknown as unknown:
                 raise _unsettled(batch, decided, unknown) from unknown
             except WriterFenced:
-                # Nothing was written. What depends on a lease is refused at the next try, the rest may go on.
-                logger.warning("writer %s was taken over; it goes on with a new incarnation", self._row.node)
+                _fail(batch, LeaseLost(f"writer {self._row.node} was replaced by a newer incarnation; repeat the call"))
                 self._row = await self._backend.fence()
+                return None
             else:
                 return None
         if len(batch) == 1:

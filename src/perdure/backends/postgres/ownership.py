@@ -48,6 +48,7 @@ class LeasedShards:
         self._renewed_at: Micros = 0
         self._task: asyncio.Task[None] | None = None
         self._overtaken = False
+        self._giving: list[Lease] = []
         self._held: Any = None
 
     # --- what an engine asks --------------------------------------------------------------------
@@ -120,6 +121,8 @@ class LeasedShards:
         """Somebody has found our lease expired: all is lost, before anything more is decided."""
         self._safe_until = 0
         self._overtaken = True
+        for lease in self._giving:
+            lease.held = False
         self._lose(list(self._leases))
 
     # --- the rounds -----------------------------------------------------------------------------
@@ -203,8 +206,11 @@ class LeasedShards:
     async def _give(self, shards: list[int]) -> None:
         """Let another node have these, once all that was begun on them is committed."""
         assert self._keeper is not None, "started"
-        self._drop(shards)
+        # Nothing new begins on them from here on; what was handed to the writer before is still committed.
+        self._giving = [self._leases.pop(shard) for shard in shards]
         await self._keeper.release(shards)
+        for lease in self._giving:
+            lease.held = False
         await self._session.rows(
             f"update {self._address.schema}.shard set node = null where node = $1 and shard = any($2::bigint[])", (self._node, shards)
         )
