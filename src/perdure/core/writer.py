@@ -188,9 +188,9 @@ class Writer:
             except OutcomeUnknown as unknown:
                 raise _unsettled(batch, decided, unknown) from unknown
             except WriterFenced:
-                _fail(batch, LeaseLost(f"writer {self._row.node} was replaced by a newer incarnation; repeat the call"))
+                # Whoever hears of it finds all leases gone.
                 self._row = await self._backend.fence()
-                return None
+                return _fail(batch, LeaseLost(f"writer {self._row.node} was replaced by a newer incarnation; repeat the call"))
             else:
                 return None
         if len(batch) == 1:

@@ -41,12 +41,14 @@ class Address(msgspec.Struct, frozen=True):
         schema: the PostgreSQL schema that holds the store's tables.
         pooler: connections lead to a pooler that gives each transaction another one.
         place: for people, without a password.
+        node: whose connections these are, as the server's lists of connections show it.
     """
 
     servers: tuple[str, ...]
     schema: str
     pooler: bool
     place: str
+    node: str = ""
 
 
 def parse(url: str) -> Address:

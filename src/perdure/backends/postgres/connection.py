@@ -242,7 +242,8 @@ class Session:
         raise Unreachable("; ".join(failures), lasting=lasting[0] if len(lasting) == len(failures) else None)
 
     async def _connect_to(self, server: str) -> asyncpg.Connection[Any] | None:
-        settings = {"application_name": "perdure"} if self._address.pooler else {"application_name": "perdure", **PLANNER}
+        name = {"application_name": f"perdure {self._address.node}".rstrip()}
+        settings = name if self._address.pooler else {**name, **PLANNER}
         connection: asyncpg.Connection[Any] = await asyncpg.connect(
             server,
             timeout=limits.POSTGRES_CONNECT_SECONDS,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Self
 
 import asyncpg
+import msgspec
 
 from perdure.backends.postgres.address import Address
 from perdure.backends.postgres.backend import PostgresBackend
@@ -53,6 +54,8 @@ class PostgresDatabase:
             StoreUnavailable: no server can be reached, or none that can be written to.
         """
         used = clock or ServerClock()
+        node = uuid7(now=used.now(), randomness=randomness)
+        address = msgspec.structs.replace(address, node=node)
         session = Session(address)
         try:
             await migrate(session, address, known_migrations(), None if clock is None else clock.now(), create=create)
@@ -69,7 +72,7 @@ class PostgresDatabase:
         except BaseException:
             session.drop()
             raise
-        return cls(address, session, types, shards=shards, node=uuid7(now=used.now(), randomness=randomness), clock=used)
+        return cls(address, session, types, shards=shards, node=node, clock=used)
 
     def watch(
         self, listeners: int, on_change: Callable[[], None], on_topics: Callable[[tuple[str, ...]], None] = lambda _topics: None
