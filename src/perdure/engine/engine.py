@@ -100,7 +100,7 @@ class Engine:
         self._gc_threshold = gc.get_threshold()
 
     async def __aenter__(self) -> Self:
-        await self.store.ownership.start(self._owner, lambda: self.store.access.writer.run(Renew()))
+        await self.store.ownership.start(self._owner.shards, lambda: self.store.access.writer.run(Renew()))
         self._open = True
         try:
             await self._start_up()

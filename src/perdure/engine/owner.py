@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -48,6 +48,7 @@ from perdure.engine.recovery import Recovery
 from perdure.engine.redriving import first_id
 from perdure.engine.residency import Residency
 from perdure.engine.resident import Resident
+from perdure.engine.shards import Shards
 from perdure.engine.watchdog import Watchdog
 from perdure.engine.wheel import Wheel
 from perdure.errors import LeaseLost, PerdureError, SequenceConflict, StoreError, StoreUnavailable, TransactionRefused, UsageError
@@ -101,7 +102,8 @@ class Owner:
         self._open = False
         self.dispatcher = Dispatcher(self, max_concurrency=max_concurrency, max_steps=max_steps)
         self._residency = Residency(self, most=max_resident)
-        self._recovery = Recovery(self)
+        self.recovery = Recovery(self)
+        self.shards = Shards(self)
         self._wheel = Wheel(self)
         self.cancelling = Cancelling(self)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -123,7 +125,7 @@ class Owner:
         """Take up what is open in the store."""
         self._random.seed(self.store.access.randomness(16))
         listener = self._listening.enter_context(self.store.access.signals.listen("engine"))  # before the first look
-        await self._recovery.run()
+        await self.recovery.run()
         self._wheel.start()
         self.background(self._look_out(listener))
         if not self.ownership.whole:
@@ -166,7 +168,7 @@ class Owner:
             await listener.wait(again)
             again = None
             try:
-                await self._recovery.look()
+                await self.recovery.look()
                 if self.rules.leads:
                     self._wheel.schedules.look_again()
                     self._wheel.look_at_flows()
@@ -186,33 +188,10 @@ class Owner:
         lease = self.ownership.lease(0 if self.ownership.whole else shard_of(tenant_id, process_id, self.store.shards))
         return _NOT_HELD if lease is None else lease
 
-    def gained(self, shards: Collection[int]) -> None:
-        """Take up the processes of shards that this node owns from now on."""
-        if self._open:
-            self.background(self._take_up(frozenset(shards)))
-
-    async def _take_up(self, shards: frozenset[int]) -> None:
-        await self._recovery.gained(shards)
+    def look_at_all_that_is_due(self) -> None:
+        """Take in that more is ours than before."""
         self._wheel.schedules.look_again()
         self._wheel.look_at_flows()
-
-    def forget(self, shards: Collection[int]) -> None:
-        """Forget the processes of shards that another node owns; nothing of them can be committed any more."""
-        self.later(self._forget_shards, frozenset(shards))
-
-    def _forget_shards(self, shards: frozenset[int]) -> list[_Key]:
-        found = [key for key in self.residents if shard_of(*key, self.store.shards) in shards]
-        for key in found:
-            self._drop(self.residents[key])
-        return found
-
-    async def release(self, shards: Collection[int]) -> None:
-        """Stop working on shards: what was begun is committed, or was not begun as far as the next owner can tell."""
-        heard: asyncio.Future[list[_Key]] = self.loop.create_future()
-        self.later(lambda: heard.set_result(self._forget_shards(frozenset(shards))))
-        leaving = await heard
-        await self._writer.commit()
-        await asyncio.gather(*(self._writer.commit(Leave(*key)) for key in leaving))
 
     async def _look_for_replies(self) -> None:
         """Answer those who wait here for what another node has sealed."""
@@ -245,7 +224,9 @@ class Owner:
         self.later(heard.set_result, None)
         await heard
         leaving |= self._unbegun | self.dispatcher.unbegun()
-        outcomes += await asyncio.gather(*(self._writer.commit(Leave(*key)) for key in leaving), return_exceptions=True)
+        outcomes += await asyncio.gather(
+            *(self._writer.commit(Leave(*key), lease=self.lease_of(*key)) for key in leaving if self.mine(*key)), return_exceptions=True
+        )
         errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if errors:
             logger.warning("%s open turns will count this stop as a crash: %s", len(errors), errors[0])
@@ -313,6 +294,10 @@ class Owner:
                 del self._watchers[key]
 
     async def run(self, write: Write[R], notes_of: Callable[[R], list[Note]]) -> R:
+        """Commit a write of somebody's and do what it asks of the owner; see `carry_out`."""
+        return await self.carry_out(write, notes_of)
+
+    async def carry_out(self, write: Write[R], notes_of: Callable[[R], list[Note]], *, lease: Lease | None = None) -> R:
         """Commit a write and do what it asks of the owner: outside of any task, and even if the caller leaves."""
         done: asyncio.Future[R] = self.loop.create_future()
 
@@ -324,7 +309,7 @@ class Owner:
             elif not done.done():
                 done.set_exception(error)
 
-        self._writer.submit(Transaction((write,)), partial(self.later, resolved))
+        self._writer.submit(Transaction((write,), lease=lease), partial(self.later, resolved))
         return await done
 
     # --- what its parts use ------------------------------------------------------------------------
@@ -416,7 +401,10 @@ class Owner:
             return True
         if isinstance(note, FanOutBegun | ChildrenToAsk | Due):
             return self.rules.leads
-        return self.mine(note.tenant_id, note.process_id)
+        mine = self.mine(note.tenant_id, note.process_id)
+        if isinstance(note, TurnStarted) and not mine:
+            self.shards.opened(note)
+        return mine
 
     def _start(self, note: TurnStarted) -> None:
         resident = self.residents.get((note.tenant_id, note.process_id))
@@ -460,7 +448,7 @@ class Owner:
             return True
         if not self.dispatcher.wakes():
             return self.dispatcher.offer(tenant_id, process_id, Want(crashed=crashed, wake=wake))
-        self._recovery.load(tenant_id, process_id, crashed=crashed, wake=wake)
+        self.recovery.load(tenant_id, process_id, crashed=crashed, wake=wake)
         return True
 
     def let_in(self, tenant_id: str, process_id: str, want: Want) -> None:
@@ -479,12 +467,12 @@ class Owner:
         elif want.note is not None:
             self._begin(want.note, resident)
         else:
-            self._recovery.load(tenant_id, process_id, crashed=want.crashed, wake=want.wake)
+            self.recovery.load(tenant_id, process_id, crashed=want.crashed, wake=want.wake)
 
     def refill(self, tenant_id: str) -> None:
         """A tenant had more that wait than are noted, and those have run."""
         if self._open:
-            self.background(self._recovery.take_up(tenant_id=tenant_id))
+            self.background(self.recovery.take_up(tenant_id=tenant_id))
             self._wheel.look(self.clock.now())
 
     def _control(self, note: CancelAsked | Held | Resumed | Dropped) -> None:
@@ -559,7 +547,7 @@ class Owner:
         """Read the next part of a process's mailbox, unless that is under way."""
         if resident.window.reading is None:
             resident.window.reading = reading = object()
-            self.background(self._recovery.read_on(resident, reading))
+            self.background(self.recovery.read_on(resident, reading))
 
     def ring(self, tenant_id: str, process_id: str, timer_id: str, due: Micros) -> None:
         """A timer of a process is due."""
@@ -611,7 +599,7 @@ class Owner:
                     self.wake(resident.tenant_id, resident.process_id)
             if resident.alone:
                 resident.alone = False
-                self._recovery.came_through()
+                self.recovery.came_through()
 
     def stuck(self, resident: Resident, error: Exception) -> None:
         """Stop a process whose code does not fit its record, and tell who waits; other code may go on with it."""
@@ -661,7 +649,7 @@ class Owner:
         resident.leave()
         if resident.alone:
             resident.alone = False
-            self._recovery.came_through()
+            self.recovery.came_through()
 
 
 def _fail(futures: Iterable[asyncio.Future[Any]], error: Exception) -> None:

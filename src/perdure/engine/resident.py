@@ -29,7 +29,7 @@ from perdure.engine.operation import Input, Operation, step_failed
 from perdure.engine.outcomes import encode_error
 from perdure.engine.process import Process
 from perdure.engine.process_log import LogType
-from perdure.engine.steps import STEP_INFO, StepInfo, called
+from perdure.engine.steps import STEP_INFO, NotBegun, StepInfo, called
 from perdure.engine.turn import Turn
 from perdure.engine.window import Window
 from perdure.errors import (
@@ -512,12 +512,12 @@ class Resident:
 
     def _begin_step(self, turn: Turn, operation: Operation) -> None:
         owner = self.owner
-        if not (self.lease.held and owner.ownership.safe()):
+        if not self._may_begin():
             owner.dispatcher.step_over()
             owner.later(owner.unsure, self)
             return
         if operation.options is not None:
-            Attempt(owner, turn, operation, self._tasks, start=self._start, stepped=self._stepped, pump=self.proceed).run()
+            Attempt(owner, turn, operation, self._tasks, start=self._start, stepped=self._stepped, pump=self.proceed).run(self._may_begin)
             return
         context, known, function = operation.context, operation.known, operation.function
         assert context is not None, "an asked-for step has a context"
@@ -527,9 +527,13 @@ class Resident:
         if known.is_async:
             self._tasks[operation.id] = owner.loop.create_task(self._step(turn, operation), context=context)
         else:
-            operation.thread = owner.threads.submit(context.run, called, function, operation.arguments)
+            operation.thread = owner.threads.submit(context.run, called, self._may_begin, function, operation.arguments)
             self._tasks[operation.id] = call = asyncio.wrap_future(operation.thread, loop=owner.loop)
             call.add_done_callback(functools.partial(self._returned, turn, operation))
+
+    def _may_begin(self) -> bool:
+        """Return whether an effect of this process may begin at this very moment; asked on any thread."""
+        return self.lease.held and self.owner.ownership.safe()
 
     async def _step(self, turn: Turn, operation: Operation) -> None:
         """Run an async step. Its outcome is taken in by a callback of the loop: a turn is never driven from inside a task."""
@@ -555,6 +559,9 @@ class Resident:
             return
         del self._tasks[operation.id]
         self.owner.dispatcher.step_over()
+        if isinstance(error, NotBegun):
+            self.owner.later(self.owner.unsure, self)
+            return
         assert operation.known is not None, "a step has a function"
         if error is None:
             try:

@@ -1,0 +1,397 @@
+"""Two engines on one database, of which one dies, stands still or gives back: the other goes on, and nothing is done twice or forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from perdure import Address, App, Flow, Process, Retention, VirtualClock, limits, open_store, step_info
+from perdure.clock import SECOND
+from perdure.engine import inspection
+from perdure.engine.engine import Engine
+from perdure.engine.leaving import TakeOut
+from perdure.errors import LeaseLost, StepOutcomeUnknown
+from perdure.messages.tables import INBOX
+from tests.engine.nodes import NEVER, Nodes, comes, happens, leases_of, two_nodes
+from tests.engine.orders import Approve, Comment, Ledger, Place, make_app
+from tests.engine.test_two_nodes import number_of, place
+from tests.stores import store_url
+
+MANY = 12
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(limits, "LEASE_LOOK_SECONDS", NEVER)
+    return store_url(request, "postgres", tmp_path)
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+class Gated:
+    """Steps that wait until they are let go, and how often each began, with its attempts."""
+
+    def __init__(self) -> None:
+        self.app = App("gated")
+        self.began: Counter[str] = Counter()
+        self.gate = asyncio.Event()
+
+        @self.app.process
+        async def job(p: Process, name: str) -> str:
+            await p.step(self.quick, f"{name} first", name="first")
+            await p.step(self.slow, name, name="slow")
+            return name
+
+        @self.app.process
+        async def once(p: Process, name: str) -> str:
+            try:
+                return await p.step(self.slow, name, name="slow", at_most_once=True)
+            except StepOutcomeUnknown:
+                return "unknown"
+
+        self.job, self.once = job, once
+
+    async def quick(self, name: str) -> None:
+        self.began[name] += 1
+
+    async def slow(self, name: str) -> str:
+        self.began[name] += 1
+        await self.gate.wait()
+        return name
+
+
+async def test_turns_of_a_node_that_died_go_on_and_who_waits_elsewhere_is_answered(url: str, clock: VirtualClock) -> None:
+    gated = Gated()
+    async with two_nodes(url, gated.app, clock) as nodes:
+        names = [nodes.id_on(nodes.a) for _ in range(MANY)]
+        calls = [asyncio.create_task(nodes.b.call(gated.job, name, id=name)) for name in names]
+        await happens(lambda: all(gated.began[name] for name in names), nodes)
+
+        await nodes.kill(nodes.a)
+        gated.gate.set()
+        await nodes.take_over(nodes.a, nodes.b)
+
+        assert await asyncio.gather(*calls) == names
+        assert gated.began == {**dict.fromkeys(names, 2), **{f"{name} first": 1 for name in names}}, "only what was not recorded"
+        assert await nodes.run("select distinct attempts from perdure.turn") == [(2,)]
+
+
+async def test_a_step_that_runs_at_most_once_is_not_run_again_by_who_takes_over(url: str, clock: VirtualClock) -> None:
+    gated = Gated()
+    async with two_nodes(url, gated.app, clock) as nodes:
+        name = nodes.id_on(nodes.a)
+        call = asyncio.create_task(nodes.b.call(gated.once, name, id=name))
+        await happens(lambda: gated.began[name], nodes)
+
+        await nodes.kill(nodes.a)
+        gated.gate.set()
+        await nodes.take_over(nodes.a, nodes.b)
+
+        assert await call == "unknown"
+        assert gated.began[name] == 1
+
+
+async def test_turns_of_shards_that_are_given_back_go_on_elsewhere_and_count_no_attempt(url: str, clock: VirtualClock) -> None:
+    gated = Gated()
+    async with open_store(url, clock=clock) as first, Engine(first, gated.app, max_concurrency=MANY) as a:
+        names = [f"p{number}" for number in range(4 * MANY)]
+        calls = [asyncio.create_task(a.call(gated.job, name, id=name)) for name in names]
+        while sum(gated.began[name] for name in names) < MANY:  # the others are queued, or their steps are long
+            await first.access.reader.counter("")
+        async with open_store(url, clock=clock) as second, Engine(second, gated.app, max_concurrency=MANY):
+            await leases_of(a)._round()
+            gated.gate.set()
+            await second.ownership._round()  # type: ignore[attr-defined]  # a look of the test's
+
+            assert await asyncio.gather(*calls) == names
+            connection = await asyncpg.connect(url)
+            attempts = await connection.fetch("select distinct attempts from perdure.turn")
+            await connection.close()
+            assert [tuple(row) for row in attempts] == [(1,)]
+
+
+async def test_a_clean_stop_hands_everything_to_the_other_node_and_counts_no_attempt(url: str, clock: VirtualClock) -> None:
+    gated = Gated()
+    async with two_nodes(url, gated.app, clock, max_concurrency=4) as nodes:
+        names = [nodes.id_on(nodes.a) for _ in range(MANY)]
+        calls = [asyncio.create_task(nodes.b.call(gated.job, name, id=name)) for name in names]
+        await happens(lambda: sum(gated.began[name] for name in names) >= 4, nodes)
+
+        await nodes.a.close()
+        gated.gate.set()
+        await nodes.look(nodes.b)
+
+        assert await asyncio.gather(*calls) == names
+        assert await nodes.run("select distinct attempts from perdure.turn") == [(1,)]
+
+
+async def test_timers_and_mail_of_a_node_that_died_come_at_the_other(url: str, clock: VirtualClock, ledger: Ledger) -> None:
+    async with two_nodes(url, make_app(ledger), clock) as nodes:
+        for order in ("timer", "mail"):
+            await place(nodes, order, total=500)
+        await nodes.kill(nodes.a)
+        await nodes.b.deliver(Approve("mail"), id="m", to=Address.key("order:mail"))
+        await nodes.take_over(nodes.a, nodes.b)
+
+        assert await nodes.b.deliver(Place("mail", 500), id="place mail", wait=True) == {"order_id": "mail", "status": "approved"}
+        clock.advance(4 * 86_400 * SECOND)
+
+        assert await nodes.b.deliver(Place("timer", 500), id="place timer", wait=True) == {"order_id": "timer", "status": "expired"}
+        assert sorted(ledger.effects) == ["charge mail", "charge timer", "settle mail", "settle timer"]
+
+
+async def test_a_fan_out_goes_on_though_the_node_that_leads_it_dies(
+    url: str, clock: VirtualClock, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.engine.orders import Broadcast
+
+    monkeypatch.setattr(limits, "FAN_OUT_CHUNK", 2)
+    async with two_nodes(url, make_app(ledger), clock) as nodes:
+        for number in range(MANY):
+            at = nodes.a if number % 2 else nodes.b
+            await place(nodes, f"o{number}", at=at)
+            await at.deliver(Comment(f"o{number}", "all"), id=f"join {number}", wait=True)
+        ledger.effects.clear()
+        await nodes.kill(nodes.a)
+
+        await nodes.b.deliver(Broadcast("comment:all", "x"), id="x")
+        await nodes.take_over(nodes.a, nodes.b)
+
+        await happens(lambda: len(ledger.effects) >= MANY, nodes)
+        assert len(set(ledger.effects)) == len(ledger.effects) == MANY
+
+
+async def test_word_that_is_committed_after_its_shard_was_gained_is_heard(url: str, clock: VirtualClock, ledger: Ledger) -> None:
+    async with two_nodes(url, make_app(ledger), clock) as nodes:
+        process_id = await place(nodes, "o")
+        await nodes.kill(nodes.a)
+        locked = await asyncpg.connect(url)
+        transaction = locked.transaction()
+        await transaction.start()
+        await locked.execute("select 1 from perdure.process where process_id = $1 for update", process_id)
+
+        leases, calls = leases_of(nodes.b), list[asyncio.Task[Any]]()
+        rows = leases._session.rows
+
+        async def after_the_claim(sql: str, values: Any = ()) -> list[Any]:
+            if sql.startswith("select shard"):
+                calls.append(asyncio.create_task(nodes.b.deliver(Comment("o", "late"), id="m", wait=True)))
+                await comes(partial(somebody_waits, nodes))
+            return await rows(sql, values)
+
+        leases._session.rows = after_the_claim  # type: ignore[method-assign]  # a message is decided on before the answer has come
+        await nodes.take_over(nodes.a, nodes.b)
+        assert nodes.b._owner.mine("default", process_id)
+        for _ in range(20):  # as long as it takes to look at what is open: it is not there yet
+            await inspection.processes(nodes.b.store)
+        await transaction.commit()
+        await locked.close()
+
+        assert [await call for call in calls] == [1]
+
+
+async def somebody_waits(nodes: Nodes) -> bool:
+    return bool(await nodes.run("select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"))
+
+
+async def test_word_for_another_node_is_not_taken_out_by_one_that_has_lost_the_shard(url: str, clock: VirtualClock, ledger: Ledger) -> None:
+    async with two_nodes(url, make_app(ledger), clock) as nodes:
+        foreign = next(iter(leases_of(nodes.b).shards))
+        key = INBOX.key("default", foreign, 64 * 1_000)
+        await nodes.run(
+            "insert into perdure.inbox (tenant_id, shard, tick, process_id) values ('default', $1, $2, 'p')", foreign, 64 * 1_000
+        )
+
+        await nodes.a.store.access.writer.run(TakeOut(nodes.a._owner.rules, [key]))
+        assert await nodes.run("select count(*) from perdure.inbox") == [(1,)]
+
+        await nodes.b.store.access.writer.run(TakeOut(nodes.b._owner.rules, [key]))
+        assert await nodes.run("select count(*) from perdure.inbox") == [(0,)]
+
+
+async def test_a_turn_that_was_queued_before_its_shard_was_lost_is_not_run_from_what_was_noted_then(url: str, clock: VirtualClock) -> None:
+    gated = Gated()
+    async with two_nodes(url, gated.app, clock, max_concurrency=1) as nodes:
+        names = [nodes.id_on(nodes.a) for _ in range(3)]
+        calls = [asyncio.create_task(nodes.a.call(gated.job, name, id=name)) for name in names]
+        await happens(lambda: gated.began.total() and nodes.a._owner.dispatcher.unbegun(), nodes)
+        await nodes.expire(nodes.a)
+        await nodes.look(nodes.b)
+        gated.gate.set()
+        assert await asyncio.gather(*calls) == names
+        began = dict(gated.began)
+
+        with suppress(LeaseLost):  # it may have heard of it before
+            await nodes.a.store.access.writer.run(renewal())
+        await nodes.look(nodes.a, nodes.b, nodes.a)
+        await happens(lambda: not nodes.a._owner.dispatcher.crowded, nodes)
+
+        assert dict(gated.began) == began
+
+
+def renewal() -> Any:
+    from perdure.core.ownership import Renew
+
+    return Renew()
+
+
+async def test_a_step_does_not_begin_while_the_lease_may_be_over_and_begins_when_it_is_renewed(url: str, clock: VirtualClock) -> None:
+    gated = Gated()
+    gated.gate.set()
+    async with two_nodes(url, gated.app, clock) as nodes:
+        name = nodes.id_on(nodes.a)
+        leases = leases_of(nodes.a)
+        leases._backend.on_renewed = lambda _asked_at: None  # its commits do not get through in time
+        leases._safe_until = 0
+        call = asyncio.create_task(nodes.a.call(gated.job, name, id=name))
+        await nodes.comes_to(name, "runnable")
+        for _ in range(50):
+            await nodes.run("select 1")
+        assert not gated.began
+
+        leases._backend.on_renewed = leases._on_renewed
+        await nodes.a.store.access.writer.run(renewal())
+
+        async def over() -> bool:
+            clock.advance(SECOND)
+            return call.done() or not await nodes.run("select 1")
+
+        await comes(over)
+        assert await call == name
+        assert gated.began == {name: 1, f"{name} first": 1}
+
+
+async def test_a_function_that_waited_for_a_thread_does_not_begin_when_the_lease_is_over(url: str, clock: VirtualClock) -> None:
+    import threading
+
+    app, began, gate = App("threads"), [], threading.Event()
+
+    def work(name: str) -> str:
+        began.append((name, step_info().attempt))
+        gate.wait()
+        return name
+
+    @app.process
+    async def job(p: Process, name: str) -> str:
+        return await p.step(work, name)
+
+    async with two_nodes(url, app, clock, max_threads=1) as nodes:
+        names = [nodes.id_on(nodes.a) for _ in range(2)]
+        calls = [asyncio.create_task(nodes.b.call(job, name, id=name)) for name in names]
+        try:
+            await happens(lambda: nodes.a._owner.threads._work_queue.qsize() == 1, nodes)  # the second one
+            for lease in leases_of(nodes.a)._leases.values():
+                lease.held = False  # what the loop has not heard of yet
+        finally:
+            gate.set()
+        first = began[0][0]
+
+        await happens(lambda: nodes.a._owner.threads._work_queue.qsize() == 0, nodes)
+        assert [name for name, _ in began] == [first]
+        await nodes.kill(nodes.a)
+        await nodes.take_over(nodes.a, nodes.b)
+        assert await asyncio.gather(*calls) == names
+
+
+def at_least(ran: list[str], count: int) -> bool:
+    return len(ran) >= count
+
+
+async def test_a_schedule_fires_once_for_each_slot_whoever_leads(url: str, clock: VirtualClock) -> None:
+    app, ran = App("timetable"), []
+
+    async def note(slot: str) -> None:
+        ran.append(slot)
+
+    @app.schedule(interval=timedelta(hours=1))
+    @app.process
+    async def hourly(p: Process, slot: datetime) -> None:
+        await p.step(note, slot.astimezone(UTC).isoformat())
+
+    async with two_nodes(url, app, clock) as nodes:
+        for count in range(1, 4):
+            clock.advance(3600 * SECOND)
+            await happens(partial(at_least, ran, count), nodes)
+            await comes(partial(number_of, nodes, "ended", count))
+        await nodes.kill(nodes.a)
+        await nodes.take_over(nodes.a, nodes.b)
+        for count in range(4, 7):
+            clock.advance(3600 * SECOND)
+            await happens(partial(at_least, ran, count), nodes)
+
+        assert len(ran) == len(set(ran)) == 6
+
+
+async def test_limits_of_a_flow_hold_over_both_nodes_and_over_a_takeover(url: str, clock: VirtualClock) -> None:
+    app, now, most = App("flow"), Counter[str](), Counter[str]()
+
+    async def work(name: str) -> str:
+        now["all"] += 1
+        most["all"] = max(most["all"], now["all"])
+        for _ in range(5):
+            await asyncio.sleep(0)
+        now["all"] -= 1
+        return name
+
+    @app.process(flow=Flow(concurrency=3))
+    async def job(p: Process, name: str) -> str:
+        return await p.step(work, name)
+
+    async with two_nodes(url, app, clock) as nodes:
+        ids = [nodes.id_on(engine) for engine in (nodes.a, nodes.b) for _ in range(MANY)]
+        replies = await asyncio.gather(*((nodes.a if number % 3 else nodes.b).call(job, name, id=name) for number, name in enumerate(ids)))
+        assert replies == ids
+        assert most["all"] <= 3
+
+        more = [nodes.id_on(nodes.a) for _ in range(MANY)]
+        calls = [asyncio.create_task(nodes.b.call(job, name, id=name)) for name in more]
+        await comes(partial(some_done, nodes, 2 * MANY + 1))
+        await nodes.kill(nodes.a)
+        now.clear()
+        await nodes.take_over(nodes.a, nodes.b)
+        assert await asyncio.gather(*calls) == more
+
+
+async def some_done(nodes: Nodes, count: int) -> bool:
+    [(found,)] = await nodes.run("select count(*) from perdure.turn where state = 'finished'")
+    return bool(found >= count)
+
+
+async def test_only_the_node_that_leads_sweeps(url: str, clock: VirtualClock, ledger: Ledger) -> None:
+    app = make_app(ledger)
+    hello = app.extras["hello"]  # type: ignore[attr-defined]  # the app's own
+    week = Retention(turns=timedelta(days=7), finished_processes=timedelta(days=7))
+    async with two_nodes(url, app, clock, retention=week) as nodes:
+        await asyncio.gather(
+            *(engine.call(hello, name, id=name) for engine in (nodes.a, nodes.b) for name in (nodes.id_on(nodes.a), nodes.id_on(nodes.b)))
+        )
+        swept = Counter[str]()
+        for name, engine in (("a", nodes.a), ("b", nodes.b)):
+            sweeper = engine._sweeper
+            whole = sweeper.sweep
+
+            async def counted(name: str = name, whole: Any = whole) -> Any:
+                swept[name] += 1
+                return await whole()
+
+            sweeper.sweep = counted  # type: ignore[method-assign]  # counts
+        clock.advance(8 * 86_400 * SECOND)
+
+        async def gone() -> bool:
+            clock.advance(60 * SECOND)
+            return await nodes.run("select count(*) from perdure.turn") == [(0,)]
+
+        await comes(gone)
+        assert swept["a"]
+        assert not swept["b"]
