@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,16 +11,17 @@ from typing import Any
 import asyncpg
 import pytest
 
-from perdure import Address, App, Flow, Process, Retention, VirtualClock, limits, open_store, step_info
+from perdure import Address, App, Process, VirtualClock, limits, open_store, step_info
 from perdure.clock import SECOND
+from perdure.conversations.writes import shard_of
 from perdure.engine import inspection
 from perdure.engine.engine import Engine
 from perdure.engine.leaving import TakeOut
-from perdure.errors import LeaseLost, StepOutcomeUnknown
+from perdure.errors import StepOutcomeUnknown
 from perdure.messages.tables import INBOX
 from tests.engine.nodes import NEVER, Nodes, comes, happens, leases_of, two_nodes
 from tests.engine.orders import Approve, Comment, Ledger, Place, make_app
-from tests.engine.test_two_nodes import number_of, place
+from tests.engine.test_two_nodes import place
 from tests.stores import store_url
 
 MANY = 12
@@ -46,6 +45,7 @@ class Gated:
         self.app = App("gated")
         self.began: Counter[str] = Counter()
         self.gate = asyncio.Event()
+        self.blocked: set[str] | None = None  # by the gate; all of them when not given
 
         @self.app.process
         async def job(p: Process, name: str) -> str:
@@ -67,7 +67,8 @@ class Gated:
 
     async def slow(self, name: str) -> str:
         self.began[name] += 1
-        await self.gate.wait()
+        if self.blocked is None or name in self.blocked:
+            await self.gate.wait()
         return name
 
 
@@ -172,7 +173,10 @@ async def test_a_fan_out_goes_on_though_the_node_that_leads_it_dies(
         assert len(set(ledger.effects)) == len(ledger.effects) == MANY
 
 
-async def test_word_that_is_committed_after_its_shard_was_gained_is_heard(url: str, clock: VirtualClock, ledger: Ledger) -> None:
+async def test_word_that_is_committed_after_its_shard_was_gained_is_heard(
+    url: str, clock: VirtualClock, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "POSTGRES_POLL_MS", 1_000 * NEVER)  # nobody else commits anything that would let it look
     async with two_nodes(url, make_app(ledger), clock) as nodes:
         process_id = await place(nodes, "o")
         await nodes.kill(nodes.a)
@@ -220,24 +224,30 @@ async def test_word_for_another_node_is_not_taken_out_by_one_that_has_lost_the_s
         assert await nodes.run("select count(*) from perdure.inbox") == [(0,)]
 
 
-async def test_a_turn_that_was_queued_before_its_shard_was_lost_is_not_run_from_what_was_noted_then(url: str, clock: VirtualClock) -> None:
+async def test_a_turn_that_was_queued_before_its_shard_was_given_away_is_not_run_again_from_what_was_noted_then(
+    url: str, clock: VirtualClock
+) -> None:
     gated = Gated()
-    async with two_nodes(url, gated.app, clock, max_concurrency=1) as nodes:
-        names = [nodes.id_on(nodes.a) for _ in range(3)]
-        calls = [asyncio.create_task(nodes.a.call(gated.job, name, id=name)) for name in names]
-        await happens(lambda: gated.began.total() and nodes.a._owner.dispatcher.unbegun(), nodes)
-        await nodes.expire(nodes.a)
-        await nodes.look(nodes.b)
+    async with open_store(url, clock=clock) as first, Engine(first, gated.app, max_concurrency=1) as a:
+        names = {shard_of("default", name): name for name in (f"p{number}" for number in range(1_000))}
+        kept, given = names[0], names[limits.SHARDS - 1]
+        gated.blocked = {kept}
+        calls = [asyncio.create_task(a.call(gated.job, name, id=name)) for name in (kept, given)]
+        while not (gated.began[kept] and a._owner.dispatcher.waits("default", given)):
+            await first.access.reader.counter("")
+        async with open_store(url, clock=clock) as second, Engine(second, gated.app):
+            await leases_of(a)._round()
+            await second.ownership._round()  # type: ignore[attr-defined]  # a look of the test's
+            assert await calls[1] == given
+        await leases_of(a)._round()
+        assert a._owner.mine("default", given)
+
         gated.gate.set()
-        assert await asyncio.gather(*calls) == names
-        began = dict(gated.began)
+        assert await calls[0] == kept
+        while a._owner.dispatcher.crowded:
+            await first.access.reader.counter("")
 
-        with suppress(LeaseLost):  # it may have heard of it before
-            await nodes.a.store.access.writer.run(renewal())
-        await nodes.look(nodes.a, nodes.b, nodes.a)
-        await happens(lambda: not nodes.a._owner.dispatcher.crowded, nodes)
-
-        assert dict(gated.began) == began
+        assert gated.began == {name: 1 for of in (kept, given) for name in (of, f"{of} first")}
 
 
 def renewal() -> Any:
@@ -302,96 +312,3 @@ async def test_a_function_that_waited_for_a_thread_does_not_begin_when_the_lease
         await nodes.kill(nodes.a)
         await nodes.take_over(nodes.a, nodes.b)
         assert await asyncio.gather(*calls) == names
-
-
-def at_least(ran: list[str], count: int) -> bool:
-    return len(ran) >= count
-
-
-async def test_a_schedule_fires_once_for_each_slot_whoever_leads(url: str, clock: VirtualClock) -> None:
-    app, ran = App("timetable"), []
-
-    async def note(slot: str) -> None:
-        ran.append(slot)
-
-    @app.schedule(interval=timedelta(hours=1))
-    @app.process
-    async def hourly(p: Process, slot: datetime) -> None:
-        await p.step(note, slot.astimezone(UTC).isoformat())
-
-    async with two_nodes(url, app, clock) as nodes:
-        for count in range(1, 4):
-            clock.advance(3600 * SECOND)
-            await happens(partial(at_least, ran, count), nodes)
-            await comes(partial(number_of, nodes, "ended", count))
-        await nodes.kill(nodes.a)
-        await nodes.take_over(nodes.a, nodes.b)
-        for count in range(4, 7):
-            clock.advance(3600 * SECOND)
-            await happens(partial(at_least, ran, count), nodes)
-
-        assert len(ran) == len(set(ran)) == 6
-
-
-async def test_limits_of_a_flow_hold_over_both_nodes_and_over_a_takeover(url: str, clock: VirtualClock) -> None:
-    app, now, most = App("flow"), Counter[str](), Counter[str]()
-
-    async def work(name: str) -> str:
-        now["all"] += 1
-        most["all"] = max(most["all"], now["all"])
-        for _ in range(5):
-            await asyncio.sleep(0)
-        now["all"] -= 1
-        return name
-
-    @app.process(flow=Flow(concurrency=3))
-    async def job(p: Process, name: str) -> str:
-        return await p.step(work, name)
-
-    async with two_nodes(url, app, clock) as nodes:
-        ids = [nodes.id_on(engine) for engine in (nodes.a, nodes.b) for _ in range(MANY)]
-        replies = await asyncio.gather(*((nodes.a if number % 3 else nodes.b).call(job, name, id=name) for number, name in enumerate(ids)))
-        assert replies == ids
-        assert most["all"] <= 3
-
-        more = [nodes.id_on(nodes.a) for _ in range(MANY)]
-        calls = [asyncio.create_task(nodes.b.call(job, name, id=name)) for name in more]
-        await comes(partial(some_done, nodes, 2 * MANY + 1))
-        await nodes.kill(nodes.a)
-        now.clear()
-        await nodes.take_over(nodes.a, nodes.b)
-        assert await asyncio.gather(*calls) == more
-
-
-async def some_done(nodes: Nodes, count: int) -> bool:
-    [(found,)] = await nodes.run("select count(*) from perdure.turn where state = 'finished'")
-    return bool(found >= count)
-
-
-async def test_only_the_node_that_leads_sweeps(url: str, clock: VirtualClock, ledger: Ledger) -> None:
-    app = make_app(ledger)
-    hello = app.extras["hello"]  # type: ignore[attr-defined]  # the app's own
-    week = Retention(turns=timedelta(days=7), finished_processes=timedelta(days=7))
-    async with two_nodes(url, app, clock, retention=week) as nodes:
-        await asyncio.gather(
-            *(engine.call(hello, name, id=name) for engine in (nodes.a, nodes.b) for name in (nodes.id_on(nodes.a), nodes.id_on(nodes.b)))
-        )
-        swept = Counter[str]()
-        for name, engine in (("a", nodes.a), ("b", nodes.b)):
-            sweeper = engine._sweeper
-            whole = sweeper.sweep
-
-            async def counted(name: str = name, whole: Any = whole) -> Any:
-                swept[name] += 1
-                return await whole()
-
-            sweeper.sweep = counted  # type: ignore[method-assign]  # counts
-        clock.advance(8 * 86_400 * SECOND)
-
-        async def gone() -> bool:
-            clock.advance(60 * SECOND)
-            return await nodes.run("select count(*) from perdure.turn") == [(0,)]
-
-        await comes(gone)
-        assert swept["a"]
-        assert not swept["b"]

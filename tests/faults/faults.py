@@ -11,6 +11,7 @@ from tests.faults import (
     engine,
     flows,
     inspection,
+    ownership,
     programs,
     residency,
     retention,
@@ -39,4 +40,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *steps.FAULTS,
     *retention.FAULTS,
     *residency.FAULTS,
+    *ownership.FAULTS,
 )

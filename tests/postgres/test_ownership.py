@@ -14,7 +14,7 @@ from perdure import App, Engine, limits
 from perdure.core.ownership import Renew
 from perdure.engine.retention import Retention
 from perdure.engine.sweeper import sweep
-from perdure.errors import EngineRunning, LeaseLost
+from perdure.errors import EngineRunning, LeaseLost, StoreFull
 from perdure.store import open_store
 from tests.postgres.owners import ALL, NEVER, Node, Rows, beside, node
 from tests.stores import store_url
@@ -357,6 +357,19 @@ async def test_a_second_engine_on_the_same_open_store_is_refused(url: str) -> No
         with pytest.raises(EngineRunning):
             await Engine(store, app).__aenter__()
         assert frozenset(store.ownership.shards) == ALL
+
+
+async def test_a_start_that_fails_leaves_no_lease(one: Node, two: Node, rows: Rows) -> None:
+    async def fails() -> None:
+        raise StoreFull("no room")
+
+    with pytest.raises(StoreFull):
+        await one.ownership.start(one.keeper, fails)
+
+    assert (await rows.writer(one))[1] is None
+    assert one.ownership._session._connection is None
+    await two.start()
+    assert two.shards == ALL
 
 
 async def test_an_engine_after_another_on_the_same_open_store_owns_everything(url: str) -> None:
