@@ -19,6 +19,7 @@ KILLS ?= 50
 PROGRAMS ?= 10000
 RACE_SECONDS ?= 30
 MESSAGES ?= 1000000
+NODES_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench faults soak reference format clean
@@ -53,8 +54,8 @@ bench: $(STAMP) ## Run the benchmarks; they print JSON lines. BENCH=short is a t
 faults: $(STAMP) ## Apply each seeded fault in turn; every one has to fail a test.
 	$(PY) -m tests.faults $(ARGS)
 
-soak: $(STAMP) ## Run the long tests: LAW transactions, KILLS rounds of kill -9, PROGRAMS random programs, MESSAGES to one process, RACE_SECONDS of races.
-	PERDURE_SOAK_LAW=$(LAW) PERDURE_SOAK_KILLS=$(KILLS) PERDURE_SOAK_PROGRAMS=$(PROGRAMS) PERDURE_SOAK_RACE_SECONDS=$(RACE_SECONDS) PERDURE_SOAK_MESSAGES=$(MESSAGES) $(PY) -m pytest -m soak -o faulthandler_timeout=0 $(ARGS)
+soak: $(STAMP) ## Run the long tests: LAW transactions, KILLS rounds of kill -9, PROGRAMS random programs, MESSAGES to one process, RACE_SECONDS of races, NODES_SECONDS of nodes that die.
+	PERDURE_SOAK_LAW=$(LAW) PERDURE_SOAK_KILLS=$(KILLS) PERDURE_SOAK_PROGRAMS=$(PROGRAMS) PERDURE_SOAK_RACE_SECONDS=$(RACE_SECONDS) PERDURE_SOAK_MESSAGES=$(MESSAGES) PERDURE_SOAK_NODES_SECONDS=$(NODES_SECONDS) $(PY) -m pytest -m soak -o faulthandler_timeout=0 $(ARGS)
 
 reference: $(STAMP) ## Write docs/reference/errors.md and api.md from the code.
 	$(PY) -m tests.gate.reference

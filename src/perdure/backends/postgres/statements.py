@@ -24,9 +24,13 @@ Types = Mapping[str, Mapping[str, str]]
 FENCED: Final = "PD001"
 CHANGED: Final = "PD002"
 NOW: Final = "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
-RENEWED: Final = f"expires_at = case when expires_at is not null then {NOW} + {limits.LEASE_US} end"
 astuple = msgspec.structs.astuple
 _part_of = itemgetter(0)
+
+
+def renewed() -> str:
+    """Return what a writer that has a lease sets with each of its batches."""
+    return f"expires_at = case when expires_at is not null then {NOW} + {limits.LEASE_US} end"
 
 
 class TableSql:
@@ -189,7 +193,7 @@ class Statements:
     def _write_sql(self, shape: Iterable[tuple[Table[Any], Iterable[str]]], counted: bool) -> str:
         numbers = _Numbers(5)
         writer = (
-            f"w as (update {self.schema}.writer set batch = $1, last_tick = $2, seen_at = $3, {RENEWED} "
+            f"w as (update {self.schema}.writer set batch = $1, last_tick = $2, seen_at = $3, {renewed()} "
             "where node = $4 and lane = 0 and incarnation = $5 and batch = $1 - 1 returning 1)"
         )
         parts = [writer]

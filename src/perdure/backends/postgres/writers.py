@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from perdure import limits
 from perdure.backends.postgres.connection import Session
-from perdure.backends.postgres.statements import NOW, RENEWED
+from perdure.backends.postgres.statements import NOW, renewed
 from perdure.clock import SECOND, Micros
 from perdure.core.backend import WriterRow
 from perdure.errors import NotFoundError
@@ -46,7 +46,7 @@ class Writers:
             )
         else:
             sql = (
-                f"update {schema}.writer set incarnation = incarnation + 1, seen_at = coalesce($2, {NOW}), slot = least(slot, $3 - 1), {RENEWED} "
+                f"update {schema}.writer set incarnation = incarnation + 1, seen_at = coalesce($2, {NOW}), slot = least(slot, $3 - 1), {renewed()} "
                 "where node = $1 and lane = 0 "
             )
         sql += f"returning incarnation, batch, slot, (select max(last_tick) from {schema}.writer), {NOW}"
