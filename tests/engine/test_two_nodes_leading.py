@@ -61,6 +61,38 @@ async def test_a_schedule_fires_once_for_each_slot_whoever_leads(url: str, clock
         assert len(ran) == len(set(ran)) == 6
 
 
+async def test_a_slot_that_waits_for_the_firing_before_it_is_released_though_that_ran_on_the_other_node(
+    url: str, clock: VirtualClock
+) -> None:
+    app, ran, gate = App("timetable"), [], asyncio.Event()
+
+    async def note(slot: str) -> None:
+        ran.append(slot)
+        await gate.wait()
+
+    @app.schedule(interval=timedelta(hours=1), overlap="queue")
+    @app.process
+    async def hourly(p: Process, slot: datetime) -> None:
+        await p.step(note, slot.astimezone(UTC).isoformat())
+
+    async with two_nodes(url, app, clock) as nodes:
+        for _ in range(4):
+            clock.advance(3600 * SECOND)
+            await comes(partial(slots_decided, nodes, clock.now()))
+        await happens(partial(at_least, ran, 1), nodes)
+
+        gate.set()
+
+        await happens(partial(at_least, ran, 4), nodes)
+        assert len(set(ran)) == 4
+        owners = {nodes.a._owner.mine("default", process_id) for (process_id,) in await nodes.run("select process_id from perdure.process")}
+        assert owners == {True, False}, "some on each node"
+
+
+async def slots_decided(nodes: Nodes, now: int) -> bool:
+    return await nodes.run("select count(*) from perdure.schedule where next_at <= $1", now) == [(0,)]
+
+
 async def test_limits_of_a_flow_hold_over_both_nodes_and_over_a_takeover(url: str, clock: VirtualClock) -> None:
     app, now, most = App("flow"), Counter[str](), Counter[str]()
 

@@ -151,4 +151,12 @@ FAULTS: Final = (
         "leads=lambda: True)",
         (f"{LEADING}::test_only_the_node_that_leads_sweeps",),
     ),
+    Fault(
+        "shards-a-firing-on-another-node-is-never-over",
+        f"{ENGINE}/owner.py",
+        "[*self._waiters, *self._watchers]",
+        "[*self._waiters]",
+        (f"{LEADING}::test_a_slot_that_waits_for_the_firing_before_it_is_released_though_that_ran_on_the_other_node",),
+        hangs=True,
+    ),
 )

@@ -49,14 +49,14 @@ class Node:
 class Fleet:
     """The nodes of one database, and how long each takeover took."""
 
-    def __init__(self, url: str, folder: Path, connection: asyncpg.Connection[Any], *, lease: float, unfenced: bool) -> None:
+    def __init__(self, url: str, folder: Path, pool: asyncpg.Pool[Any], *, lease: float, unfenced: bool) -> None:
         self.url = url
         self.nodes: list[Node] = []  # that run
         self.all: list[Node] = []
         self.takeovers: list[float] = []
         self._folder = folder
         self._numbers = itertools.count()
-        self._connection = connection
+        self._pool = pool
         self._more = [str(lease), *(["unfenced"] if unfenced else [])]
 
     async def start(self) -> Node:
@@ -92,12 +92,12 @@ class Fleet:
             node.signal(signal.SIGCONT)
 
     async def owned(self, node: Node) -> list[int]:
-        return [shard for (shard,) in await self._connection.fetch("select shard from perdure.shard where node = $1", node.name)]
+        return [shard for (shard,) in await self._pool.fetch("select shard from perdure.shard where node = $1", node.name)]
 
     async def _taken_over(self, shards: list[int], node: Node, since: float) -> None:
         sql = "select count(*) from perdure.shard where shard = any($1::bigint[]) and (node is null or node = $2)"
         for _ in range(PATIENCE):
-            if not await self._connection.fetchval(sql, shards, node.name):
+            if not await self._pool.fetchval(sql, shards, node.name):
                 break
             await asyncio.sleep(LOOK)
         else:
@@ -164,12 +164,11 @@ class Fleet:
 @asynccontextmanager
 async def fleet(url: str, folder: Path, *, lease: float, unfenced: bool = False) -> AsyncIterator[Fleet]:
     """Three nodes that run, each with a share."""
-    connection = await asyncpg.connect(url)
-    nodes = Fleet(url, folder, connection, lease=lease, unfenced=unfenced)
-    try:
-        await asyncio.gather(*(nodes.start() for _ in range(3)))
-        await nodes.share()
-        yield nodes
-    finally:
-        await nodes.end()
-        await connection.close()
+    async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool:
+        nodes = Fleet(url, folder, pool, lease=lease, unfenced=unfenced)
+        try:
+            await asyncio.gather(*(nodes.start() for _ in range(3)))
+            await nodes.share()
+            yield nodes
+        finally:
+            await nodes.end()

@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.nodes.fleet import Fleet, fleet
+from tests.nodes.fleet import Fleet, Node, fleet
 from tests.nodes.proof import Findings, examine, prepare
 
 SECONDS = int(os.environ.get("PERDURE_SOAK_NODES_SECONDS", "600"))
@@ -69,19 +69,38 @@ async def test_without_the_fence_the_same_check_finds_stale_writes(postgres_url:
     sys.stdout.write(f"\n{stale} stale writes without the fence\n")
 
 
+async def kill_again_and_again(nodes: Fleet, chance: random.Random, still: set[Node]) -> None:
+    """Kill one of those that run every few seconds, and start another in its place."""
+    loop, takeovers = asyncio.get_running_loop(), list[asyncio.Task[None]]()
+    end = loop.time() + SECONDS
+    while loop.time() < end:
+        next_kill = loop.time() + EVERY
+        takeovers.append(asyncio.create_task(nodes.kill(chance.choice([node for node in nodes.nodes if node not in still]))))
+        await nodes.start()
+        await asyncio.sleep(max(0.0, next_kill - loop.time()))
+    await asyncio.gather(*takeovers)
+
+
+async def stop_again_and_again(nodes: Fleet, chance: random.Random, still: set[Node]) -> None:
+    """Let one after the other stand still past its lease."""
+    while True:
+        node = chance.choice(nodes.nodes)
+        still.add(node)
+        await nodes.stand_still(node)
+        still.clear()
+        await nodes.share()
+
+
 @pytest.mark.soak
 async def test_nodes_for_a_long_time(postgres_url: str, tmp_path: Path) -> None:
     await prepare(postgres_url)
-    chance = random.Random(SECONDS)
-    loop = asyncio.get_running_loop()
+    chance, still = random.Random(SECONDS), set[Node]()
     async with fleet(postgres_url, tmp_path, lease=LEASE) as nodes:
-        end = loop.time() + SECONDS
-        while loop.time() < end:
-            next_kill = loop.time() + EVERY
-            await nodes.share()
-            killed, stopped = chance.sample(nodes.nodes, 2)
-            await asyncio.gather(nodes.kill(killed), nodes.start(), nodes.stand_still(stopped))
-            await asyncio.sleep(max(0.0, next_kill - loop.time()))
+        stopping = asyncio.create_task(stop_again_and_again(nodes, chance, still))
+        await kill_again_and_again(nodes, chance, still)
+        stopping.cancel()
+        await asyncio.wait([stopping])
+        assert stopping.cancelled(), stopping.exception()
         await nodes.rest()
         found = await examine(postgres_url, nodes.acknowledged)
         await nodes.close()

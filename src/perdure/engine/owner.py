@@ -201,7 +201,7 @@ class Owner:
                 look = self.loop.call_later(limits.REPLY_LOOK_SECONDS, listener.wake)  # other nodes have no part in a test's clock
                 await listener.wait(None)
                 look.cancel()
-                waiting = list(self._waiters)
+                waiting = list(dict.fromkeys([*self._waiters, *self._watchers]))
                 for at in range(0, len(waiting), limits.READ_PAGE):
                     page = waiting[at : at + limits.READ_PAGE]
                     try:

@@ -306,6 +306,10 @@ class Recovery:
         suspect = key in self._suspects or (key == self._suspect and not alone)  # its turn comes, or it is tried again
         if suspect or not owner.is_open or key in owner.residents or not owner.app.types:
             return
+        if not owner.mine(*key):
+            if key == self._suspect:
+                owner.later(self.came_through)
+            return
         placeholder = Resident(owner, tenant_id, process_id, next(iter(owner.app.types.values())))
         placeholder.loading = True
         placeholder.alone = alone
