@@ -224,6 +224,31 @@ async def test_word_for_another_node_is_not_taken_out_by_one_that_has_lost_the_s
         assert await nodes.run("select count(*) from perdure.inbox") == [(0,)]
 
 
+async def test_what_is_left_for_a_node_that_died_does_not_hold_up_who_looks_for_his_own(
+    url: str, clock: VirtualClock, ledger: Ledger
+) -> None:
+    async with two_nodes(url, make_app(ledger), clock) as nodes:
+        await nodes.kill(nodes.a)
+        await nodes.run(
+            "insert into perdure.inbox (tenant_id, shard, tick, process_id) select 'default', s, 64 * n, 'p' from generate_series(1, $1) n, (values (0), (63)) v (s)",
+            2 * limits.INBOX_TAKEN,
+        )
+        pages: list[int] = []
+        reader = nodes.b.store.access.reader
+        scan: Any = reader.scan
+
+        async def counted(what: Any) -> list[Any]:
+            rows: list[Any] = await scan(what)
+            pages.append(len(rows))
+            return rows
+
+        reader.scan = counted  # type: ignore[method-assign]  # counts what is read
+        await nodes.b._owner.recovery.look()
+
+        assert await nodes.run("select shard, count(*) from perdure.inbox group by 1") == [(0, 2 * limits.INBOX_TAKEN)]
+        assert sum(pages) == 3 * limits.INBOX_TAKEN, "one page of what is not ours"
+
+
 async def test_a_turn_that_was_queued_before_its_shard_was_given_away_is_not_run_again_from_what_was_noted_then(
     url: str, clock: VirtualClock
 ) -> None:

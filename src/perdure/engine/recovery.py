@@ -111,7 +111,9 @@ class Recovery:
         """Take up what others have left for us: another node, or a command line, say."""
         after: tuple[Any, ...] | None = None
         while rows := await self._reader.scan(Scan(LEFT, (), limits.INBOX_TAKEN, after=after)):
-            after = LEFT.order_of(rows[-1][0].parts, rows[-1][1])
+            last: Any = rows[-1][0].parts[1]
+            # What was left for a node that died may be very much; its shards are passed over.
+            after = LEFT.order_of(rows[-1][0].parts, rows[-1][1]) if self._owner.rules.owns(last) else (last,)
             ours = [(key, row) for key, row in rows if self._owner.rules.owns(int(str(key.parts[1])))]
             for tenant_id, process_id in dict.fromkeys((str(key.parts[0]), row.process_id) for key, row in ours):
                 try:
