@@ -242,7 +242,7 @@ async def test_what_is_left_for_a_node_that_died_does_not_hold_up_who_looks_for_
             pages.append(len(rows))
             return rows
 
-        reader.scan = counted  # type: ignore[method-assign]  # counts what is read
+        reader.scan = counted  # type: ignore[method-assign, assignment]  # counts what is read
         await nodes.b._owner.recovery.look()
 
         assert await nodes.run("select shard, count(*) from perdure.inbox group by 1") == [(0, 2 * limits.INBOX_TAKEN)]
