@@ -185,10 +185,9 @@ class Writer:
                 break
             except OutcomeUnknown as unknown:
                 raise _unsettled(batch, decided, unknown) from unknown
-            except WriterFenced:
-                _fail(batch, LeaseLost(f"writer {self._row.node} was replaced by a newer incarnation; repeat the call"))
-                self._row = await self._backend.fence()
-                return None
+            except WriterFenced as fenced:
+                self._row = _newer(self._row, await self._backend.fence(), fenced)
+                return _fail(batch, LeaseLost(f"writer {self._row.node} was replaced by a newer incarnation; repeat the call"))
             else:
                 return None
         if len(batch) == 1:
@@ -255,15 +254,13 @@ class Writer:
         """Settle an unknown outcome: a new incarnation stops whatever is under way, and its row tells."""
         assert self._row is not None, "the writer was started"
         try:
-            row = await self._backend.fence()
-        except StoreUnavailable as error:
+            fenced = await self._backend.fence()
+        except StoreWentBack:
+            raise
+        except (StoreError, asyncio.CancelledError) as error:
             raise OutcomeUnknown(node=self._row.node, batch=number, cause=str(unknown)) from error
-        if row.batch < number - 1:
-            raise StoreWentBack(
-                f"writer {row.node}: batch {number - 1} was acknowledged, the database knows {row.batch}; find out which server answers"
-            ) from unknown
-        self._row = row
-        return row.batch == number
+        self._row = _newer(self._row, fenced, unknown)
+        return fenced.batch == number
 
     def _resolve(self, batch: list[_Waiting], decided: _Decided) -> None:
         for waiting, (results, error) in zip(batch, decided.outcomes, strict=True):
@@ -282,6 +279,15 @@ class Writer:
             await self._backend.abandon()  # other nodes would wait for its locks until the close
         except StoreError as another:
             logger.warning("the open batch could not be given up: %s", another)
+
+
+def _newer(known: WriterRow, found: WriterRow, cause: Exception) -> WriterRow:
+    """Return what a fence found; raise StoreWentBack if the database does not know what it had acknowledged."""
+    if found.batch < known.batch:
+        raise StoreWentBack(
+            f"writer {found.node}: batch {known.batch} was acknowledged, the database knows {found.batch}; find out which server answers"
+        ) from cause
+    return found
 
 
 def _wanted(batch: list[_Waiting]) -> Wanted:

@@ -123,6 +123,13 @@ class Session:
         self._statements: OrderedDict[str, Any] = OrderedDict()
         self._transaction = False
         self._server = 0
+        self.made = 0
+        """How many connections there have been: behind another one may be another server, or the same with older data."""
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a connection, as far as is known here."""
+        return self._connection is not None and not self._connection.is_closed()
 
     @property
     def in_transaction(self) -> bool:
@@ -134,17 +141,17 @@ class Session:
         if self._connection is None or self._connection.is_closed():
             self.drop()
             self._connection = await self._connect()
+            self.made += 1
         return self._connection
 
     async def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Run one statement, prepared once per connection; behind a pooler, in a transaction."""
+        if self._address.pooler and not self._transaction:
+            return await self._alone(sql, values)
         connection = await self.connected()
         try:
             if self._address.pooler:
-                if self._transaction:
-                    return await connection.fetch(sql, *values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
-                async with connection.transaction():
-                    return await connection.fetch(sql, *values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+                return await connection.fetch(sql, *values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
             prepared = self._statements.get(sql)
             if prepared is None:
                 prepared = await connection.prepare(sql, timeout=limits.POSTGRES_STATEMENT_SECONDS)
@@ -157,6 +164,16 @@ class Session:
         except BaseException as error:
             raise self._judged(error) from error
 
+    async def _alone(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        """Run one statement in a transaction: to prepare it and to run it are two messages, which a pooler would give two connections."""
+        await self.begin()
+        try:
+            found = await self.rows(sql, values)
+            await self.commit()
+        finally:
+            await self.rollback()
+        return found
+
     async def execute(self, sql: str) -> None:
         """Run statements without values."""
         connection = await self.connected()
@@ -167,7 +184,8 @@ class Session:
 
     async def begin(self) -> None:
         """Open a transaction; the server ends it if we do not go on with it in time."""
-        await self.execute(f"begin; set local idle_in_transaction_session_timeout = {limits.POSTGRES_IDLE_MS}")
+        settings = {"idle_in_transaction_session_timeout": str(limits.POSTGRES_IDLE_MS)} | (PLANNER if self._address.pooler else {})
+        await self.execute("; ".join(["begin", *(f"set local {name} = {value}" for name, value in settings.items())]))
         self._transaction = True
 
     async def commit(self) -> None:
@@ -179,7 +197,7 @@ class Session:
         """Give up the transaction, if there is one."""
         if self._transaction:
             self._transaction = False
-            if self._connection is not None and not self._connection.is_closed():
+            if self.live:
                 await self.execute("rollback")
 
     def drop(self) -> None:

@@ -267,8 +267,9 @@ def _sorted_out(
     found = []
     for table in sorted(tables, key=lambda each: each.name):
         work = tables[table]
-        if work.unchanged and (work.update or work.renew or work.delete):
-            # Locked first, all in one order: two batches of which each changes what the other has read would wait for one another.
+        if sum(map(bool, (work.unchanged, work.update, work.renew, work.delete))) > 1:
+            # Locked first, all in one order: two batches of which each changes what the other has read, or deletes what the other
+            # updates, would wait for one another.
             size = len(table.key_columns) + 1
             changed = [values[:size] for values in (*work.update, *work.renew, *work.delete)]
             kinds = [("lock", [*work.unchanged, *changed])]
