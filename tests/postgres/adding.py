@@ -18,9 +18,10 @@ from perdure.streams.tables import VALUE, ValueRow
 
 
 class Add(msgspec.Struct, frozen=True):
-    """Add one to a value, and to a counter; returns the sum."""
+    """Add to a value, and to a counter; returns the sum."""
 
     key: str = "sum"
+    number: int = 1
 
     def reads(self) -> Iterable[Read]:
         yield VALUE.key("acme", self.key)
@@ -28,13 +29,26 @@ class Add(msgspec.Struct, frozen=True):
     def decide(self, view: View) -> int:
         key = VALUE.key("acme", self.key)
         row = view.get(key)
-        view.count("added", 1)
+        view.count("added", self.number)
         if row is None:
-            view.insert(key, ValueRow(1, view.now))
-            return 1
+            view.insert(key, ValueRow(self.number, view.now))
+            return self.number
         assert row.value is not None
-        view.update(key, ValueRow(row.value + 1, view.now))
-        return row.value + 1
+        view.update(key, ValueRow(row.value + self.number, view.now))
+        return row.value + self.number
+
+
+class Look(msgspec.Struct, frozen=True):
+    """Read a value in a batch."""
+
+    key: str = "sum"
+
+    def reads(self) -> Iterable[Read]:
+        yield VALUE.key("acme", self.key)
+
+    def decide(self, view: View) -> int | None:
+        row = view.get(VALUE.key("acme", self.key))
+        return None if row is None else row.value
 
 
 class Told(msgspec.Struct):

@@ -83,7 +83,7 @@ MISTAKES: list[tuple[Callable[[Proxy], None], type[Writer]]] = [
 @pytest.fixture(autouse=True)
 def given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long enough for a server that answers, also on a busy machine; whatever happens in time, no outcome depends on it."""
-    monkeypatch.setattr(limits, "POSTGRES_STATEMENT_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "POSTGRES_ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(limits, "POSTGRES_IDLE_MS", 300)
 
 

@@ -108,6 +108,10 @@ def translated(error: asyncpg.PostgresError, place: str) -> StoreError:
             return StoreUnavailable(f"{place}: the server failed, nothing was written: {told}")
 
 
+def _settings() -> dict[str, str]:
+    return {**PLANNER, "statement_timeout": f"{limits.POSTGRES_STATEMENT_SECONDS * 1000:.0f}"}
+
+
 class Session:
     """One connection to whichever server of the address can be written to; made again when it is lost.
 
@@ -151,16 +155,16 @@ class Session:
         connection = await self.connected()
         try:
             if self._address.pooler:
-                return await connection.fetch(sql, *values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+                return await connection.fetch(sql, *values, timeout=limits.POSTGRES_ANSWER_SECONDS)
             prepared = self._statements.get(sql)
             if prepared is None:
-                prepared = await connection.prepare(sql, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+                prepared = await connection.prepare(sql, timeout=limits.POSTGRES_ANSWER_SECONDS)
                 self._statements[sql] = prepared
                 if len(self._statements) > limits.POSTGRES_PREPARED:
                     self._statements.popitem(last=False)
             else:
                 self._statements.move_to_end(sql)
-            return await prepared.fetch(*values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+            return await prepared.fetch(*values, timeout=limits.POSTGRES_ANSWER_SECONDS)
         except BaseException as error:
             raise self._judged(error) from error
 
@@ -178,13 +182,13 @@ class Session:
         """Run statements without values."""
         connection = await self.connected()
         try:
-            await connection.execute(sql, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+            await connection.execute(sql, timeout=limits.POSTGRES_ANSWER_SECONDS)
         except BaseException as error:
             raise self._judged(error) from error
 
     async def begin(self) -> None:
         """Open a transaction; the server ends it if we do not go on with it in time."""
-        settings = {"idle_in_transaction_session_timeout": str(limits.POSTGRES_IDLE_MS)} | (PLANNER if self._address.pooler else {})
+        settings = {"idle_in_transaction_session_timeout": str(limits.POSTGRES_IDLE_MS)} | (_settings() if self._address.pooler else {})
         await self.execute("; ".join(["begin", *(f"set local {name} = {value}" for name, value in settings.items())]))
         self._transaction = True
 
@@ -260,7 +264,8 @@ class Session:
         raise Unreachable("; ".join(failures), lasting=lasting[0] if len(lasting) == len(failures) else None)
 
     async def _connect_to(self, server: str) -> asyncpg.Connection[Any] | None:
-        settings = {"application_name": "perdure"} if self._address.pooler else {"application_name": "perdure", **PLANNER}
+        # A pooler knows only few settings of a session; it gets ours with each transaction.
+        settings = {"application_name": "perdure"} | ({} if self._address.pooler else _settings())
         connection: asyncpg.Connection[Any] = await asyncpg.connect(
             server,
             timeout=limits.POSTGRES_CONNECT_SECONDS,
