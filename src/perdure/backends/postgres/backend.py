@@ -183,8 +183,9 @@ class PostgresBackend:
         await self.abandon()
         try:
             if self._row is not None:
-                await self._writers.fold(self._session, self._row.node)
-        except (Lost, Unreachable, asyncpg.PostgresError) as error:
+                async with asyncio.timeout(limits.POSTGRES_CONNECT_SECONDS):
+                    await self._writers.fold(self._session, self._row.node)
+        except (Lost, Unreachable, TimeoutError, asyncpg.PostgresError) as error:
             # Nothing is lost: the row is folded by another when it is old.
             logger.info("%s: closed without folding its writer: %s", self._place, error)
         finally:
