@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -172,9 +172,10 @@ class Writer:
     async def _process(self, batch: list[_Waiting]) -> None:
         """Commit the batch, or say of each transaction why not."""
         assert self._row is not None, "the writer was started"
+        tried: list[View] = []
         for attempt in range(1 + limits.CONFLICT_TRIES):
             try:
-                decided = await self._decide(batch, locked=attempt > 0)
+                decided = await self._decide(batch, tried, locked=attempt > 0)
                 await self._apply(batch, decided)
             except BatchConflict:
                 await self._backend.abandon()
@@ -197,9 +198,15 @@ class Writer:
         await self._process(batch[middle:])
         return None
 
-    async def _decide(self, batch: list[_Waiting], *, locked: bool) -> _Decided:
-        found = await self._backend.prefetch(_wanted(batch), locked=locked)
+    async def _decide(self, batch: list[_Waiting], tried: list[View], *, locked: bool) -> _Decided:
+        """Decide the transactions, in a view that is added to those that were `tried`.
+
+        What the last try came upon is read at once, so that a locked run takes its locks in one order: taken one after the
+        other, they would wait for a batch that waits for them.
+        """
+        found = await self._backend.prefetch(_wanted(batch, tried[-1].looked() if tried else ()), locked=locked)
         view = View(now=found.now, last_tick=found.last_tick, read_now=self._backend.read_now, ticks=found.ticks)
+        tried.append(view)
         view.load(found)
         outcomes: list[tuple[Any, Exception | None]] = []
         rounds = 0
@@ -290,8 +297,8 @@ def _newer(known: WriterRow, found: WriterRow, cause: Exception) -> WriterRow:
     return found
 
 
-def _wanted(batch: list[_Waiting]) -> Wanted:
-    keys: dict[Key[Any], None] = {}
+def _wanted(batch: list[_Waiting], looked: Iterable[Key[Any]]) -> Wanted:
+    keys: dict[Key[Any], None] = dict.fromkeys(looked)
     scans: dict[Any, Scan[Any]] = {}
     for waiting in batch:
         for write in waiting.transaction.writes:

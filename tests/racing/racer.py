@@ -1,6 +1,6 @@
-"""One of several processes that race on the same keys, conversations, operations and values of one file.
+"""One of several processes that race on the same keys, tags, conversations, operations, streams and values of one store.
 
-Run as `python -m tests.sqlite.racer PATH NUMBER ROUNDS VARIANT`. It says `ready`, begins when it is told anything, and
+Run as `python -m tests.racing.racer URL NUMBER ROUNDS MISTAKE`. It says `ready`, begins when it is told anything, and
 ends after so many rounds, or, if they are 0, when its input is closed. Then it prints, as JSON, what it was told.
 """
 
@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterable
 from typing import Any
 
-import apsw
 import msgspec
 
-from perdure.backends.sqlite import database
-from perdure.backends.sqlite.backend import SqliteBackend
-from perdure.backends.sqlite.connection import insist
+from perdure import limits
 from perdure.conversations.conversation import DurableConversation
-from perdure.core.backend import Batch, Found, Wanted
+from perdure.core.table import Key, Read, Scan
 from perdure.core.view import View
-from perdure.errors import PerdureError, SequenceConflict, ValueConflict
+from perdure.errors import PerdureError, SequenceConflict, StoreBusy, ValueConflict
 from perdure.identity import RegistryKey
 from perdure.operations.contract import Started
 from perdure.store import Store, open_store
-from perdure.streams.tables import VALUE, ValueRow
+from perdure.streams.tables import STREAM_EVENT, STREAM_EVENTS, VALUE, StreamEventRow, ValueRow
 from tests.contracts.operations import begin, named
 from tests.contracts.registry import ACME, process
+from tests.racing import mistakes
 
 TASKS = 4
+HELD = -1
+NAMES = ("name-0", "name-1")
 WATCH = ("watch-0", "watch-1")
 
 
@@ -40,6 +41,11 @@ class Telling(msgspec.Struct):
     started: list[str] = msgspec.field(default_factory=list)
     owners: dict[str, str] = msgspec.field(default_factory=dict)
     nobody_on_watch: int = 0
+    ticks: list[int] = msgspec.field(default_factory=list)
+    parked: list[int] = msgspec.field(default_factory=list)
+    taken: list[int] = msgspec.field(default_factory=list)
+    stuck: list[int] = msgspec.field(default_factory=list)
+    busy: int = 0
     errors: list[str] = msgspec.field(default_factory=list)
 
 
@@ -64,23 +70,89 @@ class Watch(msgspec.Struct, frozen=True):
         return on or other_on
 
 
-class ReadsFirst(SqliteBackend):
-    """The mistake: it reads, decides, and takes the lock only then."""
+class Tick(msgspec.Struct, frozen=True):
+    """Take a tick."""
 
-    async def _begin(self) -> None:
-        self._open = True
-        self._now = max(self._now, self._file.clock.now())
-        self._catch_up()
+    def reads(self) -> tuple[()]:
+        return ()
 
-    async def apply(self, batch: Batch) -> None:
-        await self._file.off_loop(lambda: insist(self._file.randomness, lambda: self._file.writing.execute("BEGIN IMMEDIATE")))
-        await super().apply(batch)
+    def decide(self, view: View) -> int:
+        view.count("ticks", 1)
+        return view.tick()
 
-    async def prefetch(self, wanted: Wanted, *, locked: bool) -> Found:
-        try:
-            return await super().prefetch(wanted, locked=locked)
-        except apsw.BusyError:
-            return await super().prefetch(wanted, locked=locked)
+
+class Park(msgspec.Struct, frozen=True):
+    """Leave something under a name that nobody holds; the name's row counts what waits, and is -1 while it is held."""
+
+    name: str
+    number: int
+
+    def reads(self) -> Iterable[Read]:
+        yield VALUE.key("acme", self.name)
+
+    def decide(self, view: View) -> bool:
+        """Return whether it waits; otherwise it has come to the holder."""
+        row = view.get(VALUE.key("acme", self.name))
+        if row is not None and row.value == HELD:
+            return False
+        place = STREAM_EVENT.key("acme", self.name, self.number)
+        assert view.get(place) is None
+        view.insert(place, StreamEventRow(view.now, b""))
+        self.count(view, row)
+        return True
+
+    def count(self, view: View, row: ValueRow | None) -> None:
+        _put(view, self.name, 1 if row is None or row.value is None else row.value + 1)
+
+
+class Take(msgspec.Struct, frozen=True):
+    """Take a name that nobody holds, and everything that waits under it."""
+
+    name: str
+
+    def reads(self) -> Iterable[Read]:
+        yield VALUE.key("acme", self.name)
+        yield _waiting(self.name)
+
+    def decide(self, view: View) -> list[int] | None:
+        row = view.get(VALUE.key("acme", self.name))
+        if row is not None and row.value == HELD:
+            return None
+        _put(view, self.name, HELD)
+        return _emptied(view, self.name)
+
+
+class GiveBack(msgspec.Struct, frozen=True):
+    """Hold a name no more; returns what waited all the same, which nobody would have looked for."""
+
+    name: str
+
+    def reads(self) -> Iterable[Read]:
+        yield VALUE.key("acme", self.name)
+        yield _waiting(self.name)
+
+    def decide(self, view: View) -> list[int]:
+        view.delete(VALUE.key("acme", self.name))
+        return _emptied(view, self.name)
+
+
+def _put(view: View, name: str, value: int) -> None:
+    key = VALUE.key("acme", name)
+    if view.get(key) is None:
+        view.insert(key, ValueRow(value, view.now))
+    else:
+        view.update(key, ValueRow(value, view.now))
+
+
+def _waiting(name: str) -> Scan[StreamEventRow]:
+    return Scan(STREAM_EVENTS, ("acme", name), limits.PAGE_MAX, guard=VALUE.key("acme", name))
+
+
+def _emptied(view: View, name: str) -> list[int]:
+    found = [key for key, _ in view.scan(_waiting(name))]
+    for key in found:
+        view.delete(key)
+    return [int(key.parts[2]) for key in found]  # type: ignore[arg-type]
 
 
 class Racer:
@@ -95,11 +167,13 @@ class Racer:
 
     async def round(self, n: int) -> None:
         """Race once on everything; the others are at about the same number."""
-        for attempt in (self._add, self._append, self._converse, self._begin, self._bind, self._watch):
+        for attempt in (self._add, self._append, self._converse, self._begin, self._bind, self._tag, self._watch, self._park, self._take):
             try:
                 await attempt(n)
             except (SequenceConflict, ValueConflict):
                 continue
+            except StoreBusy:
+                self.told.busy += 1
             except (PerdureError, AssertionError) as error:  # a decision that meets what cannot be is a finding, too
                 self.told.errors.append(f"{type(error).__name__}: {error}")
 
@@ -135,14 +209,32 @@ class Racer:
         owner = await self.store.processes.register_if_absent(ACME, RegistryKey(f"key {n}"), process(f"p{self.number}"))
         self.told.owners[f"key {n}"] = str(owner.process_id)
 
+    async def _tag(self, n: int) -> None:
+        owner = process(f"p{self.number}-{n % 7}")
+        await self.store.processes.register_correlated(ACME, f"tag {n % 3}", owner.process_id, owner)
+
     async def _watch(self, _n: int) -> None:
         if self.number < len(WATCH):
             [somebody] = await self.store.commit(Watch(self.number))
             self.told.nobody_on_watch += not somebody
 
+    async def _park(self, n: int) -> None:
+        number = 10 * n + self.number
+        waits, tick = await self.store.commit(Park(NAMES[n % 2], number), Tick())
+        self.told.ticks.append(tick)
+        if waits:
+            self.told.parked.append(number)
 
-async def race(path: str, number: int, rounds: int) -> Telling:
-    async with open_store(f"sqlite:///{path}") as store:
+    async def _take(self, n: int) -> None:
+        name = NAMES[n % 2]
+        [taken] = await self.store.commit(Take(name))
+        if taken is not None:
+            self.told.taken += taken
+            self.told.stuck += (await self.store.commit(GiveBack(name)))[0]
+
+
+async def race(url: str, number: int, rounds: int) -> Telling:
+    async with open_store(url) as store:
         racer = Racer(store, number)
         loop = asyncio.get_running_loop()
         sys.stdout.write("ready\n")
@@ -160,10 +252,9 @@ async def race(path: str, number: int, rounds: int) -> Telling:
     return racer.told
 
 
-def main(path: str, number: str, rounds: str, variant: str) -> None:
-    if variant == "reads-first":
-        database.SqliteBackend = ReadsFirst  # type: ignore[attr-defined]
-    told: Any = asyncio.run(race(path, int(number), int(rounds)))
+def main(url: str, number: str, rounds: str, mistake: str) -> None:
+    mistakes.make(mistake)
+    told: Any = asyncio.run(race(url, int(number), int(rounds)))
     sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
 
 
