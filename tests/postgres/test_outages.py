@@ -40,9 +40,7 @@ async def test_a_store_whose_connections_are_mute_is_closed_all_the_same(url: st
         assert (await store.info()).writers == 2, "its row could not be folded"
 
 
-async def test_what_was_under_way_when_a_store_closes_in_an_outage_is_of_unknown_outcome_and_can_be_settled(
-    url: str, proxy: Proxy
-) -> None:
+async def test_what_was_under_way_when_a_store_closes_in_an_outage_is_of_unknown_outcome_and_can_be_settled(url: str, proxy: Proxy) -> None:
     store = await open_store(proxy.url(url))
     await store.commit(Add())
     answer = proxy.at(answered(WRITES), mute)
@@ -92,7 +90,9 @@ async def test_reads_that_wait_when_the_store_closes_are_refused_and_leave_no_co
     connection = await asyncpg.connect(url)
     for link in list(proxy.links):
         link.end()
-    while await connection.fetchval("select count(*) from pg_stat_activity where application_name = 'perdure' and datname = current_database()"):
+    while await connection.fetchval(
+        "select count(*) from pg_stat_activity where application_name = 'perdure' and datname = current_database()"
+    ):
         await asyncio.sleep(0)
     await connection.close()
 

@@ -31,9 +31,7 @@ async def foreign(url: str) -> AsyncIterator[Connection]:
 
 async def blocked(connection: Connection) -> None:
     """Return once somebody waits for a lock that this connection holds."""
-    while not await connection.fetchval(
-        "select count(*) from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid))"
-    ):
+    while not await connection.fetchval("select count(*) from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid))"):
         pass
 
 

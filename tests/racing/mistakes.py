@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import apsw
@@ -14,6 +14,8 @@ from perdure.backends.sqlite import database
 from perdure.backends.sqlite.backend import SqliteBackend
 from perdure.backends.sqlite.connection import insist
 from perdure.core.backend import Batch, Found, Wanted
+
+Put = Callable[[Any, str, Any], None]
 
 
 class ReadsFirst(SqliteBackend):
@@ -35,17 +37,17 @@ class ReadsFirst(SqliteBackend):
             return await super().prefetch(wanted, locked=locked)
 
 
-def _reads_first() -> None:
-    database.SqliteBackend = ReadsFirst  # type: ignore[attr-defined]
+def _reads_first(put: Put) -> None:
+    put(database, "SqliteBackend", ReadsFirst)
 
 
-def _change_sql(change: Callable[[Any, str, str], str]) -> None:
+def _change_sql(put: Put, change: Callable[[Any, str, str], str]) -> None:
     """Change the part of the statement that writes a batch, by table and kind."""
     right = statements._change_sql
-    statements._change_sql = lambda sql, kind, numbers: change(sql, kind, right(sql, kind, numbers))
+    put(statements, "_change_sql", lambda sql, kind, numbers: change(sql, kind, right(sql, kind, numbers)))
 
 
-def _upserts() -> None:
+def _upserts(put: Put) -> None:
     """A row that appeared since it was read as absent is overwritten in silence."""
 
     def change(sql: Any, kind: str, text: str) -> str:
@@ -55,15 +57,17 @@ def _upserts() -> None:
         upsert = f" on conflict ({', '.join(sql.table.key_columns)}) do update set {sets} returning 1"
         return text.removesuffix(" returning 1") + upsert
 
-    _change_sql(change)
+    _change_sql(put, change)
 
 
-def _looks_without_a_lock() -> None:
+def _looks_without_a_lock(put: Put) -> None:
     """Rows that a decision has only read are compared, and may be changed a moment later."""
-    _change_sql(lambda _sql, kind, text: re.sub(" for (share|no key update) of t$", "", text) if kind in {"unchanged", "lock"} else text)
+    _change_sql(
+        put, lambda _sql, kind, text: re.sub(" for (share|no key update) of t$", "", text) if kind in {"unchanged", "lock"} else text
+    )
 
 
-def _scans_with_the_locks() -> None:
+def _scans_with_the_locks(put: Put) -> None:
     """What is committed while the statement waits for its locks is in the rows, and not in the ranges."""
 
     async def read_locked(self: Any, wanted: Wanted, read: Any) -> None:
@@ -71,18 +75,18 @@ def _scans_with_the_locks() -> None:
             await self._insist(self._session.begin)
         await self._read(wanted, read)
 
-    PostgresBackend._read_locked = read_locked  # type: ignore[method-assign]
+    put(PostgresBackend, "_read_locked", read_locked)
 
 
-def _parks_without_a_row() -> None:
+def _parks_without_a_row(put: Put) -> None:
     """That nobody has the name is read, and written nowhere."""
-    from tests.racing import racer  # it imports this module
+    from tests.racing.racer import Park  # it imports this module
 
-    racer.Park.count = lambda _self, _view, _row: None  # type: ignore[method-assign]
+    put(Park, "count", lambda _self, _view, _row: None)
 
 
-MISTAKES: Final[dict[str, Callable[[], None]]] = {
-    "none": lambda: None,
+MISTAKES: Final[dict[str, Callable[[Put], None]]] = {
+    "none": lambda _put: None,
     "reads first": _reads_first,
     "upserts": _upserts,
     "looks without a lock": _looks_without_a_lock,
@@ -91,6 +95,6 @@ MISTAKES: Final[dict[str, Callable[[], None]]] = {
 }
 
 
-def make(mistake: str) -> None:
-    """Make a mistake from now on."""
-    MISTAKES[mistake]()
+def make(mistake: str, put: Put = setattr) -> None:
+    """Make a mistake from now on, with what sets an attribute."""
+    MISTAKES[mistake](put)

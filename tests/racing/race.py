@@ -16,7 +16,7 @@ from perdure import limits
 from perdure.conversations.conversation import DurableConversation
 from perdure.store import Store, open_store
 from tests.contracts.registry import ACME
-from tests.racing.racer import NAMES, Take, Telling
+from tests.racing.racer import NAMES, TASKS, Racer, Take, Telling
 
 ROOT = Path(__file__).parents[2]
 SOAK_SECONDS = int(os.environ.get("PERDURE_SOAK_RACE_SECONDS", "30"))
@@ -53,6 +53,12 @@ async def racing(url: str, rounds: int, *, racers: int = 2, mistake: str = "none
 async def told_by(processes: list[asyncio.subprocess.Process]) -> list[Telling]:
     outputs = await asyncio.gather(*(process.communicate(b"") for process in processes))
     return [msgspec.json.decode(output, type=Telling) for output, _ in outputs]
+
+
+async def raced_here(url: str, rounds: int) -> list[Telling]:
+    """Race two open stores of this process."""
+    async with open_store(url) as one, open_store(url) as other:
+        return list(await asyncio.gather(*(Racer(store, number).rounds(rounds * TASKS) for number, store in enumerate((one, other)))))
 
 
 async def raced(url: str, rounds: int, *, racers: int = 2, mistake: str = "none") -> list[Telling]:

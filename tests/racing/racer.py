@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -19,15 +19,17 @@ from perdure.core.table import Key, Read, Scan
 from perdure.core.view import View
 from perdure.errors import PerdureError, SequenceConflict, StoreBusy, ValueConflict
 from perdure.identity import RegistryKey
+from perdure.messages.tables import MESSAGE, PARKED, PARKING, MessageRow, MessageStatus, ParkingRow
+from perdure.messages.writes import under_tag
 from perdure.operations.contract import Started
 from perdure.store import Store, open_store
-from perdure.streams.tables import STREAM_EVENT, STREAM_EVENTS, VALUE, StreamEventRow, ValueRow
+from perdure.streams.tables import VALUE, ValueRow
 from tests.contracts.operations import begin, named
 from tests.contracts.registry import ACME, process
 from tests.racing import mistakes
 
 TASKS = 4
-HELD = -1
+HELD = 1_000_000
 NAMES = ("name-0", "name-1")
 WATCH = ("watch-0", "watch-1")
 
@@ -82,27 +84,38 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 class Park(msgspec.Struct, frozen=True):
-    """Leave something under a name that nobody holds; the name's row counts what waits, and is -1 while it is held."""
+    """Leave something under a name that nobody holds; the name's row counts what waits, and is at HELD while it is held."""
 
     name: str
     number: int
 
     def reads(self) -> Iterable[Read]:
-        yield VALUE.key("acme", self.name)
+        yield _guard(self.name)
 
     def decide(self, view: View) -> bool:
         """Return whether it waits; otherwise it has come to the holder."""
-        row = view.get(VALUE.key("acme", self.name))
-        if row is not None and row.value == HELD:
+        row = view.get(_guard(self.name))
+        if row is not None and row.parked == HELD:
             return False
-        place = STREAM_EVENT.key("acme", self.name, self.number)
+        place = MESSAGE.key("acme", "", str(self.number))
         assert view.get(place) is None
-        view.insert(place, StreamEventRow(view.now, b""))
+        under = under_tag(self.name)
+        row_of_it = MessageRow(
+            digest=b"",
+            kind="k",
+            status=MessageStatus.PARKED,
+            address=under,
+            parked_under=under,
+            tick=view.tick(),
+            accepted_at=view.now,
+            payload=b"",
+        )
+        view.insert(place, row_of_it)
         self.count(view, row)
         return True
 
-    def count(self, view: View, row: ValueRow | None) -> None:
-        _put(view, self.name, 1 if row is None or row.value is None else row.value + 1)
+    def count(self, view: View, row: ParkingRow | None) -> None:
+        _put(view, self.name, 1 if row is None else row.parked + 1)
 
 
 class Take(msgspec.Struct, frozen=True):
@@ -111,12 +124,12 @@ class Take(msgspec.Struct, frozen=True):
     name: str
 
     def reads(self) -> Iterable[Read]:
-        yield VALUE.key("acme", self.name)
+        yield _guard(self.name)
         yield _waiting(self.name)
 
     def decide(self, view: View) -> list[int] | None:
-        row = view.get(VALUE.key("acme", self.name))
-        if row is not None and row.value == HELD:
+        row = view.get(_guard(self.name))
+        if row is not None and row.parked == HELD:
             return None
         _put(view, self.name, HELD)
         return _emptied(view, self.name)
@@ -128,31 +141,35 @@ class GiveBack(msgspec.Struct, frozen=True):
     name: str
 
     def reads(self) -> Iterable[Read]:
-        yield VALUE.key("acme", self.name)
+        yield _guard(self.name)
         yield _waiting(self.name)
 
     def decide(self, view: View) -> list[int]:
-        view.delete(VALUE.key("acme", self.name))
+        view.delete(_guard(self.name))
         return _emptied(view, self.name)
 
 
-def _put(view: View, name: str, value: int) -> None:
-    key = VALUE.key("acme", name)
+def _guard(name: str) -> Key[ParkingRow]:
+    return PARKING.key("acme", under_tag(name))
+
+
+def _put(view: View, name: str, parked: int) -> None:
+    key = _guard(name)
     if view.get(key) is None:
-        view.insert(key, ValueRow(value, view.now))
+        view.insert(key, ParkingRow(parked))
     else:
-        view.update(key, ValueRow(value, view.now))
+        view.update(key, ParkingRow(parked))
 
 
-def _waiting(name: str) -> Scan[StreamEventRow]:
-    return Scan(STREAM_EVENTS, ("acme", name), limits.PAGE_MAX, guard=VALUE.key("acme", name))
+def _waiting(name: str) -> Scan[MessageRow]:
+    return Scan(PARKED, ("acme", under_tag(name)), limits.PAGE_MAX, guard=_guard(name))
 
 
 def _emptied(view: View, name: str) -> list[int]:
     found = [key for key, _ in view.scan(_waiting(name))]
     for key in found:
         view.delete(key)
-    return [int(key.parts[2]) for key in found]  # type: ignore[arg-type]
+    return [int(str(key.parts[2])) for key in found]
 
 
 class Racer:
@@ -176,6 +193,18 @@ class Racer:
                 self.told.busy += 1
             except (PerdureError, AssertionError) as error:  # a decision that meets what cannot be is a finding, too
                 self.told.errors.append(f"{type(error).__name__}: {error}")
+
+    async def rounds(self, most: int, ended: Callable[[], bool] = lambda: False) -> Telling:
+        """Race so many rounds with several tasks, or until it is ended."""
+
+        async def task(place: int) -> None:
+            n = place
+            while n < most and not ended():
+                await self.round(n)
+                n += TASKS
+
+        await asyncio.gather(*(task(place) for place in range(TASKS)))
+        return self.told
 
     async def _add(self, _n: int) -> None:
         value = await self.store.streams.read_value("sum", tenant_id=ACME)
@@ -240,16 +269,10 @@ async def race(url: str, number: int, rounds: int) -> Telling:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await loop.run_in_executor(None, sys.stdin.readline)
-        closed = asyncio.ensure_future(loop.run_in_executor(None, sys.stdin.read)) if not rounds else None
-
-        async def task(place: int) -> None:
-            n = place
-            while n < rounds * TASKS if closed is None else not closed.done():
-                await racer.round(n)
-                n += TASKS
-
-        await asyncio.gather(*(task(place) for place in range(TASKS)))
-    return racer.told
+        if rounds:
+            return await racer.rounds(rounds * TASKS)
+        closed = asyncio.ensure_future(loop.run_in_executor(None, sys.stdin.read))
+        return await racer.rounds(sys.maxsize, closed.done)
 
 
 def main(url: str, number: str, rounds: str, mistake: str) -> None:
