@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import itertools
+from collections.abc import Callable, Iterable
 
 import asyncpg
 import msgspec
@@ -86,6 +87,14 @@ async def problems(url: str, told: Told) -> list[str]:
     if any(isinstance(error, OutcomeUnknown) for error in told.errors):
         found.append("an outcome was left unknown")
     return found
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return once it is true."""
+    for _ in itertools.repeat(None):
+        if condition():
+            return
+        await asyncio.sleep(0)
 
 
 # --- writers that do not settle an unknown outcome ----------------------------------------------------------

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, NamedTuple, Self
@@ -68,6 +69,10 @@ class Trap:
         self.links: list[Link] = []
         self._before = nth - 1
         self._left = times
+
+    async def deliver(self) -> None:
+        """Let the server have what the act has held."""
+        await self.links[0].deliver()
 
     def takes(self, message: Message) -> bool:
         """Return whether it is this message's turn."""
@@ -141,6 +146,7 @@ class Link:
         self.client = client
         self.server = server
         self.muted = False
+        self.encrypted = False
         self.held: bytearray | None = None
         self._prepared: dict[bytes, str] = {}
         self._sql = ""
@@ -187,10 +193,18 @@ class Link:
                 code = struct.unpack("!I", body[:4])[0]
                 kind = {_SSL_REQUEST: "ssl", _CANCEL_REQUEST: "cancel"}.get(code, "start")
                 if kind == "ssl":
-                    self.client.write(b"N")
+                    await self._encrypt()
                     continue
                 started = True
             await self._pass(Message("client", kind, body, raw + length + body, self._learn(kind, body)))
+
+    async def _encrypt(self) -> None:
+        if self._proxy.tls is None:
+            self.client.write(b"N")
+            return
+        self.client.write(b"S")
+        await self.client.start_tls(self._proxy.tls)
+        self.encrypted = True
 
     async def from_server(self, reader: asyncio.StreamReader) -> None:
         """Pass on what the server sends, until it is gone."""
@@ -229,11 +243,18 @@ class Link:
 
 
 class Proxy:
-    """Listens on a port of its own for one server; see the module."""
+    """Listens on a port of its own for one server; see the module.
 
-    def __init__(self, server_port: int) -> None:
+    Args:
+        server_port: of the server.
+        tls: how clients that ask for it are spoken to, encrypted; the way to the server stays plain.
+    """
+
+    def __init__(self, server_port: int, tls: ssl.SSLContext | None = None) -> None:
         self.server_port = server_port
+        self.tls = tls
         self.links: list[Link] = []
+        self.accepted = 0
         self.refusing = False
         self.deaf = False
         self._traps: list[Trap] = []
@@ -270,6 +291,7 @@ class Proxy:
             link.end()
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
         task = asyncio.create_task(self._take(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -280,7 +302,7 @@ class Proxy:
                 await reader.read()
             elif not self.refusing:
                 await self._serve(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError):  # a handshake that fails is one, too
             return
         finally:
             writer.transport.abort()

@@ -46,7 +46,7 @@ def delivered_late(proxy: Proxy) -> None:
     arrived = proxy.at(answered(WRITES), cut)
 
     async def deliver() -> None:
-        await late.links[0].deliver()
+        await late.deliver()
         await arrived.seen.wait()
 
     proxy.at(asked(BEGINS), after(deliver))
@@ -123,7 +123,7 @@ async def test_a_writer_that_does_not_settle_fails_the_same_test(
 def committed_while_the_writer_fences(proxy: Proxy) -> None:
     conflict(proxy)
     late = proxy.at(asked(COMMITS), hang_up)
-    proxy.at(asked(FENCES), after(lambda: late.links[0].deliver()))
+    proxy.at(asked(FENCES), after(late.deliver))
 
 
 def never_committed_and_its_client_gone(proxy: Proxy) -> None:
@@ -138,7 +138,7 @@ def fenced_late(proxy: Proxy) -> None:
     arrived = proxy.at(answered(FENCES), cut, nth=2)
 
     async def deliver() -> None:
-        await late.links[0].deliver()
+        await late.deliver()
         await arrived.seen.wait()
 
     proxy.at(asked(WRITES), after(deliver))

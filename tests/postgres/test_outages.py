@@ -12,12 +12,13 @@ from perdure import limits
 from perdure.errors import OutcomeUnknown, StoreUnavailable
 from perdure.store import open_store
 from tests.contracts.registry import ACME
-from tests.postgres.adding import Add, Told, problems
+from tests.postgres.adding import Add, Told, problems, until
 from tests.postgres.proxy import WRITES, Match, Message, Proxy, answered, asked, cut, mute
 
 pytestmark = pytest.mark.usefixtures("impatient")
 GUARD = 20.0  # seconds, for what would otherwise wait for the server's answer or for ever
 
+CONNECTED = "select count(*) from pg_stat_activity where application_name = 'perdure' and datname = current_database()"
 READS_A_VALUE = "perdure.value t where"
 
 
@@ -80,20 +81,19 @@ async def test_reads_that_wait_when_the_store_closes_are_refused_and_leave_no_co
         store = await open_store(proxy.url(url))
         swallowed = proxy.at(asked(READS_A_VALUE), mute, times=limits.POSTGRES_READERS)
         reading = [asyncio.create_task(store.streams.read_value("v")) for _ in range(limits.POSTGRES_READERS + 3)]
-        while len(swallowed.links) < limits.POSTGRES_READERS:
-            await asyncio.sleep(0)
+        await until(lambda: len(swallowed.links) == limits.POSTGRES_READERS)
 
         await store.close()
         ended = await asyncio.gather(*reading, return_exceptions=True)
 
     assert {type(error) for error in ended} == {StoreUnavailable}
-    connection = await asyncpg.connect(url)
     for link in list(proxy.links):
         link.end()
-    while await connection.fetchval(
-        "select count(*) from pg_stat_activity where application_name = 'perdure' and datname = current_database()"
-    ):
-        await asyncio.sleep(0)
+    await until(lambda: not proxy.links)
+    connection = await asyncpg.connect(url)
+    async with asyncio.timeout(GUARD):
+        while await connection.fetchval(CONNECTED):
+            assert not proxy.links
     await connection.close()
 
 

@@ -9,13 +9,15 @@ import pytest
 
 from perdure.store import open_store
 from perdure.streams.tables import VALUE
+from tests.postgres.proxy import WRITES, Proxy, asked, refuse
 from tests.racing import mistakes
 from tests.racing.race import SOAK_SECONDS, problems, raced, raced_for, raced_here
-from tests.racing.racer import WATCH, Telling, Watch
+from tests.racing.racer import NAMES, WATCH, Park, Take, Telling, Watch
 
 ROUNDS = 12
-# Whether this one shows is a matter of luck here; below it is not.
-MISTAKES = ["upserts", "scans with the locks", "parks without a row"]
+MISTAKES = ["upserts", "parks without a row"]  # whether others show is a matter of luck here; below it is not
+
+WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
 
 async def deadlocks(url: str) -> int:
@@ -68,19 +70,38 @@ async def test_of_two_who_each_look_whether_the_other_one_stays_one_stays(
         async with foreign.transaction():
             await foreign.execute("select 1 from perdure.value for update")
             going = [asyncio.create_task(store.commit(Watch(number))) for number, store in enumerate((one, other))]
-            while (
-                await foreign.fetchval(
-                    "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-                )
-                < 2
-            ):
-                await asyncio.sleep(0)
+            while await foreign.fetchval(WAITING) < len(going):
+                assert not any(task.done() for task in going)
         await asyncio.gather(*going)
 
         on = [row.value for name in WATCH if (row := await one.access.reader.get(VALUE.key("acme", name)))]
     await foreign.close()
 
     assert (on == [0, 0]) is nobody
+
+
+@pytest.mark.parametrize(("mistake", "found"), [("none", [1, 2]), ("scans with the locks", [1])])
+async def test_what_is_parked_while_a_taker_waits_for_the_name_is_taken(
+    url: str, proxy: Proxy, mistake: str, found: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mistakes.make(mistake, monkeypatch.setattr)
+    foreign = await asyncpg.connect(url)
+    async with open_store(proxy.url(url)) as store:
+        await store.commit(Park(NAMES[0], 1))
+        proxy.at(asked(WRITES), refuse("PD002", "made up"))  # so that it runs with locks
+        async with foreign.transaction():
+            await foreign.execute("update perdure.parking set parked = 2, rev = rev + 1")
+            taking = asyncio.create_task(store.commit(Take(NAMES[0])))
+            while not await foreign.fetchval(WAITING):
+                assert not taking.done()
+            await foreign.execute(
+                "insert into perdure.message (tenant_id, source, message_id, digest, kind, status, address, parked_under, tick, accepted_at, "
+                "note, sender, asked, payload, rev) select tenant_id, source, '2', digest, kind, status, address, parked_under, tick + 1, "
+                "accepted_at, note, sender, asked, payload, rev from perdure.message"
+            )
+
+        assert await taking == (found,)
+    await foreign.close()
 
 
 @pytest.mark.soak

@@ -10,12 +10,12 @@ import asyncpg
 import pytest
 
 from perdure import limits
-from perdure.errors import StoreBusy, StoreFull, StoreWentBack
+from perdure.errors import StoreBusy, StoreFull
 from perdure.identity import RegistryKey
 from perdure.store import open_store
 from tests.contracts.registry import ACME, P1
 from tests.postgres.adding import Add, Told, problems
-from tests.postgres.proxy import WRITES, Proxy, after, asked
+from tests.postgres.proxy import Proxy
 
 pytestmark = pytest.mark.usefixtures("impatient")
 Connection = Any

@@ -13,7 +13,7 @@ from perdure import limits
 from perdure.errors import Overloaded, StoreUnavailable, StoreWentBack
 from perdure.store import open_store
 from tests.contracts.registry import ACME
-from tests.postgres.adding import Add, Look, Told, problems
+from tests.postgres.adding import Add, Look, Told, problems, until
 from tests.postgres.server import Server
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -86,11 +86,9 @@ async def test_an_outage_keeps_what_was_accepted_and_refuses_what_is_too_much(
         await told.add(store)
         await asyncio.to_thread(own_server.kill)
         first = asyncio.create_task(told.add(store))
-        while not store.access.writer.transactions or store.access.writer.waiting:
-            await asyncio.sleep(0)
+        await until(lambda: not store.access.writer.waiting)
         accepted = asyncio.create_task(told.add_together(store, 30))
-        while not told.errors:
-            await asyncio.sleep(0)
+        await until(lambda: bool(told.errors))
         assert not first.done()
         await asyncio.to_thread(own_server.start)
         await asyncio.gather(first, accepted)
@@ -107,10 +105,8 @@ async def test_a_store_that_is_closed_in_an_outage_ends_and_tells_everybody(own_
     await told.add(store)
     await asyncio.to_thread(own_server.kill)
     waiting = asyncio.create_task(unsure.add_together(store, 5))
-    while not store.access.writer.waiting:
-        await asyncio.sleep(0)
-    while store.access.writer.waiting:
-        await asyncio.sleep(0)
+    await until(lambda: bool(store.access.writer.waiting))
+    await until(lambda: not store.access.writer.waiting)
 
     await store.close()
     await waiting

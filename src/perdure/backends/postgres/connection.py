@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections import OrderedDict
 from collections.abc import Sequence
 from enum import Enum, auto
@@ -251,9 +252,18 @@ class Session:
                 failures.append(f"{error} (SQLSTATE {error.sqlstate})")
                 if (told := self._lasting(error)) is not None:
                     lasting.append(told)
+            except ssl.SSLError as error:
+                failures.append(f"{type(error).__name__} {error}")
+                lasting.append(
+                    StoreUnavailable(
+                        f"{self._address.place}: no encrypted connection: {error}; check sslmode, sslrootcert and the host's name"
+                    )
+                )
             except (ValueError, asyncpg.InterfaceError) as error:
                 failures.append(str(error))
                 lasting.append(UsageError(f"{self._address.place}: {error}"))  # type: ignore[arg-type]
+            except FileNotFoundError as error:
+                failures.append(f"{error}: the server's socket, or a file that the URL names (sslrootcert, sslcert, sslkey)")
             except (OSError, asyncpg.InternalClientError, asyncio.IncompleteReadError) as error:
                 failures.append(f"{type(error).__name__} {error}".strip())
             else:
