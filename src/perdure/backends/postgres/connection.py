@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections import OrderedDict
 from collections.abc import Sequence
 from enum import Enum, auto
@@ -108,6 +109,10 @@ def translated(error: asyncpg.PostgresError, place: str) -> StoreError:
             return StoreUnavailable(f"{place}: the server failed, nothing was written: {told}")
 
 
+def _settings() -> dict[str, str]:
+    return {**PLANNER, "statement_timeout": f"{limits.POSTGRES_STATEMENT_SECONDS * 1000:.0f}"}
+
+
 class Session:
     """One connection to whichever server of the address can be written to; made again when it is lost.
 
@@ -123,6 +128,13 @@ class Session:
         self._statements: OrderedDict[str, Any] = OrderedDict()
         self._transaction = False
         self._server = 0
+        self.made = 0
+        """How many connections there have been: behind another one may be another server, or the same with older data."""
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a connection, as far as is known here."""
+        return self._connection is not None and not self._connection.is_closed()
 
     @property
     def in_transaction(self) -> bool:
@@ -134,40 +146,51 @@ class Session:
         if self._connection is None or self._connection.is_closed():
             self.drop()
             self._connection = await self._connect()
+            self.made += 1
         return self._connection
 
     async def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Run one statement, prepared once per connection; behind a pooler, in a transaction."""
+        if self._address.pooler and not self._transaction:
+            return await self._alone(sql, values)
         connection = await self.connected()
         try:
             if self._address.pooler:
-                if self._transaction:
-                    return await connection.fetch(sql, *values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
-                async with connection.transaction():
-                    return await connection.fetch(sql, *values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+                return await connection.fetch(sql, *values, timeout=limits.POSTGRES_ANSWER_SECONDS)
             prepared = self._statements.get(sql)
             if prepared is None:
-                prepared = await connection.prepare(sql, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+                prepared = await connection.prepare(sql, timeout=limits.POSTGRES_ANSWER_SECONDS)
                 self._statements[sql] = prepared
                 if len(self._statements) > limits.POSTGRES_PREPARED:
                     self._statements.popitem(last=False)
             else:
                 self._statements.move_to_end(sql)
-            return await prepared.fetch(*values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+            return await prepared.fetch(*values, timeout=limits.POSTGRES_ANSWER_SECONDS)
         except BaseException as error:
             raise self._judged(error) from error
+
+    async def _alone(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        """Run one statement in a transaction: to prepare it and to run it are two messages, which a pooler would give two connections."""
+        await self.begin()
+        try:
+            found = await self.rows(sql, values)
+            await self.commit()
+        finally:
+            await self.rollback()
+        return found
 
     async def execute(self, sql: str) -> None:
         """Run statements without values."""
         connection = await self.connected()
         try:
-            await connection.execute(sql, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+            await connection.execute(sql, timeout=limits.POSTGRES_ANSWER_SECONDS)
         except BaseException as error:
             raise self._judged(error) from error
 
     async def begin(self) -> None:
         """Open a transaction; the server ends it if we do not go on with it in time."""
-        await self.execute(f"begin; set local idle_in_transaction_session_timeout = {limits.POSTGRES_IDLE_MS}")
+        settings = {"idle_in_transaction_session_timeout": str(limits.POSTGRES_IDLE_MS)} | (_settings() if self._address.pooler else {})
+        await self.execute("; ".join(["begin", *(f"set local {name} = {value}" for name, value in settings.items())]))
         self._transaction = True
 
     async def commit(self) -> None:
@@ -179,7 +202,7 @@ class Session:
         """Give up the transaction, if there is one."""
         if self._transaction:
             self._transaction = False
-            if self._connection is not None and not self._connection.is_closed():
+            if self.live:
                 await self.execute("rollback")
 
     def drop(self) -> None:
@@ -229,9 +252,18 @@ class Session:
                 failures.append(f"{error} (SQLSTATE {error.sqlstate})")
                 if (told := self._lasting(error)) is not None:
                     lasting.append(told)
+            except ssl.SSLError as error:
+                failures.append(f"{type(error).__name__} {error}")
+                lasting.append(
+                    StoreUnavailable(
+                        f"{self._address.place}: no encrypted connection: {error}; check sslmode, sslrootcert and the host's name"
+                    )
+                )
             except (ValueError, asyncpg.InterfaceError) as error:
                 failures.append(str(error))
                 lasting.append(UsageError(f"{self._address.place}: {error}"))  # type: ignore[arg-type]
+            except FileNotFoundError as error:
+                failures.append(f"{error}: the server's socket, or a file that the URL names (sslrootcert, sslcert, sslkey)")
             except (OSError, asyncpg.InternalClientError, asyncio.IncompleteReadError) as error:
                 failures.append(f"{type(error).__name__} {error}".strip())
             else:
@@ -242,7 +274,8 @@ class Session:
         raise Unreachable("; ".join(failures), lasting=lasting[0] if len(lasting) == len(failures) else None)
 
     async def _connect_to(self, server: str) -> asyncpg.Connection[Any] | None:
-        settings = {"application_name": "perdure"} if self._address.pooler else {"application_name": "perdure", **PLANNER}
+        # A pooler knows only few settings of a session; it gets ours with each transaction.
+        settings = {"application_name": "perdure"} | ({} if self._address.pooler else _settings())
         connection: asyncpg.Connection[Any] = await asyncpg.connect(
             server,
             timeout=limits.POSTGRES_CONNECT_SECONDS,
