@@ -33,7 +33,7 @@ def store_url(request: pytest.FixtureRequest, kind: str, folder: Path) -> str:
 
 
 def _new(server: Server) -> str:
-    url = f"{server.fresh()}?sslmode=disable"  # a connection that is called off while it asks for TLS leaves an error of the driver's
+    url = str(server.fresh())
     _apart(_make(url))
     return url
 

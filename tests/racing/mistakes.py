@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import apsw
 
+from perdure import limits
 from perdure.backends.postgres import statements
 from perdure.backends.postgres.backend import PostgresBackend
 from perdure.backends.sqlite import database
@@ -73,9 +74,10 @@ def _scans_with_the_locks(put: Put) -> None:
     async def read_locked(self: Any, wanted: Wanted, read: Any) -> None:
         if not self._session.in_transaction:
             await self._insist(self._session.begin)
-        await self._read(wanted, read)
+        await self._read(wanted, read, lock=True)
 
     put(PostgresBackend, "_read_locked", read_locked)
+    put(limits, "LOCK_ROUNDS", 0)  # a batch that is read again for what it has discovered would not notice
 
 
 def _parks_without_a_row(put: Put) -> None:

@@ -207,15 +207,15 @@ class Writer:
         checked in any case.
         """
         for _ in range(limits.LOCK_ROUNDS):
-            before = set(tried[-1].looked()) if tried else set[Key[Any]]()
-            decided = await self._decide_once(batch, before, tried, locked=locked)
-            if not locked or before >= decided.view.existing():
+            known = set(tried[-1].looked()) if tried else set[Key[Any]]()
+            decided = await self._decide_once(batch, tried, locked=locked)
+            if not locked or known >= decided.view.existing():
                 return decided
             await self._backend.abandon()
-        return await self._decide_once(batch, set(tried[-1].looked()), tried, locked=locked)
+        return await self._decide_once(batch, tried, locked=locked)
 
-    async def _decide_once(self, batch: list[_Waiting], known: set[Key[Any]], tried: list[View], *, locked: bool) -> _Decided:
-        found = await self._backend.prefetch(_wanted(batch, known), locked=locked)
+    async def _decide_once(self, batch: list[_Waiting], tried: list[View], *, locked: bool) -> _Decided:
+        found = await self._backend.prefetch(_wanted(batch, tried[-1].looked() if tried else ()), locked=locked)
         view = View(now=found.now, last_tick=found.last_tick, read_now=self._backend.read_now, ticks=found.ticks)
         tried.append(view)
         view.load(found)
@@ -305,7 +305,7 @@ class Writer:
 
 def _newer(known: WriterRow, found: WriterRow, cause: Exception) -> WriterRow:
     """Return what a fence found; raise StoreWentBack if the database does not know what it had acknowledged."""
-    if found.batch < known.batch:
+    if found.batch < known.batch and found.incarnation > known.incarnation:  # not one that had to be made anew
         raise StoreWentBack(
             f"writer {found.node}: batch {known.batch} was acknowledged, the database knows {found.batch}; find out which server answers"
         ) from cause
