@@ -130,9 +130,12 @@ class Session:
         return self._transaction
 
     async def connected(self) -> asyncpg.Connection[Any]:
-        """Return the connection, a new one if need be."""
+        """Return the connection, a new one if need be; Lost in the middle of a transaction, which no other connection can go on with."""
         if self._connection is None or self._connection.is_closed():
+            amid = self._transaction
             self.drop()
+            if amid:
+                raise Lost("the connection was closed in the middle of a transaction")
             self._connection = await self._connect()
         return self._connection
 
@@ -172,8 +175,10 @@ class Session:
 
     async def commit(self) -> None:
         """End the transaction; Lost means that it may or may not be committed."""
-        self._transaction = False
-        await self.execute("commit")
+        try:
+            await self.execute("commit")
+        finally:
+            self._transaction = False
 
     async def rollback(self) -> None:
         """Give up the transaction, if there is one."""
