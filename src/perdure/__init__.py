@@ -2,6 +2,7 @@
 
 from perdure.clock import Clock, SystemClock, VirtualClock
 from perdure.conversations.conversation import DurableConversation
+from perdure.copying import copy_store
 from perdure.engine.addressing import Address
 from perdure.engine.app import App
 from perdure.engine.archive import ArchivedEvent, ArchiveRecord, read_archive
@@ -52,6 +53,7 @@ __all__ = [
     "Tag",
     "TenantId",
     "VirtualClock",
+    "copy_store",
     "on",
     "open_store",
     "query",

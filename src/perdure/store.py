@@ -28,6 +28,7 @@ from perdure.routing.contract import ProcessRegistry
 from perdure.routing.registry import Registry
 from perdure.streams.contract import DurableStore
 from perdure.streams.store import Streams
+from perdure.tables import TABLES
 
 Connect = Callable[[], Awaitable[Database]]
 
@@ -112,13 +113,15 @@ class Store:
         return await self._database.integrity()
 
     async def backup(self, target: str | Path) -> None:
-        """Copy everything that is committed into a new file, while the store is in use.
+        """Copy everything that is committed into a new SQLite file, while the store is in use.
+
+        It is a store like any other, as of one moment.
 
         Raises:
             UsageError: the file exists.
             StoreError: it could not be read or written; remove what was begun.
         """
-        await self._database.backup(Path(target))
+        await self._database.backup(Path(target), TABLES)
 
     async def close(self) -> None:
         """Finish what was accepted, then close. Harmless when called again."""
@@ -172,21 +175,22 @@ def open_store(url: str, *, clock: Clock | None = None, create: bool = True, ran
         StoreNotFound: there is no store and `create` is false.
         SchemaTooNew: a newer Perdure has written the store.
         MigrationChanged: one of its migrations is not the one that is installed.
+        CopyUnfinished: a copy into it is not finished.
         StoreBusy, StoreCorrupt, StoreFull, StoreUnavailable: it cannot be opened; the text says why.
 
     Source: contracts.md, "One store gives all five".
     """
-    connect = _connection(url, clock, randomness, create=create)
+    connect = connection(url, clock, randomness, create=create)
     return Opening(lambda: _open(connect, randomness))
 
 
-def _connection(url: str, clock: Clock | None, randomness: Randomness, *, create: bool) -> Connect:
-    """Return what connects to the database of a URL."""
+def connection(url: str, clock: Clock | None, randomness: Randomness, *, create: bool, unfinished: bool = False) -> Connect:
+    """Return what connects to the database of a URL; `unfinished`: for a copy into it that goes on."""
     if urlsplit(url).scheme in {"postgresql", "postgres"}:
         address = postgres.parse(url)
-        return lambda: PostgresDatabase.open(address, clock=clock, randomness=randomness, create=create)
+        return lambda: PostgresDatabase.open(address, clock=clock, randomness=randomness, create=create, unfinished=unfinished)
     path = _sqlite_path(url)
-    return lambda: SqliteDatabase.open(path, clock=clock or SystemClock(), randomness=randomness, create=create)
+    return lambda: SqliteDatabase.open(path, clock=clock or SystemClock(), randomness=randomness, create=create, unfinished=unfinished)
 
 
 async def _open(connect: Connect, randomness: Randomness) -> Store:

@@ -168,9 +168,21 @@ class Session:
         except BaseException as error:
             raise self._judged(error) from error
 
-    async def begin(self) -> None:
+    async def copy(self, table: tuple[str, str], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add rows to a table, named with its schema, all or none."""
+        schema, name = table
+        connection = await self.connected()
+        try:
+            async with connection.transaction():
+                await connection.copy_records_to_table(
+                    name, schema_name=schema, columns=columns, records=rows, timeout=limits.POSTGRES_STATEMENT_SECONDS
+                )
+        except BaseException as error:
+            raise self._judged(error) from error
+
+    async def begin(self, modes: str = "") -> None:
         """Open a transaction; the server ends it if we do not go on with it in time."""
-        await self.execute(f"begin; set local idle_in_transaction_session_timeout = {limits.POSTGRES_IDLE_MS}")
+        await self.execute(f"begin {modes}; set local idle_in_transaction_session_timeout = {limits.POSTGRES_IDLE_MS}")
         self._transaction = True
 
     async def commit(self) -> None:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
+from perdure.backends.marks import check_finished
 from perdure.backends.migrations import Migration, lacking
 from perdure.backends.migrations import known_migrations as of_package
 from perdure.backends.postgres.address import Address
@@ -23,16 +24,23 @@ def known_migrations() -> tuple[Migration, ...]:
     return of_package("perdure.backends.postgres")
 
 
-async def migrate(session: Session, address: Address, migrations: Sequence[Migration], now: Micros | None, *, create: bool) -> None:
+async def migrate(
+    session: Session, address: Address, migrations: Sequence[Migration], now: Micros | None, *, create: bool, unfinished: bool = False
+) -> None:
     """Bring the schema up to date, each migration in one transaction; another node may do the same at the same time.
+
+    `unfinished`: for a copy that goes on.
 
     Raises:
         StoreNotFound: there is no store and `create` is false.
         SchemaTooNew: the schema has a migration that this installation does not know; nothing was changed.
         MigrationChanged: an applied migration is not the one of this installation; nothing was changed.
         StoreCorrupt: the schema holds tables, but not those of a store; nothing was changed.
+        CopyUnfinished: a copy into the schema is not finished; nothing was changed.
     """
     missing = await _missing(session, address, migrations)
+    if not unfinished:
+        check_finished(address.place, await columns(session, address.schema))
     if len(missing) == len(migrations) and not create:
         raise StoreNotFound(
             f"{address.place}: no store in this schema; check the URL; a store is made by the program that uses it (open_store, with create=True)"
