@@ -61,6 +61,8 @@ def parse(url: str) -> Address:
     credentials, _, netloc = parts.netloc.rpartition("@")
     database = parts.path.lstrip("/")
     place = f"postgresql://{netloc or parameters.get('host', '')}/{unquote(database)}"
+    if "@" in credentials:
+        raise UsageError(f"{place}: write %40 for an '@' in the user or the password")
     if parts.fragment:
         raise UsageError(f"{place}: a URL of a store takes no fragment; write %23 for '#'")
     if unknown := parameters.keys() - _PASSED_ON - _OWN:

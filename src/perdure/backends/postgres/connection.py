@@ -249,6 +249,8 @@ class Session:
             except (ValueError, asyncpg.InterfaceError) as error:
                 failures.append(str(error))
                 lasting.append(UsageError(f"{self._address.place}: {error}"))  # type: ignore[arg-type]
+            except FileNotFoundError:  # it does not say which
+                failures.append("no such file: a socket, or a certificate, that the URL names")
             except (OSError, asyncpg.InternalClientError, asyncio.IncompleteReadError) as error:
                 failures.append(f"{type(error).__name__} {error}".strip())
             else:
