@@ -8,6 +8,7 @@ from perdure.engine.app import App
 from perdure.engine.archive import ArchivedEvent, ArchiveRecord, read_archive
 from perdure.engine.engine import Engine
 from perdure.engine.flow import Flow, Rate
+from perdure.engine.joined import Joined
 from perdure.engine.notes import Receipt
 from perdure.engine.process import Process, on
 from perdure.engine.process_log import Log
@@ -32,6 +33,7 @@ __all__ = [
     "DurableConversation",
     "Engine",
     "Flow",
+    "Joined",
     "Log",
     "MessageId",
     "NotDone",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 from urllib.parse import unquote, urlsplit
 
 from perdure.backends.postgres import address as postgres
+from perdure.backends.postgres.borrowed import borrowed
 from perdure.backends.postgres.database import PostgresDatabase
+from perdure.backends.postgres.joined import JoinedReader, JoinedWriter
 from perdure.backends.sqlite.database import SqliteDatabase
 from perdure.clock import Clock, SystemClock
 from perdure.conversations.tables import OVER, PROCESS
@@ -47,7 +49,7 @@ class Store:
 
     def __init__(self, access: Access, database: Database) -> None:
         self.access: Final = access
-        self.processes: Final[ProcessRegistry] = Registry(access, admit=_not_over)
+        self.processes: Final[ProcessRegistry] = Registry(access, admit=not_over)
         self.operations: Final[OperationStore] = Operations(access)
         self.streams: Final[DurableStore] = Streams(access)
         self._database = database
@@ -212,7 +214,19 @@ async def _open(connect: Connect, randomness: Randomness) -> Store:
     return Store(Access(writer, database.reader, signals, clock, randomness), database)
 
 
-def _not_over(view: View, identity: ProcessIdentity) -> None:
+def join(connection: Any, schema: str, randomness: Randomness) -> tuple[Access, bool]:
+    """Return what the rooms work with inside of a transaction of the application's own, and whether its calls never suspend.
+
+    Raises:
+        UsageError: this is no connection that can be used, or the name of the schema is none.
+    """
+    given, clock = borrowed(connection), SystemClock()
+    writer = JoinedWriter(given, schema, randomness)
+    # For the rooms it is a writer: it decides the same, only that somebody else commits.
+    return Access(cast("Writer", writer), JoinedReader(writer), Signals(clock), clock, randomness), given.synchronous
+
+
+def not_over(view: View, identity: ProcessIdentity) -> None:
     """Refuse an address to a process that is over; for any other, its end will look for addresses."""
     process = view.get(PROCESS.key(identity.tenant_id, identity.process_id))
     if process is not None and process.status in OVER:

@@ -15,6 +15,4 @@ from perdure.timers import tables as timers
 
 _ROOMS: Final = (conversations, flows, messages, operations, routing, streams, timers)
 
-TABLES: Final[tuple[Table[Any], ...]] = tuple(
-    sorted((value for room in _ROOMS for value in vars(room).values() if isinstance(value, Table)), key=lambda table: table.name)
-)
+TABLES: Final[tuple[Table[Any], ...]] = tuple(sorted((table for room in _ROOMS for table in room.TABLES), key=lambda table: table.name))

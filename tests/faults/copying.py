@@ -1,4 +1,4 @@
-"""Faults in what moves a store."""
+"""Faults in what moves a store, and in what joins a transaction of the application."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ TRANSFER: Final = "src/perdure/core/transfer.py"
 MARKS: Final = "src/perdure/backends/marks.py"
 SQLITE: Final = "src/perdure/backends/sqlite/transfer.py"
 POSTGRES: Final = "src/perdure/backends/postgres/transfer.py"
+JOINED: Final = "src/perdure/backends/postgres/joined.py"
 CONNECTION: Final = "src/perdure/backends/postgres/connection.py"
 
 MOVED: Final = "tests/copying/test_copy_store.py"
+TOGETHER: Final = "tests/postgres/test_joined.py"
 STOPPED: Final = "tests/copying/test_copy_stopped.py"
 
 FAULTS: Final = (
@@ -106,5 +108,33 @@ FAULTS: Final = (
         "            if amid:\n",
         "            if False:\n",
         ("tests/postgres/test_session.py",),
+    ),
+    Fault(
+        "joined-undoes-nothing",
+        JOINED,
+        '"rollback to savepoint perdure"',
+        '"select 1"',
+        (f"{TOGETHER}::test_one_id_in_two_transactions_at_once_is_one_message",),
+    ),
+    Fault(
+        "joined-transactions-wait-for-one-another",
+        JOINED,
+        "limit 1 for update skip locked",
+        "limit 1 for update",
+        (f"{TOGETHER}::test_transactions_about_different_things_do_not_wait_for_one_another",),
+    ),
+    Fault(
+        "joined-holds-its-locks-for-as-long-as-it-likes",
+        JOINED,
+        "(setting::bigint = 0 or",
+        "(false and",
+        (f"{TOGETHER}::test_a_transaction_that_idles_after_a_call_is_ended_by_the_server",),
+    ),
+    Fault(
+        "joined-writes-outside-of-transactions",
+        "src/perdure/backends/postgres/borrowed.py",
+        "if not self._connection.is_in_transaction():",
+        "if False:",
+        (f"{TOGETHER}::test_what_cannot_be_joined_says_so",),
     ),
 )

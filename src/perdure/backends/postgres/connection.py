@@ -13,6 +13,7 @@ import asyncpg
 
 from perdure import limits
 from perdure.backends.postgres.address import Address
+from perdure.backends.postgres.borrowed import Refused
 from perdure.backends.postgres.statements import CHANGED, FENCED
 from perdure.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull, StoreNotFound, StoreUnavailable, TransactionRefused, UsageError
 
@@ -80,13 +81,13 @@ class Unreachable(Exception):
         self.lasting = lasting
 
 
-def failure_of(error: asyncpg.PostgresError) -> Failure:
+def failure_of(error: asyncpg.PostgresError | Refused) -> Failure:
     """Judge an error by its code, never by its text."""
     code = error.sqlstate or ""
     return _CODES.get(code) or _CLASSES.get(code[:2]) or Failure.BROKEN
 
 
-def translated(error: asyncpg.PostgresError, place: str) -> StoreError:
+def translated(error: asyncpg.PostgresError | Refused, place: str) -> StoreError:
     """Return the error of ours for one of the server's; nothing was written."""
     told = f"{error} (SQLSTATE {error.sqlstate})"
     match failure_of(error):

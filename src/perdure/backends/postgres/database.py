@@ -16,6 +16,7 @@ import asyncpg
 from perdure.backends.postgres.address import Address
 from perdure.backends.postgres.backend import PostgresBackend
 from perdure.backends.postgres.connection import Lost, Session, Unreachable, translated
+from perdure.backends.postgres.joined import LANE
 from perdure.backends.postgres.migrations import FORMAT, columns, known_migrations, migrate
 from perdure.backends.postgres.notices import Notices
 from perdure.backends.postgres.reader import Readers
@@ -124,7 +125,7 @@ class PostgresDatabase:
             format=(await rows(f"select format from {schema}.store"))[0][0],
             migrations=tuple(f"{n:04}_{name}" for n, name in await rows(f"select number, name from {schema}.migration order by number")),
             shards=self.shards,
-            writers=(await rows(f"select count(*) from {schema}.writer where node <> ''"))[0][0],
+            writers=(await rows(f"select count(*) from {schema}.writer where node <> '' and node not like '{LANE}%'"))[0][0],
             data_bytes=(await rows(size, (schema,)))[0][0],
             log_bytes=0,
             rows={table: (await rows(f"select count(*) from {schema}.{table}"))[0][0] for table in tables},

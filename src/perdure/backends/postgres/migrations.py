@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 from perdure.backends.marks import check_finished
 from perdure.backends.migrations import Migration, lacking
@@ -17,6 +17,11 @@ from perdure.clock import Micros
 from perdure.errors import StoreCorrupt, StoreNotFound
 
 FORMAT: Final = 1
+COLUMNS: Final = (
+    "select c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod) from pg_class c join pg_attribute a on a.attrelid = c.oid "
+    "where c.relnamespace = (select oid from pg_namespace where nspname = $1::text) and c.relkind in ('r', 'p') and a.attnum > 0 "
+    "and not a.attisdropped order by c.relname, a.attnum"
+)
 
 
 def known_migrations() -> tuple[Migration, ...]:
@@ -88,13 +93,12 @@ async def _applied(session: Session, address: Address) -> dict[int, tuple[str, s
 
 async def columns(session: Session, schema: str) -> Types:
     """Return the type of each column of the schema's tables."""
+    return columns_in(await session.rows(COLUMNS, (schema,)))
+
+
+def columns_in(rows: Iterable[Sequence[Any]]) -> Types:
+    """Return what the rows of COLUMNS say, by table and column."""
     found: dict[str, dict[str, str]] = {}
-    rows = await session.rows(
-        "select c.relname, a.attname, format_type(a.atttypid, a.atttypmod) from pg_class c join pg_attribute a on a.attrelid = c.oid "
-        "where c.relnamespace = (select oid from pg_namespace where nspname = $1) and c.relkind in ('r', 'p') and a.attnum > 0 "
-        "and not a.attisdropped order by c.relname, a.attnum",
-        (schema,),
-    )
     for table, column, kind in rows:
         found.setdefault(table, {})[column] = kind
     return found
