@@ -73,7 +73,7 @@ def parse(url: str) -> Address:
     if pooler not in {"none", "transaction"}:
         raise UsageError(f"{place}: pooler {pooler!r}: expected 'none' or 'transaction'")
     hosts = _hosts(place, netloc, parameters)
-    query = urlencode({"sslmode": "prefer"} | parameters, quote_via=quote)
+    query = urlencode({"application_name": "perdure", "sslmode": "prefer"} | parameters, quote_via=quote)
     user = f"{credentials}@" if credentials else ""
     servers = tuple(
         f"postgresql://{user}/{database}?host={quote(host, safe='')}&port={port}&{query}"
