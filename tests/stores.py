@@ -61,6 +61,7 @@ async def _empty(url: str) -> None:
         await connection.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
         )
+        await connection.execute("drop table if exists perdure.copying")  # of a copy that was stopped
         tables = await connection.fetch(
             "select relname from pg_class where relnamespace = 'perdure'::regnamespace and relkind = 'r' and relname not in ('store', 'migration', 'writer', 'shard')"
         )

@@ -65,6 +65,13 @@ LEASE_RENEW_US: Final = 3_000_000  # a node that has committed nothing for so lo
 LEASE_LOOK_SECONDS: Final = 1.0  # between two looks at who has died and what is free
 TICK_SLOTS: Final = 64  # writers that give out ticks of their own: more at a time meet now and then, and decide again
 
+# --- copies of stores ----------------------------------------------------------------------------------
+COPY_ROWS: Final = 1_000  # rows of one chunk, which is one commit of the target
+COPY_BYTES: Final = 1 * MIB  # a chunk takes no further row behind so many bytes
+COPY_CHECKPOINT_BYTES: Final = 32 * MIB  # that arrived in a file since its WAL was copied
+COPY_IDLE_MS: Final = 60_000  # that a server waits for the next statement of a copy, whose locks others wait for
+COPY_LOCK_MS: Final = 10_000  # to wait for those who write into the source
+
 # --- writers ------------------------------------------------------------------------------------------
 WRITER_ROW_DAYS: Final = 30  # a writer not seen for so long is folded into the base row
 

@@ -14,6 +14,7 @@ import asyncpg
 
 from perdure import limits
 from perdure.backends.postgres.address import Address
+from perdure.backends.postgres.borrowed import Refused
 from perdure.backends.postgres.statements import CHANGED, FENCED
 from perdure.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull, StoreNotFound, StoreUnavailable, TransactionRefused, UsageError
 
@@ -81,13 +82,13 @@ class Unreachable(Exception):
         self.lasting = lasting
 
 
-def failure_of(error: asyncpg.PostgresError) -> Failure:
+def failure_of(error: asyncpg.PostgresError | Refused) -> Failure:
     """Judge an error by its code, never by its text."""
     code = error.sqlstate or ""
     return _CODES.get(code) or _CLASSES.get(code[:2]) or Failure.BROKEN
 
 
-def translated(error: asyncpg.PostgresError, place: str) -> StoreError:
+def translated(error: asyncpg.PostgresError | Refused, place: str) -> StoreError:
     """Return the error of ours for one of the server's; nothing was written."""
     told = f"{error} (SQLSTATE {error.sqlstate})"
     match failure_of(error):
@@ -142,9 +143,12 @@ class Session:
         return self._transaction
 
     async def connected(self) -> asyncpg.Connection[Any]:
-        """Return the connection, a new one if need be."""
+        """Return the connection, a new one if need be; Lost in the middle of a transaction, which no other connection can go on with."""
         if self._connection is None or self._connection.is_closed():
+            amid = self._transaction
             self.drop()
+            if amid:
+                raise Lost("the connection was closed in the middle of a transaction")
             self._connection = await self._connect()
             self.made += 1
         return self._connection
@@ -187,16 +191,30 @@ class Session:
         except BaseException as error:
             raise self._judged(error) from error
 
-    async def begin(self) -> None:
+    async def copy(self, table: tuple[str, str], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add rows to a table, named with its schema, all or none."""
+        schema, name = table
+        connection = await self.connected()
+        try:
+            async with connection.transaction():
+                await connection.copy_records_to_table(
+                    name, schema_name=schema, columns=columns, records=rows, timeout=limits.POSTGRES_STATEMENT_SECONDS
+                )
+        except BaseException as error:
+            raise self._judged(error) from error
+
+    async def begin(self, modes: str = "") -> None:
         """Open a transaction; the server ends it if we do not go on with it in time."""
         settings = {"idle_in_transaction_session_timeout": str(limits.POSTGRES_IDLE_MS)} | (_settings() if self._address.pooler else {})
-        await self.execute("; ".join(["begin", *(f"set local {name} = {value}" for name, value in settings.items())]))
+        await self.execute("; ".join([f"begin {modes}".strip(), *(f"set local {name} = {value}" for name, value in settings.items())]))
         self._transaction = True
 
     async def commit(self) -> None:
         """End the transaction; Lost means that it may or may not be committed."""
-        self._transaction = False
-        await self.execute("commit")
+        try:
+            await self.execute("commit")
+        finally:
+            self._transaction = False
 
     async def rollback(self) -> None:
         """Give up the transaction, if there is one."""
@@ -262,8 +280,8 @@ class Session:
             except (ValueError, asyncpg.InterfaceError) as error:
                 failures.append(str(error))
                 lasting.append(UsageError(f"{self._address.place}: {error}"))  # type: ignore[arg-type]
-            except FileNotFoundError as error:
-                failures.append(f"{error}: the server's socket, or a file that the URL names (sslrootcert, sslcert, sslkey)")
+            except FileNotFoundError:  # it does not say which
+                failures.append("no such file: the server's socket, or a certificate, that the URL names (sslrootcert, sslcert, sslkey)")
             except (OSError, asyncpg.InternalClientError, asyncio.IncompleteReadError) as error:
                 failures.append(f"{type(error).__name__} {error}".strip())
             else:
@@ -275,7 +293,7 @@ class Session:
 
     async def _connect_to(self, server: str) -> asyncpg.Connection[Any] | None:
         # A pooler knows only few settings of a session; it gets ours with each transaction.
-        settings = {"application_name": "perdure"} | ({} if self._address.pooler else _settings())
+        settings = {} if self._address.pooler else _settings()
         connection: asyncpg.Connection[Any] = await asyncpg.connect(
             server,
             timeout=limits.POSTGRES_CONNECT_SECONDS,

@@ -13,6 +13,11 @@ from perdure.core.backend import WriterRow
 from perdure.errors import NotFoundError
 
 _DAY = 86_400 * SECOND
+# Two that open at once may get the same slot: then their ticks may be the same, which is found when they are written.
+SLOT = (
+    "coalesce((select min(s) from generate_series(1, {slots} - 1) s where not exists (select 1 from {schema}.writer where slot = s)), "
+    f"1 + ({NOW} % ({{slots}} - 1)))"
+)
 
 
 class Fenced(NamedTuple):
@@ -67,8 +72,7 @@ class Writers:
         schema = self._schema
         sql = (
             f"insert into {schema}.writer (node, lane, incarnation, batch, last_tick, seen_at, slot) "
-            f"select $1, 0, $4, 0, 0, coalesce($2, {NOW}), coalesce((select min(s) from generate_series(1, $3 - 1) s "
-            f"where not exists (select 1 from {schema}.writer where slot = s)), 1 + ({NOW} % ($3 - 1))) "
+            f"select $1, 0, $4, 0, 0, coalesce($2, {NOW}), {SLOT.format(schema=schema, slots='$3')} "
             "on conflict (node, lane) do update set incarnation = excluded.incarnation, seen_at = excluded.seen_at "
             f"where writer.incarnation < excluded.incarnation {self._returned()}"
         )
