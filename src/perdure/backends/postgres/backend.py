@@ -79,6 +79,7 @@ class PostgresBackend:
         self._why_not: str | None = None
         self._leaving = False
         self._fences = 0
+        self._unsettled = False
         self._made = 0
 
     # --- the five calls --------------------------------------------------------------------------
@@ -107,6 +108,7 @@ class PostgresBackend:
             raise StoreWentBack(f"{self._place}: writer {self._node} has no row any more; find out which server answers")
         self._row, self._slot = fenced.row, fenced.slot
         self._fences, self._made = fenced.row.incarnation, self._session.made
+        self._unsettled = False
         self._last_tick = max(self._last_tick, fenced.last_tick)
         self._now = max(self._now, fenced.now if now is None else now)
         return fenced.row
@@ -150,6 +152,7 @@ class PostgresBackend:
         unchanged = batch.unchanged()
         mark = (batch.number, last_tick, self._now, self._row.node, self._row.incarnation)
         sql, values = self._statements.write(batch.changes, unchanged, mark, batch.counts)
+        self._unsettled = True
         try:
             await self._session.rows(sql, values)
             if self._session.in_transaction:
@@ -158,11 +161,13 @@ class PostgresBackend:
             self._end()
             raise CommitUnknown(str(error)) from error
         except asyncpg.PostgresError as error:
+            self._unsettled = False
             raise await self._not_written(error, batch, unchanged) from error
         except asyncio.CancelledError:
             self._session.drop()
             raise
         self._end()
+        self._unsettled = False
         self._row = WriterRow(self._row.node, self._row.incarnation, batch.number)
         self._last_tick = last_tick
         self._remember(batch)
@@ -177,12 +182,12 @@ class PostgresBackend:
             self._session.drop()
 
     async def close(self) -> None:
-        """Fold this writer's row, and close."""
+        """Fold this writer's row, unless it has to tell what became of the last batch, and close."""
         if self._why_not is not None:
             return
         await self.abandon()
         try:
-            if self._row is not None:
+            if self._row is not None and not self._unsettled:
                 async with asyncio.timeout(limits.POSTGRES_CONNECT_SECONDS):
                     await self._writers.fold(self._session, self._row.node)
         except (Lost, Unreachable, TimeoutError, asyncpg.PostgresError) as error:
