@@ -20,7 +20,7 @@ from perdure.routing.tables import KEY
 from perdure.store import open_store
 from perdure.streams.tables import VALUE, ValueRow
 from tests.postgres.adding import Add, Look
-from tests.postgres.proxy import COMMITS, FENCES, WRITES, Proxy, after, answered, asked, hang_up, mute, refuse
+from tests.postgres.proxy import COMMITS, FENCES, WRITES, Link, Message, Proxy, after, answered, asked, hang_up, mute, refuse
 from tests.postgres.test_races import WAITING, deadlocks
 from tests.racing.racer import Tick
 
@@ -90,7 +90,17 @@ async def test_ticks_grow_behind_a_batch_that_was_committed_while_the_writer_fen
         ticks = list(await store.commit(Tick()))
         proxy.at(asked(WRITES), refuse("PD002", "made up"))
         late = proxy.at(asked(COMMITS), hang_up)
-        proxy.at(asked(FENCES), after(late.deliver))
+
+        async def deliver_behind(link: Link, message: Message) -> bool:
+            link.send_on(message)
+            connection = await asyncpg.connect(url)
+            while not await connection.fetchval(WAITING):
+                assert late.links
+            await connection.close()
+            await late.deliver()
+            return False
+
+        proxy.at(asked(FENCES), deliver_behind)
         ticks += await store.commit(Tick(), Tick(), Tick())
 
         ticks += await store.commit(Tick())
