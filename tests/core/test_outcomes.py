@@ -226,7 +226,7 @@ async def test_a_batch_that_is_run_again_reads_at_once_what_the_try_before_came_
         wanted.append([*what.keys])
         return await prefetch(what, locked=locked)
 
-    backend.prefetch = watched  # type: ignore[method-assign]
+    backend.prefetch = watched  # type: ignore[assignment, method-assign]
     backend.before = Fault("apply", BatchConflict("another node"), 1)
 
     await together(writer, [job(2), job(1)])

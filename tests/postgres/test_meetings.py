@@ -12,7 +12,7 @@ import pytest
 
 from perdure.backends.postgres.statements import by_table
 from perdure.clock import VirtualClock
-from perdure.core.table import Read
+from perdure.core.table import Key, Read
 from perdure.core.view import View
 from perdure.errors import OutcomeUnknown, StoreUnavailable
 from perdure.messages.tables import MESSAGE, PARKING
@@ -24,6 +24,7 @@ from tests.postgres.proxy import COMMITS, FENCES, WRITES, Link, Message, Proxy, 
 from tests.postgres.test_races import WAITING, deadlocks
 from tests.racing.racer import Tick
 
+BLOCKED = "select count(*) from pg_stat_activity where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0"
 pytestmark = pytest.mark.usefixtures("impatient")
 
 
@@ -53,22 +54,32 @@ class Cross(msgspec.Struct, frozen=True):
         return True
 
 
+async def both_blocked(connection: Any) -> None:
+    """Return once two wait for somebody else's locks."""
+    while await connection.fetchval(BLOCKED) < 2:
+        pass
+
+
 async def test_two_who_change_and_remove_the_same_rows_crosswise_do_not_wait_for_one_another(url: str, foreign: Any) -> None:
     before = await deadlocks(url)
+    second = await asyncpg.connect(url)
     async with open_store(url) as one, open_store(url) as other:
         await one.commit(Add("a"), Add("b"))
         async with foreign.transaction():
-            await foreign.execute("select 1 from perdure.value for update")
-            going = [asyncio.create_task(store.commit(write)) for store, write in ((one, Cross("b", "a")), (other, Cross("a", "b")))]
-            while await foreign.fetchval(WAITING) < len(going):
-                assert not any(task.done() for task in going)
+            await foreign.execute("select 1 from perdure.value where key = 'a' for update")
+            async with second.transaction():
+                await second.execute("select 1 from perdure.value where key = 'b' for update")
+                going = [asyncio.create_task(store.commit(write)) for store, write in ((one, Cross("b", "a")), (other, Cross("a", "b")))]
+                await both_blocked(foreign)
+            await both_blocked(foreign)
 
         assert sorted(await asyncio.gather(*going)) == [(False,), (True,)]
+    await second.close()
     assert await deadlocks(url) == before
 
 
 def test_rows_that_guard_ranges_are_locked_before_what_is_in_the_ranges() -> None:
-    keys = [MESSAGE.key("acme", "", "m"), VALUE.key("acme", "v"), PARKING.key("acme", "tag t"), KEY.key("acme", "k")]
+    keys: list[Key[Any]] = [MESSAGE.key("acme", "", "m"), VALUE.key("acme", "v"), PARKING.key("acme", "tag t"), KEY.key("acme", "k")]
 
     assert list(by_table(keys)) == [PARKING, KEY, MESSAGE, VALUE]
 
@@ -101,9 +112,11 @@ async def test_ticks_grow_behind_a_batch_that_was_committed_while_the_writer_fen
             return False
 
         proxy.at(asked(FENCES), deliver_behind)
-        ticks += await store.commit(Tick(), Tick(), Tick())
+        ticks += (await store.commit(Look(), Tick(), Tick(), Tick()))[1:]
 
         ticks += await store.commit(Tick())
+
+        assert late.seen.is_set()
 
     assert ticks == sorted(set(ticks))
 
