@@ -216,6 +216,24 @@ async def test_a_conflict_is_run_again_with_locks(backend: MemoryBackend) -> Non
     assert backend.calls["commit"] == 1
 
 
+async def test_a_batch_that_is_run_again_reads_at_once_what_the_try_before_came_upon(backend: MemoryBackend) -> None:
+    """With locks, all of them are taken in one order."""
+    writer = await started(backend)
+    wanted: list[list[Any]] = []
+    prefetch = backend.prefetch
+
+    async def watched(what: Any, *, locked: bool) -> Any:
+        wanted.append([*what.keys])
+        return await prefetch(what, locked=locked)
+
+    backend.prefetch = watched  # type: ignore[assignment, method-assign]
+    backend.before = Fault("apply", BatchConflict("another node"), 1)
+
+    await together(writer, [job(2), job(1)])
+
+    assert wanted == [[], [JOB.key(2)], [JOB.key(1)], [JOB.key(2), JOB.key(1)]]
+
+
 async def test_a_batch_that_conflicts_at_every_try_is_run_in_halves(backend: MemoryBackend) -> None:
     writer = await started(backend)
     tries = 1 + limits.CONFLICT_TRIES

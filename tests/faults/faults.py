@@ -12,6 +12,7 @@ from tests.faults import (
     engine,
     flows,
     inspection,
+    network,
     programs,
     residency,
     retention,
@@ -27,6 +28,7 @@ from tests.faults.fault import Fault
 FAULTS: Final[tuple[Fault, ...]] = (
     *core.FAULTS,
     *sqlite.FAULTS,
+    *network.FAULTS,
     *rooms.FAULTS,
     *schemas.FAULTS,
     *engine.FAULTS,
