@@ -176,13 +176,13 @@ def open_store(url: str, *, clock: Clock | None = None, create: bool = True, ran
 
     Source: contracts.md, "One store gives all five".
     """
-    connect = _connection(url, clock, randomness, create=create)
+    connect = connection(url, clock, randomness, create=create)
     return Opening(lambda: _open(connect, randomness))
 
 
-def _connection(url: str, clock: Clock | None, randomness: Randomness, *, create: bool) -> Connect:
+def connection(url: str, clock: Clock | None, randomness: Randomness, *, create: bool) -> Connect:
     """Return what connects to the database of a URL."""
-    if urlsplit(url).scheme in {"postgresql", "postgres"}:
+    if _scheme(url) in {"postgresql", "postgres"}:
         address = postgres.parse(url)
         return lambda: PostgresDatabase.open(address, clock=clock, randomness=randomness, create=create)
     path = _sqlite_path(url)
@@ -217,12 +217,19 @@ def _not_over(view: View, identity: ProcessIdentity) -> None:
     view.signal("engine")  # messages may wait for it
 
 
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].lower() if ":" in url else ""
+
+
 def _sqlite_path(url: str) -> str:
     """Return the path of a `sqlite:` URL."""
+    if (scheme := _scheme(url)) != "sqlite":
+        # The URL itself may have a password in it.
+        raise UnknownScheme(
+            f"expected sqlite:///file.db, sqlite:////absolute/file.db, sqlite:///:memory: or postgresql://user@host/database, "
+            f"found {f'scheme {scheme!r}' if scheme else 'no scheme'}"
+        )
     parts = urlsplit(url)
-    if parts.scheme != "sqlite":
-        found = f"scheme {parts.scheme!r}" if parts.scheme else "no scheme"
-        raise UnknownScheme(f"{url!r}: expected sqlite:///file.db, sqlite:////absolute/file.db or sqlite:///:memory:, found {found}")
     if parts.netloc or not url.startswith("sqlite:///"):
         raise UsageError(f"{url!r}: expected three slashes before a relative path, four before an absolute one")
     if parts.query or parts.fragment:
