@@ -19,6 +19,7 @@ from perdure.core.backend import Backend, Batch, CommitUnknown
 from perdure.engine import inspection, verification
 from perdure.errors import PerdureError, StoreUnavailable
 from tests.engine.orders import Approve, Broadcast, Close, Comment, Ledger, Place, eventually, make_app, reaches
+from tests.stores import DURABLE, stores
 
 CALLS = ("prefetch", "apply", "applied")
 
@@ -143,14 +144,20 @@ async def _drive_or_fail(engine: Engine, clock: VirtualClock) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_whichever_call_fails_the_outcome_is_that_of_an_undisturbed_run(tmp_path: Path, call: str) -> None:
-    expected, failed = await _run(f"sqlite:///{tmp_path / 'calm.db'}", lambda backend: backend)
+@pytest.mark.parametrize("kind", DURABLE)
+async def test_whichever_call_fails_the_outcome_is_that_of_an_undisturbed_run(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, call: str
+) -> None:
+    made = stores(request, kind, tmp_path)
+    with made.new() as url:
+        expected, failed = await _run(url, lambda backend: backend)
     assert not failed
     assert expected["findings"] == []
     nth = failures = 0
     while True:
         nth += 1
-        outcome, failed = await _run(f"sqlite:///{tmp_path / f'{call}{nth}.db'}", partial(Failing, call, nth))
+        with made.new() as url:
+            outcome, failed = await _run(url, partial(Failing, call, nth))
         assert outcome == expected, f"{call} number {nth}"
         if not failed:
             break

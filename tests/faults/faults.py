@@ -11,6 +11,7 @@ from tests.faults import (
     engine,
     flows,
     inspection,
+    postgres,
     programs,
     residency,
     retention,
@@ -26,6 +27,7 @@ from tests.faults.fault import Fault
 FAULTS: Final[tuple[Fault, ...]] = (
     *core.FAULTS,
     *sqlite.FAULTS,
+    *postgres.FAULTS,
     *rooms.FAULTS,
     *schemas.FAULTS,
     *engine.FAULTS,
