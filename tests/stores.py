@@ -150,7 +150,7 @@ class Databases:
 
 def stores(request: pytest.FixtureRequest, kind: str, folder: Path) -> Stores:
     """Return stores of a durable kind."""
-    return {"file": lambda: Files(folder), "postgres": lambda: Databases(request.getfixturevalue("postgres_server"))}[kind]()
+    return Files(folder) if kind == "file" else Databases(request.getfixturevalue("postgres_server"))
 
 
 def _path(url: str) -> Path:

@@ -108,6 +108,11 @@ def translated(error: asyncpg.PostgresError, place: str) -> StoreError:
             return StoreUnavailable(f"{place}: the server failed, nothing was written: {told}")
 
 
+def _terminate(connecting: asyncio.Future[asyncpg.Connection[Any]]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().terminate()
+
+
 class Session:
     """One connection to whichever server of the address can be written to; made again when it is lost.
 
@@ -243,12 +248,15 @@ class Session:
 
     async def _connect_to(self, server: str) -> asyncpg.Connection[Any] | None:
         settings = {"application_name": "perdure"} if self._address.pooler else {"application_name": "perdure", **PLANNER}
-        connection: asyncpg.Connection[Any] = await asyncpg.connect(
-            server,
-            timeout=limits.POSTGRES_CONNECT_SECONDS,
-            statement_cache_size=0,
-            server_settings=settings,
+        connecting: asyncio.Future[asyncpg.Connection[Any]] = asyncio.ensure_future(
+            asyncpg.connect(server, timeout=limits.POSTGRES_CONNECT_SECONDS, statement_cache_size=0, server_settings=settings)
         )
+        try:
+            connection = await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            # The driver, cancelled in the middle, leaves an error that nobody has asked for to the loop.
+            connecting.add_done_callback(_terminate)
+            raise
         try:
             writes = await connection.fetchval(
                 "select not pg_is_in_recovery() and not current_setting('default_transaction_read_only')::bool",
