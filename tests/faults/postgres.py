@@ -1,4 +1,4 @@
-"""Faults in the PostgreSQL backend and its schema."""
+"""Faults in the PostgreSQL backend."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tests.faults.fault import Fault
 
 HERE: Final = "src/perdure/backends/postgres"
 BACKEND: Final = f"{HERE}/backend.py"
+CONNECTION: Final = f"{HERE}/connection.py"
 STATEMENTS: Final = f"{HERE}/statements.py"
 WRITERS: Final = f"{HERE}/writers.py"
 
@@ -168,6 +169,13 @@ FAULTS: Final = (
         "set last_tick = writer.last_tick",
         (f"{ALONE}::test_ticks_grow_over_all_writers_and_after_a_reopening",),
     ),
+    Fault(
+        "postgres-commits-of-a-writer-that-came-and-went-are-not-seen",
+        WRITERS,
+        "batch = writer.batch + gone.moves",
+        "batch = writer.batch",
+        ("tests/postgres/test_notices.py::test_a_commit_of_another_store_is_heard_of_whether_or_not_it_stays",),
+    ),
     # --- reading -------------------------------------------------------------------------------------------------
     Fault(
         "postgres-scan-from-its-own-place",
@@ -231,5 +239,84 @@ FAULTS: Final = (
         "for table in sorted(tables, key=lambda each: each.place):",
         "for table in sorted(tables, key=lambda each: each.place, reverse=True):",
         (f"{NODES}::test_rows_are_locked_in_one_order_when_they_are_written",),
+    ),
+    # --- rows in memory ------------------------------------------------------------------------------------------
+    Fault(
+        "postgres-cache-survives-a-refused-write",
+        BACKEND,
+        "        self._drop(key for key, _ in unchanged)\n",
+        "",
+        (f"{NODES}::test_what_a_refused_write_was_decided_on_is_forgotten",),
+    ),
+    Fault(
+        "postgres-cache-survives-an-old-look",
+        BACKEND,
+        "            self._drop(key for rows in seen.values() for key, _ in rows)\n",
+        "",
+        (f"{NODES}::test_what_was_found_to_be_old_is_forgotten",),
+    ),
+    Fault(
+        "postgres-cache-keeps-what-was-deleted",
+        BACKEND,
+        "            if row is None:\n                self._cache.drop(key)\n",
+        "            if row is None:\n                pass\n",
+        (f"{ALONE}::test_a_deleted_row_is_read_once",),
+    ),
+    Fault(
+        "postgres-reads-in-memory-taken-for-certain",
+        BACKEND,
+        "certain = first and not read.rows and not self._locked",
+        "certain = first and not self._locked",
+        (f"{NODES}::test_a_decision_that_only_reads_sees_what_another_node_has_committed",),
+    ),
+    # --- what errors mean ----------------------------------------------------------------------------------------
+    Fault(
+        "postgres-unique-violation-taken-for-a-refusal",
+        CONNECTION,
+        '    "23505": Failure.DUPLICATE,\n',
+        '    "23505": Failure.REFUSED,\n',
+        (f"{NODES}::test_of_two_nodes_that_insert_the_same_row_the_second_decides_again",),
+    ),
+    Fault(
+        "postgres-log-row-that-is-there-taken-for-a-conflict",
+        BACKEND,
+        "return self._refusal(error) if surely else BatchConflict(str(error))",
+        "return BatchConflict(str(error))",
+        (f"{ALONE}::test_a_log_row_is_written_once",),
+    ),
+    Fault(
+        "postgres-bad-value-taken-for-a-broken-server",
+        CONNECTION,
+        '    "22": Failure.REFUSED,\n',
+        '    "22": Failure.BROKEN,\n',
+        (f"{ALONE}::test_what_the_database_cannot_hold_is_refused_alone",),
+    ),
+    Fault(
+        "postgres-check-taken-for-a-broken-server",
+        CONNECTION,
+        '    "23": Failure.REFUSED,\n',
+        '    "23": Failure.BROKEN,\n',
+        (f"{ALONE}::test_what_the_database_cannot_hold_is_refused_alone",),
+    ),
+    Fault(
+        "postgres-full-disk-taken-for-a-busy-server",
+        CONNECTION,
+        '    "53100": Failure.FULL,\n',
+        "",
+        (f"{ALONE}::test_each_error_of_the_server_is_told_as_what_it_means",),
+    ),
+    Fault(
+        "postgres-deadlock-taken-for-a-broken-server",
+        CONNECTION,
+        '    "40P01": Failure.CONFLICT,\n',
+        "",
+        (f"{ALONE}::test_each_error_of_the_server_is_told_as_what_it_means",),
+    ),
+    Fault(
+        "postgres-time-goes-back",
+        BACKEND,
+        "        elif first:\n            self._now = max(self._now, self._clock.now())\n",
+        "        elif first:\n            self._now = self._clock.now()\n",
+        (f"{ALONE}::test_the_stores_time_does_not_go_back",),
     ),
 )

@@ -1,4 +1,4 @@
-"""Faults in what the PostgreSQL backend remembers, in what it makes of errors, and in its schema."""
+"""Faults in PostgreSQL's schema, its name, and how it is reached."""
 
 from __future__ import annotations
 
@@ -8,100 +8,33 @@ from tests.faults.fault import Fault
 
 HERE: Final = "src/perdure/backends/postgres"
 ADDRESS: Final = f"{HERE}/address.py"
-BACKEND: Final = f"{HERE}/backend.py"
 CONNECTION: Final = f"{HERE}/connection.py"
+DATABASE: Final = f"{HERE}/database.py"
 MIGRATIONS: Final = f"{HERE}/migrations.py"
 READER: Final = f"{HERE}/reader.py"
 STATEMENTS: Final = f"{HERE}/statements.py"
 
 ALONE: Final = "tests/postgres/test_backend.py"
-NODES: Final = "tests/postgres/test_nodes.py"
 PLANS: Final = "tests/postgres/test_plans.py"
 SCHEMA: Final = "tests/postgres/test_schema.py"
 MIGRATING: Final = "tests/postgres/test_migrations.py"
 URLS: Final = "tests/postgres/test_address.py"
 
 FAULTS: Final = (
-    # --- rows in memory ------------------------------------------------------------------------------------------
     Fault(
-        "postgres-cache-survives-a-refused-write",
-        BACKEND,
-        "        self._drop(key for key, _ in unchanged)\n",
-        "",
-        (f"{NODES}::test_what_a_refused_write_was_decided_on_is_forgotten",),
-    ),
-    Fault(
-        "postgres-cache-survives-an-old-look",
-        BACKEND,
-        "            self._drop(key for rows in seen.values() for key, _ in rows)\n",
-        "",
-        (f"{NODES}::test_what_was_found_to_be_old_is_forgotten",),
-    ),
-    Fault(
-        "postgres-cache-keeps-what-was-deleted",
-        BACKEND,
-        "            if row is None:\n                self._cache.drop(key)\n",
-        "            if row is None:\n                pass\n",
-        (f"{ALONE}::test_a_deleted_row_is_read_once",),
-    ),
-    Fault(
-        "postgres-reads-in-memory-taken-for-certain",
-        BACKEND,
-        "certain = first and not read.rows and not self._locked",
-        "certain = first and not self._locked",
-        (f"{NODES}::test_a_decision_that_only_reads_sees_what_another_node_has_committed",),
-    ),
-    # --- what errors mean ----------------------------------------------------------------------------------------
-    Fault(
-        "postgres-unique-violation-taken-for-a-refusal",
+        "postgres-connection-cut-off-in-its-making",
         CONNECTION,
-        '    "23505": Failure.DUPLICATE,\n',
-        '    "23505": Failure.REFUSED,\n',
-        (f"{NODES}::test_of_two_nodes_that_insert_the_same_row_the_second_decides_again",),
+        "connection = await asyncio.shield(connecting)",
+        "connection = await connecting",
+        ("tests/postgres/test_cancelled.py",),
     ),
     Fault(
-        "postgres-log-row-that-is-there-taken-for-a-conflict",
-        BACKEND,
-        "return self._refusal(error) if surely else BatchConflict(str(error))",
-        "return BatchConflict(str(error))",
-        (f"{ALONE}::test_a_log_row_is_written_once",),
+        "testing-store-not-used",
+        "src/perdure/testing/engine.py",
+        "Incarnations(clock, store)",
+        "Incarnations(clock)",
+        ("tests/testing/test_other_stores.py::test_what_a_test_has_left_in_a_store_can_be_looked_at",),
     ),
-    Fault(
-        "postgres-bad-value-taken-for-a-broken-server",
-        CONNECTION,
-        '    "22": Failure.REFUSED,\n',
-        '    "22": Failure.BROKEN,\n',
-        (f"{ALONE}::test_what_the_database_cannot_hold_is_refused_alone",),
-    ),
-    Fault(
-        "postgres-check-taken-for-a-broken-server",
-        CONNECTION,
-        '    "23": Failure.REFUSED,\n',
-        '    "23": Failure.BROKEN,\n',
-        (f"{ALONE}::test_what_the_database_cannot_hold_is_refused_alone",),
-    ),
-    Fault(
-        "postgres-full-disk-taken-for-a-busy-server",
-        CONNECTION,
-        '    "53100": Failure.FULL,\n',
-        "",
-        (f"{ALONE}::test_each_error_of_the_server_is_told_as_what_it_means",),
-    ),
-    Fault(
-        "postgres-deadlock-taken-for-a-broken-server",
-        CONNECTION,
-        '    "40P01": Failure.CONFLICT,\n',
-        "",
-        (f"{ALONE}::test_each_error_of_the_server_is_told_as_what_it_means",),
-    ),
-    Fault(
-        "postgres-time-goes-back",
-        BACKEND,
-        "        elif first:\n            self._now = max(self._now, self._clock.now())\n",
-        "        elif first:\n            self._now = self._clock.now()\n",
-        (f"{ALONE}::test_the_stores_time_does_not_go_back",),
-    ),
-    # --- the schema, its name, and how it is reached ----------------------------------------------------------------
     Fault(
         "postgres-schema-not-said-in-a-write",
         STATEMENTS,
