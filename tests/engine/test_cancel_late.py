@@ -120,7 +120,7 @@ async def test_what_another_asks_of_a_process_that_has_just_become_idle_is_found
             await engine.call(Box.go, Go())
             [found] = await inspection.processes(store)
             await inspection.cancel(store, found.process_id)
-            await look(engine._owner._recovery)
+            await look(engine._owner.recovery)
         for resident in kept:
             engine._owner.settled(resident)
 

@@ -13,6 +13,7 @@ from tests.faults import (
     flows,
     inspection,
     network,
+    ownership,
     postgres,
     postgres_schema,
     programs,
@@ -47,4 +48,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *retention.FAULTS,
     *residency.FAULTS,
     *copying.FAULTS,
+    *ownership.FAULTS,
 )

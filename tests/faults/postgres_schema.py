@@ -24,8 +24,8 @@ FAULTS: Final = (
     Fault(
         "postgres-connection-cut-off-in-its-making",
         CONNECTION,
-        "connection = await asyncio.shield(connecting)",
-        "connection = await connecting",
+        "            await asyncio.wait([connecting])\n",
+        "            await connecting\n",
         ("tests/postgres/test_cancelled.py",),
     ),
     Fault(

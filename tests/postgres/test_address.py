@@ -61,7 +61,8 @@ def test_each_server_of_a_url_is_a_url_of_its_own(url: str, expected: list[str])
 def test_what_the_driver_knows_is_passed_on_and_what_is_ours_is_not() -> None:
     address = parse("postgresql://a/s?sslmode=verify-full&sslrootcert=/ca.pem&schema=mine&pooler=transaction&application_name=b%20c")
 
-    assert address.servers == ("postgresql://a:5432/s?sslmode=verify-full&sslrootcert=%2Fca.pem&application_name=b%20c",)
+    assert address.servers == ("postgresql://a:5432/s?sslmode=verify-full&sslrootcert=%2Fca.pem",)
+    assert address.name == "b c"
     assert (address.schema, address.pooler) == ("mine", True)
     assert not parse("postgresql://a/s?pooler=none").pooler
 

@@ -29,7 +29,7 @@ async def test_who_is_cancelled_while_a_connection_is_made_leaves_neither_it_nor
         rounds += 1
 
     watching = await session.connected()
-    sql = "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'perdure' and pid <> pg_backend_pid()"
+    sql = "select count(*) from pg_stat_activity where datname = current_database() and application_name like 'perdure%' and pid <> pg_backend_pid()"
     while await watching.fetchval(sql):
         pass  # the last ones are on their way out
     await session.close()

@@ -20,7 +20,7 @@ from tests.postgres.proxy import WRITES, Match, Message, Proxy, answered, asked,
 pytestmark = pytest.mark.usefixtures("impatient")
 GUARD = 20.0  # seconds, for what would otherwise wait for the server's answer or for ever
 
-CONNECTED = "select count(*) from pg_stat_activity where application_name = 'perdure' and datname = current_database()"
+CONNECTED = "select count(*) from pg_stat_activity where application_name like 'perdure%' and datname = current_database()"
 READS_A_VALUE = "perdure.value t where"
 
 

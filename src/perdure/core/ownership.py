@@ -5,7 +5,7 @@ Source: architecture.md, "More than one machine".
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from perdure.core.table import Read
@@ -32,8 +32,11 @@ class Keeper(Protocol):
         """Forget the processes of these shards at once: another node works on them."""
         ...
 
-    async def release(self, shards: Collection[int]) -> None:
-        """Stop working on these shards, whose leases are not held any more, and return when all that was begun is committed."""
+    async def release(self, leases: Mapping[int, Lease]) -> None:
+        """Stop working on these shards, which are not owned any more, and return when all that was begun is committed.
+
+        Until then `leases` are held: who takes over meanwhile ends them.
+        """
         ...
 
 

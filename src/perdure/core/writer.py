@@ -189,7 +189,7 @@ class Writer:
                 raise _unsettled(batch, decided, unknown) from unknown
             except WriterFenced as fenced:
                 found = await self._backend.fence()
-                # The first incarnation is a new row: the one before was folded, after a long time without a sign of its writer.
+                # Whoever hears of it finds all leases gone. The first incarnation is a new row: the one before was folded, after a long time without a sign of its writer.
                 self._row = found if found.incarnation == 1 else _newer(self._row, found, fenced)
                 return _fail(batch, LeaseLost(f"writer {self._row.node} was replaced by a newer incarnation; repeat the call"))
             else:

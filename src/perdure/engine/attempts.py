@@ -16,7 +16,7 @@ from perdure.clock import SECOND, Alarm, Micros
 from perdure.conversations.events import Event, StepAttemptFailed
 from perdure.engine.operation import Input, Operation, outcome_unknown, step_failed
 from perdure.engine.outcomes import encode_error
-from perdure.engine.steps import STEP_INFO, NotDone, StepInfo, called, runs_async
+from perdure.engine.steps import STEP_INFO, NotBegun, NotDone, StepInfo, called, runs_async
 from perdure.engine.turn import Turn
 from perdure.errors import StepTimedOut
 
@@ -65,8 +65,8 @@ class Attempt:
         self._is_late = False
         self._call: asyncio.Future[Any] | None = None
 
-    def run(self) -> None:
-        """Begin it."""
+    def run(self, may_begin: Callable[[], bool]) -> None:
+        """Begin it; on a thread, if it still `may_begin` then."""
         operation, owner = self._operation, self._owner
         function = self._options.probe if self._options.unknown else operation.function
         assert function is not None, "who has no probe is told at once that the outcome is unknown"
@@ -78,7 +78,7 @@ class Attempt:
             operation.thread = None
             self._call = owner.loop.create_task(_awaited(function, operation.arguments), context=context)
         else:
-            operation.thread = owner.threads.submit(context.run, called, function, operation.arguments)
+            operation.thread = owner.threads.submit(context.run, called, may_begin, function, operation.arguments)
             self._call = asyncio.wrap_future(operation.thread, loop=owner.loop)
             if self._options.abandon:
                 operation.thread.add_done_callback(functools.partial(self._left_to_itself, self._call))
@@ -138,7 +138,7 @@ class Attempt:
 
     def _take(self, result: Any, error: BaseException | None) -> None:
         turn, operation = self._turn, self._operation
-        if turn.runs(operation) and self._options.unknown:
+        if turn.runs(operation) and self._options.unknown and not isinstance(error, NotBegun):
             self._answered(result, error)
         elif turn.runs(operation) and self._options.at_most_once and self._is_late and isinstance(error, StepTimedOut):
             self._lost(error)

@@ -6,7 +6,7 @@ Source: engine.md, "States, memory, recovery", fairness.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
@@ -269,6 +269,17 @@ class Dispatcher:
     def unbegun(self) -> set[tuple[str, str]]:
         """Return who is queued, by tenant and id, for an attempt that is counted already."""
         return {(tenant_id, process_id) for tenant_id, process_id, want in self._queue if not want.crashed}
+
+    def forget(self, gone: Callable[[str, str], bool]) -> set[tuple[str, str]]:
+        """Take out of the queue who is another node's by now, whose turn may be over before it is ours again; return who of them is `unbegun`."""
+        unbegun = set()
+        for tenant_id, process_id, want in list(self._queue):
+            if gone(tenant_id, process_id):
+                self._notes -= want.note is not None
+                self._queue.drop(tenant_id, process_id)
+                if not want.crashed:
+                    unbegun.add((tenant_id, process_id))
+        return unbegun
 
     def stop(self) -> None:
         """Look at long steps no more."""

@@ -140,8 +140,12 @@ class StartQueued(msgspec.Struct, frozen=True, gc=False):
 
 
 class TakeOut(msgspec.Struct, frozen=True, gc=False):
-    """Take word that was left for us out of the inbox: we have looked at those processes."""
+    """Take word that was left for us out of the inbox: we have looked at those processes.
 
+    What is another node's by now stays: that one has not looked since it came.
+    """
+
+    rules: Rules
     keys: list[Key[InboxRow]]
 
     def reads(self) -> Iterable[Read]:
@@ -151,5 +155,5 @@ class TakeOut(msgspec.Struct, frozen=True, gc=False):
     def decide(self, view: View) -> None:
         """Remove what is there."""
         for key in self.keys:
-            if view.get(key) is not None:
+            if self.rules.owns(int(str(key.parts[1]))) and view.get(key) is not None:
                 view.delete(key)

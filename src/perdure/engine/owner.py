@@ -98,11 +98,11 @@ class Owner:
         self._open = False
         self.dispatcher = Dispatcher(self, max_concurrency=max_concurrency, max_steps=max_steps)
         self._residency = Residency(self, most=max_resident)
-        self._recovery = Recovery(self)
-        self._wheel = Wheel(self)
+        self.recovery = Recovery(self)
+        self.shards = Shards(self)
+        self.wheel = Wheel(self)
         self.cancelling = Cancelling(self)
         self.fan_outs = FanOuts(self)
-        self.shards = Shards(self, self._recovery, self._wheel)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening = ExitStack()
         self._unbegun: set[_Key] = set()
@@ -121,8 +121,8 @@ class Owner:
         """Take up what is open in the store."""
         self._random.seed(self.store.access.randomness(16))
         listener = self._listening.enter_context(self.store.access.signals.listen("engine"))  # before the first look
-        await self._recovery.run()
-        self._wheel.start()
+        await self.recovery.run()
+        self.wheel.start()
         self.background(self._look_out(listener))
         if not self.ownership.whole:
             self.background(self.shards.look_for_replies())
@@ -133,7 +133,7 @@ class Owner:
         if self._watchdog is not None:
             self._watchdog.stop()
         self._listening.close()
-        self._wheel.stop()
+        self.wheel.stop()
         self.dispatcher.stop()
         self._residency.stop()
         for task in list(self._tasks):
@@ -147,7 +147,7 @@ class Owner:
         """Forget everything at once, as a kill does: nothing more is committed, and nobody is told. Not from inside a task."""
         self._open = False
         self._listening.close()
-        self._wheel.stop()
+        self.wheel.stop()
         self.dispatcher.stop()
         self._residency.stop()
         for task in self._tasks:
@@ -164,10 +164,10 @@ class Owner:
             await listener.wait(again)
             again = None
             try:
-                await self._recovery.look()
+                await self.recovery.look()
                 if self.rules.leads:
-                    self._wheel.schedules.look_again()
-                    self._wheel.look_at_flows()
+                    self.wheel.schedules.look_again()
+                    self.wheel.look_at_flows()
             except Exception as error:  # an edge: whatever it is, the engine hears of what comes after this
                 logger.exception("looking for what others left failed; the next commit of theirs looks again")
                 ended = isinstance(error, PerdureError) and not error.retryable
@@ -184,7 +184,10 @@ class Owner:
         self.later(heard.set_result, None)
         await heard
         leaving |= self._unbegun | self.dispatcher.unbegun()
-        outcomes += await asyncio.gather(*(self._writer.commit(Leave(*key)) for key in leaving), return_exceptions=True)
+        outcomes += await asyncio.gather(
+            *(self._writer.commit(Leave(*key), lease=self.shards.lease_of(*key)) for key in leaving if self.shards.mine(*key)),
+            return_exceptions=True,
+        )
         errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if errors:
             logger.warning("%s open turns will count this stop as a crash: %s", len(errors), errors[0])
@@ -204,7 +207,7 @@ class Owner:
             receipt, notes, sealed = results[0]
             if not done.done():
                 accepted(receipt, sealed)
-            self._wheel.look(envelope.expires_at)
+            self.wheel.look(envelope.expires_at)
             self.route(notes)
 
         self._writer.submit(Transaction((Deliver(self.rules, envelope),), len(envelope.payload)), partial(self.later, resolved))
@@ -251,7 +254,7 @@ class Owner:
             if self._watchers.get(key) is sealed:
                 del self._watchers[key]
 
-    async def run(self, write: Write[R], notes_of: Callable[[R], list[Note]]) -> R:
+    async def run(self, write: Write[R], notes_of: Callable[[R], list[Note]], *, lease: Lease | None = None) -> R:
         """Commit a write and do what it asks of the owner: outside of any task, and even if the caller leaves."""
         done: asyncio.Future[R] = self.loop.create_future()
 
@@ -263,7 +266,7 @@ class Owner:
             elif not done.done():
                 done.set_exception(error)
 
-        self._writer.submit(Transaction((write,)), partial(self.later, resolved))
+        self._writer.submit(Transaction((write,), lease=lease), partial(self.later, resolved))
         return await done
 
     # --- what its parts use ------------------------------------------------------------------------
@@ -350,7 +353,7 @@ class Owner:
                 case ChildrenToAsk():
                     self.cancelling.look()
                 case Due():
-                    self._wheel.look(note.at)
+                    self.wheel.look(note.at)
                 case CancelAsked() | Held() | Resumed() | Dropped():
                     self._control(note)
 
@@ -360,7 +363,10 @@ class Owner:
             return True
         if isinstance(note, FanOutBegun | ChildrenToAsk | Due):
             return self.rules.leads
-        return self.shards.mine(note.tenant_id, note.process_id)
+        mine = self.shards.mine(note.tenant_id, note.process_id)
+        if isinstance(note, TurnStarted) and not mine:
+            self.shards.opened(note)
+        return mine
 
     def _start(self, note: TurnStarted) -> None:
         resident = self.residents.get((note.tenant_id, note.process_id))
@@ -370,7 +376,7 @@ class Owner:
         if resident is not None and resident.loading:
             resident.missed = True
         elif resident is not None and resident.held:  # it was paused, and goes on again
-            self._read_again(resident)
+            self.overtaken(resident)
         elif self.dispatcher.free or (resident is not None and resident.has_slot and not self.dispatcher.crowded):
             self._begin(note, resident)
         else:
@@ -404,7 +410,7 @@ class Owner:
             return True
         if not self.dispatcher.wakes():
             return self.dispatcher.offer(tenant_id, process_id, Want(crashed=crashed, wake=wake))
-        self._recovery.load(tenant_id, process_id, crashed=crashed, wake=wake)
+        self.recovery.load(tenant_id, process_id, crashed=crashed, wake=wake)
         return True
 
     def let_in(self, tenant_id: str, process_id: str, want: Want) -> None:
@@ -423,13 +429,13 @@ class Owner:
         elif want.note is not None:
             self._begin(want.note, resident)
         else:
-            self._recovery.load(tenant_id, process_id, crashed=want.crashed, wake=want.wake)
+            self.recovery.load(tenant_id, process_id, crashed=want.crashed, wake=want.wake)
 
     def refill(self, tenant_id: str) -> None:
         """A tenant had more that wait than are noted, and those have run."""
         if self._open:
-            self.background(self._recovery.take_up(tenant_id=tenant_id))
-            self._wheel.look(self.clock.now())
+            self.background(self.recovery.take_up(tenant_id=tenant_id))
+            self.wheel.look(self.clock.now())
 
     def _control(self, note: CancelAsked | Held | Resumed | Dropped) -> None:
         """Do what people ask of a process."""
@@ -448,7 +454,7 @@ class Owner:
             self._resume(key, resident)
         else:
             if resident is not None:
-                self._drop(resident)
+                self.evict(resident)
             self._stuck.pop(key, None)
             if note.reload:
                 self.load(*key)
@@ -475,13 +481,13 @@ class Owner:
     def armed(self, due: Iterable[Micros]) -> None:
         """Take in that timers were stored."""
         for when in due:
-            self._wheel.look(when)
+            self.wheel.look(when)
 
     def read_on(self, resident: Resident) -> None:
         """Read the next part of a process's mailbox, unless that is under way."""
         if resident.window.reading is None:
             resident.window.reading = reading = object()
-            self.background(self._recovery.read_on(resident, reading))
+            self.background(self.recovery.read_on(resident, reading))
 
     def ring(self, tenant_id: str, process_id: str, timer_id: str, due: Micros) -> None:
         """A timer of a process is due."""
@@ -497,24 +503,16 @@ class Owner:
 
     def unload(self, resident: Resident) -> None:
         """Forget a process that had nothing to go on with; look again if something came for it meanwhile."""
-        self._drop(resident)
+        self.evict(resident)
         if resident.missed:
             self.wake(resident.tenant_id, resident.process_id)
 
     def unsure(self, resident: Resident) -> None:
         """A step of it is not begun, for its lease may be over at this moment: it goes on here once that is renewed, or on another node."""
         self.dispatcher.step_over()
-        self.later(self._drop, resident)
+        self.later(self.evict, resident)
         again = partial(self.load, resident.tenant_id, resident.process_id)
         self.clock.call_at(self.clock.now() + limits.STALL_US, partial(self.later, again))
-
-    def evict(self, resident: Resident) -> None:
-        """Let a process that waits leave memory; mail and timers bring it back."""
-        self._drop(resident)
-
-    def overtaken(self, resident: Resident) -> None:
-        """Another has closed the turn of a process in memory: what is in the store counts."""
-        self._read_again(resident)
 
     def awaited(self, tenant_id: str, ref: str) -> list[str]:
         """Return the messages that somebody waits for and that this one is a repetition of, by its name, or may be."""
@@ -523,7 +521,7 @@ class Owner:
     def settled(self, resident: Resident) -> None:
         """Forget a process that has nothing under way; tell the poison lane when a suspect has come through."""
         if resident.holds_still:
-            self._read_again(resident)  # it may have been resumed meanwhile
+            self.overtaken(resident)  # it may have been resumed meanwhile
         elif resident.quiet:
             if resident.turn is not None:
                 self.dispatcher.release(resident)
@@ -534,20 +532,20 @@ class Owner:
                     self.wake(resident.tenant_id, resident.process_id)
             if resident.alone:
                 resident.alone = False
-                self._recovery.came_through()
+                self.recovery.came_through()
 
     def stuck(self, resident: Resident, error: Exception) -> None:
         """Stop a process whose code does not fit its record, and tell who waits; other code may go on with it."""
         key = (resident.tenant_id, resident.process_id)
         logger.error("stuck: %s", error)
         self._stuck[key] = error
-        self._drop(resident)
+        self.evict(resident)
         _fail(self._waiters.pop((resident.tenant_id, resident.ref), ()), error)
         self.submit(MarkStuck(*key, resident.ref, str(error)), 0, _logged, lease=resident.lease)
 
     def lost(self, resident: Resident, ref: str, error: Exception) -> None:
         """A commit of that message's turn failed: what is in memory does not count; read the process again if the store still answers."""
-        self._drop(resident)
+        self.evict(resident)
         if isinstance(error, SequenceConflict | LeaseLost):
             logger.warning("process %s is read again: %s", resident.process_id, error)
             self.load(resident.tenant_id, resident.process_id)
@@ -575,16 +573,18 @@ class Owner:
         """Take in that a process is in memory again: it is stuck no more."""
         self._stuck.pop((resident.tenant_id, resident.process_id), None)
 
-    def _read_again(self, resident: Resident) -> None:
-        self._drop(resident)
+    def overtaken(self, resident: Resident) -> None:
+        """Read a process again: what is in the store counts, and not what is in memory."""
+        self.evict(resident)
         self.load(resident.tenant_id, resident.process_id)
 
-    def _drop(self, resident: Resident) -> None:
+    def evict(self, resident: Resident) -> None:
+        """Let a process leave memory; one that waits is brought back by mail and timers."""
         self._forget(resident)
         resident.leave()
         if resident.alone:
             resident.alone = False
-            self._recovery.came_through()
+            self.recovery.came_through()
 
 
 def _fail(futures: Iterable[asyncio.Future[Any]], error: Exception) -> None:

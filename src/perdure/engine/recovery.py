@@ -33,7 +33,7 @@ from perdure.conversations.tables import (
     ProcessStatus,
     TurnRow,
 )
-from perdure.conversations.writes import stream_name
+from perdure.conversations.writes import shard_of, stream_name
 from perdure.core.table import Index, Scan
 from perdure.engine.addressing import Mail
 from perdure.engine.app import ProcessType
@@ -76,6 +76,8 @@ class Recovery:
     async def gained(self, shards: Collection[int]) -> None:
         """Take up what was runnable in shards when they became ours."""
         self._since.update(dict.fromkeys(shards, self._owner.clock.now()))
+        # What was decided here while they were another's is committed with word for him: it is found by the looks that follow.
+        await self._owner.store.access.writer.commit()
         await self.take_up(shards, first=True)
         if LEADING in shards:
             await self._hand_over_owed()
@@ -117,7 +119,7 @@ class Recovery:
                 except LeaseLost:
                     logger.info("process %s is another node's by now, which takes it up", process_id)
             if ours:
-                await self._owner.store.access.writer.run(TakeOut([key for key, _ in ours]))
+                await self._owner.store.access.writer.run(TakeOut(self._owner.rules, [key for key, _ in ours]))
         if self._owner.rules.leads:
             await self._hand_over_owed()
 
@@ -148,7 +150,12 @@ class Recovery:
                     if tenant_id not in (None, tenant):
                         after = None
                         break
-                    if not await self._take_up(tenant, process_id, process, first=first):
+                    try:
+                        taken = await self._take_up(tenant, process_id, process, first=first)
+                    except LeaseLost:
+                        logger.info("process %s is another node's by now, which takes it up", process_id)
+                        continue
+                    if not taken:
                         after = (tenant,)  # go on with the next tenant's
                         break
                 if after is None:
@@ -198,10 +205,8 @@ class Recovery:
                 logger.error("process %s: this app has no process type %r; it stays as it is", process_id, process.process_type)
             return True
         if process.open_message is None:
-            notes = await self._owner.store.access.writer.run(
-                StartQueued(self._owner.rules, tenant_id, process_id), lease=self._owner.shards.lease_of(tenant_id, process_id)
-            )
-            self._owner.later(self._owner.route, notes)
+            start = StartQueued(self._owner.rules, tenant_id, process_id)
+            await self._owner.run(start, lambda notes: notes, lease=self._owner.shards.lease_of(tenant_id, process_id))
             return True
         if first or process.updated_at < self._since.get(process.shard, 0):
             return await self._after_crash(made, tenant_id, process_id, process)
@@ -229,6 +234,13 @@ class Recovery:
             self._suspect = self._suspects.popleft()
             logger.warning("process %s was open at several crashes; it is resumed alone", self._suspect[1])
             self.load(*self._suspect, crashed=True, alone=True)
+
+    def forget(self, shards: Collection[int]) -> None:
+        """Forget who was to be resumed alone in shards that are another's: they are his suspects."""
+        count = self._owner.store.shards
+        self._suspects = deque(key for key in self._suspects if shard_of(*key, shards=count) not in shards)
+        if self._suspect is not None and shard_of(*self._suspect, shards=count) in shards:
+            self.came_through()
 
     def came_through(self) -> None:
         """The suspect has ended its turn, or waits: the next one may begin."""
@@ -305,9 +317,9 @@ class Recovery:
     async def _load(self, resident: Resident, *, crashed: bool, wake: bool) -> None:
         owner, key = self._owner, (resident.tenant_id, resident.process_id)
         try:
-            if wake:
+            if wake and not resident.left:
                 await owner.store.access.writer.run(Wake(*key), lease=resident.lease)
-            if crashed:
+            if crashed and not resident.left:
                 resident.resumed = True
                 await owner.store.access.writer.run(Resume(*key), lease=resident.lease)
                 crashed = False  # the attempt is recorded, whatever becomes of this look

@@ -17,8 +17,7 @@ from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.attributes import names_found
 from perdure.conversations.events import Event, ProcessingFinished, TimerFired, encode_event
-from perdure.conversations.tables import LOG_ENTRIES, ProcessStatus
-from perdure.core.table import Scan
+from perdure.conversations.tables import ProcessStatus
 from perdure.engine.addressing import Mail, TurnId
 from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.attempts import Attempt
@@ -28,8 +27,8 @@ from perdure.engine.flush import Finish, Flush, Flushed, TurnKeys, chunks, turn_
 from perdure.engine.operation import Input, Operation, step_failed
 from perdure.engine.outcomes import encode_error
 from perdure.engine.process import Process
-from perdure.engine.process_log import LogType
-from perdure.engine.steps import STEP_INFO, StepInfo, called
+from perdure.engine.process_log import entries_of
+from perdure.engine.steps import STEP_INFO, NotBegun, StepInfo, called
 from perdure.engine.turn import Turn
 from perdure.engine.window import Window
 from perdure.errors import (
@@ -137,7 +136,7 @@ class Resident:
         if attributes:
             turn.attributes_found = names_found(attributes) if isinstance(attributes, str) else attributes
         turn.cancel_step = self._cancel_step
-        turn.read_log = self._read_log
+        turn.read_log = entries_of(self.owner.store.access.reader, self.tenant_id, self.process_id)
         turn.may_take = self.window.gives_to
         self.type.attach(process, turn)
         try:
@@ -511,11 +510,11 @@ class Resident:
 
     def _begin_step(self, turn: Turn, operation: Operation) -> None:
         owner = self.owner
-        if not (self.lease.held and owner.ownership.safe()):
+        if not self._may_begin():
             owner.unsure(self)
             return
         if operation.options is not None:
-            Attempt(owner, turn, operation, self._tasks, start=self._start, stepped=self._stepped, pump=self.proceed).run()
+            Attempt(owner, turn, operation, self._tasks, start=self._start, stepped=self._stepped, pump=self.proceed).run(self._may_begin)
             return
         context, known, function = operation.context, operation.known, operation.function
         assert not (context is None or known is None or function is None), "an asked-for step has both"  # noqa: PT018  # it is one thing
@@ -523,9 +522,13 @@ class Resident:
         if known.is_async:
             self._tasks[operation.id] = owner.loop.create_task(self._step(turn, operation), context=context)
         else:
-            operation.thread = owner.threads.submit(context.run, called, function, operation.arguments)
+            operation.thread = owner.threads.submit(context.run, called, self._may_begin, function, operation.arguments)
             self._tasks[operation.id] = call = asyncio.wrap_future(operation.thread, loop=owner.loop)
             call.add_done_callback(functools.partial(self._returned, turn, operation))
+
+    def _may_begin(self) -> bool:
+        """Return whether an effect of this process may begin at this very moment; asked on any thread."""
+        return self.lease.held and self.owner.ownership.safe()
 
     async def _step(self, turn: Turn, operation: Operation) -> None:
         """Run an async step. Its outcome is taken in by a callback of the loop: a turn is never driven from inside a task."""
@@ -551,6 +554,9 @@ class Resident:
             return
         del self._tasks[operation.id]
         self.owner.dispatcher.step_over()
+        if isinstance(error, NotBegun):
+            self.owner.later(self.owner.unsure, self)
+            return
         assert operation.known is not None, "a step has a function"
         if error is None:
             try:
@@ -565,11 +571,6 @@ class Resident:
         else:
             turn.feed(step_failed(operation, error))
         self.proceed()
-
-    async def _read_log(self, of: LogType, after: int, length: int, limit: int) -> list[Any]:
-        """Read entries of a log of this process: those that were there when the turn asked. They are never changed."""
-        scan = Scan(LOG_ENTRIES, (self.tenant_id, self.process_id, of.name), limit, after=(after,), upto=(length - 1,))
-        return [of.decode(row.data) for _, row in await self.owner.store.access.reader.scan(scan)]
 
     def _cancel_step(self, operation: Operation) -> bool:
         """Stop a step that nobody waits for any more. Return whether its thread goes on, and its outcome counts."""

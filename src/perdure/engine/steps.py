@@ -55,8 +55,14 @@ class NotDone:
     __slots__ = ()
 
 
-def called(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Call a plain function on its thread."""
+class NotBegun(Exception):
+    """A function had to wait for a thread, and meanwhile the right to run it was over."""
+
+
+def called(may_begin: Callable[[], bool], function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call a plain function on its thread, if it still may begin."""
+    if not may_begin():
+        raise NotBegun
     try:
         return function(*arguments)
     except StopIteration as error:  # no future can hold one: whoever waits for it would wait for ever

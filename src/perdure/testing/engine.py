@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from perdure import limits
 from perdure.clock import SECOND, Micros, VirtualClock
+from perdure.core.ownership import Lease
 from perdure.core.write import Write
 from perdure.engine.app import App
 from perdure.engine.engine import Engine
@@ -61,9 +62,9 @@ class LastingOwner(Owner):
         self.replies += 1
         return await self._lasting(partial(super().reply, envelope), lambda owner: owner.reply(envelope))
 
-    async def run(self, write: Write[R], notes_of: Callable[[R], list[Note]]) -> R:
+    async def run(self, write: Write[R], notes_of: Callable[[R], list[Note]], *, lease: Lease | None = None) -> R:
         """Commit a write, here or after a crash."""
-        return await self._lasting(partial(super().run, write, notes_of), lambda owner: owner.run(write, notes_of))
+        return await self._lasting(partial(super().run, write, notes_of, lease=lease), lambda owner: owner.run(write, notes_of))
 
     async def _lasting(self, call: Callable[[], Awaitable[R]], again: Callable[[LastingOwner], Awaitable[R]]) -> R:
         here = asyncio.ensure_future(self._once_started(call))

@@ -45,12 +45,16 @@ class Address(msgspec.Struct, frozen=True):
         schema: the PostgreSQL schema that holds the store's tables.
         pooler: connections lead to a pooler that gives each transaction another one.
         place: for people, without a password.
+        name: of the program, as the server's lists of connections show it.
+        node: whose connections these are; it stands behind the name.
     """
 
     servers: tuple[str, ...]
     schema: str
     pooler: bool
     place: str
+    name: str = "perdure"
+    node: str = ""
 
 
 def parse(url: str) -> Address:
@@ -73,11 +77,11 @@ def parse(url: str) -> Address:
         raise UsageError(f"{place}: expected parameters among {', '.join(sorted(_PASSED_ON | _OWN))}; found {', '.join(sorted(unknown))}")
     schema = parameters.pop("schema", DEFAULT_SCHEMA)
     checked_schema(schema, place=f"{place}: ")
-    pooler = parameters.pop("pooler", "none")
+    pooler, name = parameters.pop("pooler", "none"), parameters.pop("application_name", "perdure")
     if pooler not in {"none", "transaction"}:
         raise UsageError(f"{place}: pooler {pooler!r}: expected 'none' or 'transaction'")
     hosts = _hosts(place, netloc, parameters)
-    query = urlencode({"application_name": "perdure"} | parameters, quote_via=quote)
+    query = urlencode(parameters, quote_via=quote)
     user = f"{credentials}@" if credentials else ""
     servers = tuple(
         f"postgresql://{user}/{database}?host={quote(host, safe='')}&port={port}&{query}"
@@ -85,7 +89,7 @@ def parse(url: str) -> Address:
         else f"postgresql://{user}{host}:{port}/{database}?{query}"
         for host, port in hosts
     )
-    return Address(servers, schema, pooler == "transaction", f"{place}?schema={schema}")
+    return Address(servers, schema, pooler == "transaction", f"{place}?schema={schema}", name)
 
 
 def checked_schema(schema: str, *, place: str = "") -> str:

@@ -306,7 +306,8 @@ class Session:
 
     async def _connect_to(self, server: str) -> asyncpg.Connection[Any] | None:
         # A pooler knows only few settings of a session; it gets ours with each transaction.
-        settings = {} if self._address.pooler else _settings()
+        name = {"application_name": f"{self._address.name} {self._address.node}".rstrip()}
+        settings = name if self._address.pooler else name | _settings()
         connection: asyncpg.Connection[Any] = await asyncpg.connect(
             server,
             timeout=limits.POSTGRES_CONNECT_SECONDS,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import asyncpg
+import msgspec
 
 from perdure.backends.postgres.address import Address
 from perdure.backends.postgres.backend import PostgresBackend
@@ -67,6 +68,8 @@ class PostgresDatabase:
             StoreUnavailable: no server can be reached, or none that can be written to.
         """
         used = clock or ServerClock()
+        node = uuid7(now=used.now(), randomness=randomness)
+        address = msgspec.structs.replace(address, node=node)
         session = Session(address)
         try:
             now = None if clock is None else clock.now()
@@ -84,7 +87,6 @@ class PostgresDatabase:
         except BaseException:
             session.drop()
             raise
-        node = uuid7(now=used.now(), randomness=randomness)
         return cls(address, session, types, shards=shards, node=node, clock=used, randomness=randomness)
 
     def watch(

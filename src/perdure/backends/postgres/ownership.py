@@ -78,13 +78,10 @@ class LeasedShards:
             )
         self._backend.on_renewed, self._backend.on_overtaken = self._on_renewed, self._on_overtaken
         try:
-            await self._hold()
-            await self._register(renew)
-            await self._take()
-        except (Lost, Unreachable) as error:
-            raise StoreUnavailable(f"{self._address.place}: no server that can be written to: {error}") from error
-        except asyncpg.PostgresError as error:
-            raise translated(error, self._address.place) from error
+            await self._begin(renew)
+        except BaseException:
+            await self._unregister()
+            raise
         self._keeper, self._renew = keeper, renew
         self._task = asyncio.get_running_loop().create_task(self._watch(), name="perdure-ownership")
 
@@ -95,6 +92,30 @@ class LeasedShards:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = self._keeper = None
+        await self._unregister()
+
+    async def _begin(self, renew: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await self._hold()
+            await self._register()
+            await renew()
+            await self._take()
+        except (Lost, Unreachable) as error:
+            raise StoreUnavailable(f"{self._address.place}: no server that can be written to: {error}") from error
+        except asyncpg.PostgresError as error:
+            raise translated(error, self._address.place) from error
+
+    async def _register(self) -> None:
+        """Begin a lease that owns nothing: while there was none, others may have seen what was ours as free."""
+        schema = self._address.schema
+        await self._session.rows(
+            f"with me as (update {schema}.writer set expires_at = {NOW} + {limits.LEASE_US} "
+            "where node = $1 and lane = 0 and incarnation = $2 returning 1) "
+            f"update {schema}.shard set node = null where node = $1 and exists (select 1 from me)",
+            (self._node, self._backend.row.incarnation),
+        )
+
+    async def _unregister(self) -> None:
         self._drop(list(self._leases))
         schema = self._address.schema
         try:
@@ -140,19 +161,10 @@ class LeasedShards:
         if boottime() - self._renewed_at > limits.LEASE_RENEW_US:
             await self._renew()
         await self._hold()
-        if self._overtaken:
-            self._overtaken = False
-            await self._register(self._renew)
         gained = await self._take()
         if gained:
             logger.info("%s: node %s takes up %s shards", self._address.place, self._node, len(gained))
             self._keeper.gained(gained)
-
-    async def _register(self, renew: Callable[[], Awaitable[object]]) -> None:
-        """Begin a lease, and let a commit tell how long it surely lasts."""
-        sql = f"update {self._address.schema}.writer set expires_at = {NOW} + {limits.LEASE_US} where node = $1 and lane = 0"
-        await self._session.rows(sql, (self._node,))
-        await renew()
 
     async def _hold(self) -> None:
         """Say, with a lock of the connection, that an engine is open, for who needs the store alone."""
@@ -168,23 +180,25 @@ class LeasedShards:
     async def _take(self) -> Collection[int]:
         """Free what others have lost, and take a fair share of what is free; give back what is over it. Return what is new."""
         schema, rows = self._address.schema, self._session.rows
-        row = self._backend.row
+        self._overtaken = False
         nodes = await rows(f"select node, incarnation, expires_at < {NOW} from {schema}.writer where expires_at is not null")
         for node, incarnation, expired in nodes:
             if expired and node != self._node:
                 await self._take_over(node, incarnation)
-        live = max(1, sum(not expired or node == self._node for node, _, expired in nodes))
+        if self._node not in {node for node, _, _ in nodes}:
+            await self._register()
+        live = 1 + sum(not expired for node, _, expired in nodes if node != self._node)
         fair = -(-self._count // live)
         over = len(self._leases) - fair
         if over > 0 and self._keeper is not None:
             await self._give(sorted(self._leases)[-over:])
-        if over < 0 and not self._overtaken:
+        if over < 0:
             await rows(
                 f"with me as (select 1 from {schema}.writer where node = $1 and lane = 0 and incarnation = $2 and expires_at > {NOW} for share), "
                 f"free as (select o.shard from {schema}.shard o where o.node is null or not exists (select 1 from {schema}.writer w "
                 "where w.node = o.node and w.expires_at is not null) order by o.shard limit $3 for update of o skip locked) "
                 f"update {schema}.shard s set node = $1, epoch = s.epoch + 1 from free where s.shard = free.shard and exists (select 1 from me)",
-                (self._node, row.incarnation, -over),
+                (self._node, self._backend.row.incarnation, -over),
             )
         # What an answer that was lost has given us is ours, too.
         ours = {shard for (shard,) in await rows(f"select shard from {schema}.shard where node = $1", (self._node,))}
@@ -211,10 +225,13 @@ class LeasedShards:
         """Let another node have these, once all that was begun on them is committed."""
         assert self._keeper is not None, "started"
         # Nothing new begins on them from here on; what was handed to the writer before is still committed.
-        self._giving = [self._leases.pop(shard) for shard in shards]
-        await self._keeper.release(shards)
-        for lease in self._giving:
-            lease.held = False
+        given = {shard: self._leases.pop(shard) for shard in shards}
+        self._giving = list(given.values())
+        try:
+            await self._keeper.release(given)
+        finally:
+            for lease in self._giving:
+                lease.held = False
         await self._session.rows(
             f"update {self._address.schema}.shard set node = null where node = $1 and shard = any($2::bigint[])", (self._node, shards)
         )
