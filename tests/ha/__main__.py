@@ -119,6 +119,9 @@ async def _work(cluster: Cluster, folder: Path, options: argparse.Namespace) -> 
                     failover.cancel()
                     break
                 _say((await failover).line(number))
+        except BaseException:
+            cluster.close()  # an engine brings to its end what it has begun; without any server it gives up
+            raise
         finally:
             traffic.end()
         await _sent(sending)

@@ -161,7 +161,7 @@ class Cluster:
         return f"postgresql://postgres@{hosts}/postgres"
 
     async def __aenter__(self) -> Self:
-        self.folder = Path(tempfile.mkdtemp(prefix="perdure-ha-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="perdure-ha-")).resolve()  # as /proc tells of it
         self._own(self.folder)
         self._guard = subprocess.Popen(
             ["/bin/sh", "-c", GUARD, "guard", self.folder],

@@ -33,6 +33,26 @@ _PORT_MAX: Final = 65_535
 _OWN: Final = frozenset({"host", "pooler", "port", "schema"})
 
 
+class Leading:
+    """Which of the servers has taken a write of the store last; all connections of a store go there.
+
+    A primary that was replaced, and does not know it yet, takes connections and answers reads, with what is old. Only its
+    writes tell: they wait for a standby that follows another one now.
+    """
+
+    __slots__ = ("changes", "server")
+
+    def __init__(self) -> None:
+        self.server = 0
+        self.changes = 0
+
+    def wrote(self, server: int) -> None:
+        """Note that a write to this server, by its number, is durable."""
+        if server != self.server:
+            self.server = server
+            self.changes += 1
+
+
 class Address(msgspec.Struct, frozen=True):
     """Where a store is.
 
@@ -41,12 +61,14 @@ class Address(msgspec.Struct, frozen=True):
         schema: the PostgreSQL schema that holds the store's tables.
         pooler: connections lead to a pooler that gives each transaction another one.
         place: for people, without a password.
+        leading: the server that was last written to; not the same for two stores.
     """
 
     servers: tuple[str, ...]
     schema: str
     pooler: bool
     place: str
+    leading: Leading = msgspec.field(default_factory=Leading)
 
 
 def parse(url: str) -> Address:

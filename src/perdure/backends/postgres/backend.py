@@ -101,6 +101,7 @@ class PostgresBackend:
         fenced: Fenced | None = await self._insist(work)
         if fenced is None:
             raise StoreWentBack(f"{self._place}: writer {self._node} has no row any more; find out which server answers")
+        self._session.wrote()
         self._row, self._slot = fenced.row, fenced.slot
         if before is not None and fenced.row.incarnation != before.incarnation + 1:
             self.on_overtaken()  # somebody else has raised it: what was leased is no longer ours
@@ -160,6 +161,7 @@ class PostgresBackend:
             self._session.drop()
             raise
         self._end()
+        self._session.wrote()
         self._row = WriterRow(self._row.node, self._row.incarnation, batch.number)
         self._last_tick = last_tick
         self._remember(batch)
