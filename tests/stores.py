@@ -33,7 +33,7 @@ def store_url(request: pytest.FixtureRequest, kind: str, folder: Path) -> str:
 
 
 def _new(server: Server) -> str:
-    url = f"{server.fresh()}?sslmode=disable"  # a connection that is called off while it asks for TLS leaves an error of the driver's
+    url = str(server.fresh())
     _apart(_make(url))
     return url
 
@@ -61,6 +61,7 @@ async def _empty(url: str) -> None:
         await connection.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
         )
+        await connection.execute("drop table if exists perdure.copying")  # of a copy that was stopped
         tables = await connection.fetch(
             "select relname from pg_class where relnamespace = 'perdure'::regnamespace and relkind = 'r' and relname not in ('store', 'migration', 'writer', 'shard')"
         )

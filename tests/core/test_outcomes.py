@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from perdure import limits
-from perdure.core.backend import BatchConflict, BatchRefused, CommitUnknown, WriterRow
+from perdure.core.backend import BatchConflict, BatchRefused, CommitUnknown, WriterFenced, WriterRow
 from perdure.core.write import Write
 from perdure.errors import (
     LeaseLost,
@@ -260,3 +261,52 @@ async def test_of_a_thousand_one_that_fails_and_one_that_is_refused_leave_the_ot
         700: TransactionRefused,
     }
     assert jobs(backend) == set(range(1000)) - {300, 700}
+
+
+async def test_a_writer_that_is_cancelled_while_it_settles_tells_that_the_outcome_is_unknown(backend: MemoryBackend) -> None:
+    writer = await started(backend)
+    backend.after = Fault("commit", CommitUnknown("cut"))
+    asked = asyncio.Event()
+
+    async def fence() -> WriterRow:
+        asked.set()
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    backend.fence = fence  # type: ignore[method-assign]
+    caller = asyncio.create_task(writer.run(job(1)))
+    await asked.wait()
+    assert writer._task is not None
+    writer._task.cancel()
+
+    with pytest.raises(OutcomeUnknown):
+        await caller
+    assert jobs(backend) == {1}
+
+
+@pytest.mark.parametrize("error", [StoreBusy("no time"), StoreFull("no room")])
+async def test_whatever_the_database_says_to_the_question_an_unsettled_outcome_is_unknown(backend: MemoryBackend, error: Exception) -> None:
+    writer = await started(backend)
+    backend.after = Fault("commit", CommitUnknown("cut"))
+    backend.before = Fault("fence", error)
+
+    with pytest.raises(OutcomeUnknown):
+        await writer.run(job(1))
+    assert jobs(backend) == {1}
+
+
+async def test_a_fenced_writer_that_finds_its_acknowledged_batches_gone_stops_loudly(backend: MemoryBackend) -> None:
+    writer = await started(backend)
+    await writer.run(job(1))
+    await writer.run(job(2))
+    backend.database.writers["n1"] = WriterRow("n1", 1, 1)
+
+    def fenced(call: str) -> None:
+        if call == "commit":
+            raise WriterFenced
+
+    backend.before = fenced
+    with pytest.raises(StoreWentBack, match="batch 2 was acknowledged, the database knows 1"):
+        await writer.run(job(3))
+
+    with pytest.raises(StoreUnavailable):
+        await writer.run(job(4))

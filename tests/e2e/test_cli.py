@@ -145,7 +145,7 @@ def test_errors_have_a_code_and_a_status_by_kind(call: Call, url: str, arguments
 
 @pytest.mark.parametrize(
     ("bad", "status", "code"),
-    [("postgres://x", 2, "unknown-scheme"), ("sqlite:///missing/none.db", 3, "store-not-found"), ("sqlite:/x", 2, "usage")],
+    [("mysql://x", 2, "unknown-scheme"), ("sqlite:///missing/none.db", 3, "store-not-found"), ("sqlite:/x", 2, "usage")],
 )
 def test_a_store_that_is_not_there_is_a_clear_error(call: Call, bad: str, status: int, code: str) -> None:
     found, _, error = call("store", "info", bad)

@@ -7,6 +7,7 @@ from typing import Final
 from tests.faults import (
     asking,
     control,
+    copying,
     core,
     engine,
     flows,
@@ -39,4 +40,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *steps.FAULTS,
     *retention.FAULTS,
     *residency.FAULTS,
+    *copying.FAULTS,
 )

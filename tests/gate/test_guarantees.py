@@ -29,6 +29,7 @@ SECTIONS = [
     "Versions, operations, time",
     "Retention",
     "Testing",
+    "Moving a store, and joining a transaction",
     "Not yet",
     "What is not promised",
 ]

@@ -18,7 +18,7 @@ GUARD = 20.0
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "POSTGRES_STATEMENT_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "POSTGRES_ANSWER_SECONDS", 0.5)
 
 
 @pytest.fixture

@@ -5,8 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from perdure.clock import Clock, Micros
+
+_ELSEWHERE: Final = "elsewhere "
+
+
+def elsewhere(topic: str) -> str:
+    """Return a topic as one that is told to other nodes only."""
+    return _ELSEWHERE + topic
 
 
 class Listener:
@@ -59,10 +67,14 @@ class Signals:
             self._on_listeners(self._count)
 
     def publish(self, topics: Iterable[str]) -> None:
-        """Wake everybody who listens to one of the topics."""
+        """Wake everybody who listens to one of the topics, here."""
         for topic in topics:
             for listener in self._listeners.get(topic, ()):
                 listener.wake()
+
+    def heard(self, topics: Iterable[str]) -> None:
+        """Take in topics that another node has signalled."""
+        self.publish(topic.removeprefix(_ELSEWHERE) for topic in topics)
 
     def publish_all(self) -> None:
         """Wake everybody: another node has committed something."""

@@ -29,6 +29,7 @@ from perdure.conversations.tables import (
     TurnState,
 )
 from perdure.conversations.writes import age, new_process
+from perdure.core.signals import elsewhere
 from perdure.core.table import Key, Scan
 from perdure.core.view import View
 from perdure.engine.addressing import Mail, reference, split_reference
@@ -316,12 +317,16 @@ class Handling(msgspec.Struct, eq=False):
         if self.foreign(process):
             inbox = INBOX.key(process_key.parts[0], process.shard, self.view.tick())
             self.view.insert(inbox, InboxRow(str(process_key.parts[1])))
-            self.view.signal(ENGINE)
+            self._signal()
 
     def tell_engine(self) -> None:
         """Wake the engine that does what is nobody's, when this is decided by somebody else."""
         if not self.rules.leads:
-            self.view.signal(ENGINE)
+            self._signal()
+
+    def _signal(self) -> None:
+        # An engine that leaves something for another has no part in it itself.
+        self.view.signal(ENGINE if self.rules.foreign else elsewhere(ENGINE))
 
     def hand_over(self, tenant_id: str, process_id: str, parked_under: str) -> None:
         """Give a process what was parked for it, in order of acceptance."""

@@ -165,10 +165,11 @@ class Owner:
         while self._open:
             await listener.wait(again)
             again = None
-            self._wheel.schedules.look_again()
             try:
                 await self._recovery.look()
-                self._wheel.look_at_flows()
+                if self.rules.leads:
+                    self._wheel.schedules.look_again()
+                    self._wheel.look_at_flows()
             except Exception as error:  # an edge: whatever it is, the engine hears of what comes after this
                 logger.exception("looking for what others left failed; the next commit of theirs looks again")
                 ended = isinstance(error, PerdureError) and not error.retryable

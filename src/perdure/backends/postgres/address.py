@@ -83,18 +83,19 @@ def parse(url: str) -> Address:
     credentials, _, netloc = parts.netloc.rpartition("@")
     database = parts.path.lstrip("/")
     place = f"postgresql://{netloc or parameters.get('host', '')}/{unquote(database)}"
+    if "@" in credentials:
+        raise UsageError(f"{place}: write %40 for an '@' in the user or the password")
     if parts.fragment:
         raise UsageError(f"{place}: a URL of a store takes no fragment; write %23 for '#'")
     if unknown := parameters.keys() - _PASSED_ON - _OWN:
         raise UsageError(f"{place}: expected parameters among {', '.join(sorted(_PASSED_ON | _OWN))}; found {', '.join(sorted(unknown))}")
     schema = parameters.pop("schema", DEFAULT_SCHEMA)
-    if not _SCHEMA.fullmatch(schema) or schema.startswith("pg_"):
-        raise UsageError(f"{place}: schema {schema!r}: expected 1 to 63 of a-z, 0-9 and _, not a digit first, and not pg_ first")
+    checked_schema(schema, place=f"{place}: ")
     pooler = parameters.pop("pooler", "none")
     if pooler not in {"none", "transaction"}:
         raise UsageError(f"{place}: pooler {pooler!r}: expected 'none' or 'transaction'")
     hosts = _hosts(place, netloc, parameters)
-    query = urlencode({"sslmode": "prefer"} | parameters, quote_via=quote)
+    query = urlencode({"application_name": "perdure"} | parameters, quote_via=quote)
     user = f"{credentials}@" if credentials else ""
     servers = tuple(
         f"postgresql://{user}/{database}?host={quote(host, safe='')}&port={port}&{query}"
@@ -103,6 +104,13 @@ def parse(url: str) -> Address:
         for host, port in hosts
     )
     return Address(servers, schema, pooler == "transaction", f"{place}?schema={schema}")
+
+
+def checked_schema(schema: str, *, place: str = "") -> str:
+    """Return the name of a schema that needs no quotes. Raises UsageError."""
+    if not _SCHEMA.fullmatch(schema) or schema.startswith("pg_"):
+        raise UsageError(f"{place}schema {schema!r}: expected 1 to 63 of a-z, 0-9 and _, not a digit first, and not pg_ first")
+    return schema
 
 
 def _hosts(place: str, netloc: str, parameters: dict[str, str]) -> list[tuple[str, str]]:

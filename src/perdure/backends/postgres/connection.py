@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections import OrderedDict
 from collections.abc import Sequence
 from enum import Enum, auto
@@ -13,6 +14,7 @@ import asyncpg
 
 from perdure import limits
 from perdure.backends.postgres.address import Address
+from perdure.backends.postgres.borrowed import Refused
 from perdure.backends.postgres.statements import CHANGED, FENCED
 from perdure.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull, StoreNotFound, StoreUnavailable, TransactionRefused, UsageError
 
@@ -80,13 +82,13 @@ class Unreachable(Exception):
         self.lasting = lasting
 
 
-def failure_of(error: asyncpg.PostgresError) -> Failure:
+def failure_of(error: asyncpg.PostgresError | Refused) -> Failure:
     """Judge an error by its code, never by its text."""
     code = error.sqlstate or ""
     return _CODES.get(code) or _CLASSES.get(code[:2]) or Failure.BROKEN
 
 
-def translated(error: asyncpg.PostgresError, place: str) -> StoreError:
+def translated(error: asyncpg.PostgresError | Refused, place: str) -> StoreError:
     """Return the error of ours for one of the server's; nothing was written."""
     told = f"{error} (SQLSTATE {error.sqlstate})"
     match failure_of(error):
@@ -108,6 +110,10 @@ def translated(error: asyncpg.PostgresError, place: str) -> StoreError:
             return StoreUnavailable(f"{place}: the server failed, nothing was written: {told}")
 
 
+def _settings() -> dict[str, str]:
+    return {**PLANNER, "statement_timeout": f"{limits.POSTGRES_STATEMENT_SECONDS * 1000:.0f}"}
+
+
 class Session:
     """One connection to whichever server of the address can be written to; made again when it is lost.
 
@@ -124,6 +130,13 @@ class Session:
         self._transaction = False
         self._server = address.leading.server
         self._changes = address.leading.changes
+        self.made = 0
+        """How many connections there have been: behind another one may be another server, or the same with older data."""
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a connection, as far as is known here."""
+        return self._connection is not None and not self._connection.is_closed()
 
     @property
     def in_transaction(self) -> bool:
@@ -131,10 +144,17 @@ class Session:
         return self._transaction
 
     async def connected(self) -> asyncpg.Connection[Any]:
-        """Return the connection, a new one if need be: also when another server than its own has taken a write since."""
+        """Return the connection, a new one if need be: also when another server than its own has taken a write since.
+
+        Lost in the middle of a transaction, which no other connection can go on with.
+        """
         if self._overtaken() or self._connection is None or self._connection.is_closed():
+            amid = self._transaction
             self.drop()
+            if amid:
+                raise Lost("the connection was closed in the middle of a transaction")
             self._connection = await self._connect()
+            self.made += 1
         return self._connection
 
     def wrote(self) -> None:
@@ -152,48 +172,72 @@ class Session:
 
     async def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Run one statement, prepared once per connection; behind a pooler, in a transaction."""
+        if self._address.pooler and not self._transaction:
+            return await self._alone(sql, values)
         connection = await self.connected()
         try:
             if self._address.pooler:
-                if self._transaction:
-                    return await connection.fetch(sql, *values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
-                async with connection.transaction():
-                    return await connection.fetch(sql, *values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+                return await connection.fetch(sql, *values, timeout=limits.POSTGRES_ANSWER_SECONDS)
             prepared = self._statements.get(sql)
             if prepared is None:
-                prepared = await connection.prepare(sql, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+                prepared = await connection.prepare(sql, timeout=limits.POSTGRES_ANSWER_SECONDS)
                 self._statements[sql] = prepared
                 if len(self._statements) > limits.POSTGRES_PREPARED:
                     self._statements.popitem(last=False)
             else:
                 self._statements.move_to_end(sql)
-            return await prepared.fetch(*values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+            return await prepared.fetch(*values, timeout=limits.POSTGRES_ANSWER_SECONDS)
         except BaseException as error:
             raise self._judged(error) from error
+
+    async def _alone(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        """Run one statement in a transaction: to prepare it and to run it are two messages, which a pooler would give two connections."""
+        await self.begin()
+        try:
+            found = await self.rows(sql, values)
+            await self.commit()
+        finally:
+            await self.rollback()
+        return found
 
     async def execute(self, sql: str) -> None:
         """Run statements without values."""
         connection = await self.connected()
         try:
-            await connection.execute(sql, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+            await connection.execute(sql, timeout=limits.POSTGRES_ANSWER_SECONDS)
         except BaseException as error:
             raise self._judged(error) from error
 
-    async def begin(self) -> None:
+    async def copy(self, table: tuple[str, str], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add rows to a table, named with its schema, all or none."""
+        schema, name = table
+        connection = await self.connected()
+        try:
+            async with connection.transaction():
+                await connection.copy_records_to_table(
+                    name, schema_name=schema, columns=columns, records=rows, timeout=limits.POSTGRES_STATEMENT_SECONDS
+                )
+        except BaseException as error:
+            raise self._judged(error) from error
+
+    async def begin(self, modes: str = "") -> None:
         """Open a transaction; the server ends it if we do not go on with it in time."""
-        await self.execute(f"begin; set local idle_in_transaction_session_timeout = {limits.POSTGRES_IDLE_MS}")
+        settings = {"idle_in_transaction_session_timeout": str(limits.POSTGRES_IDLE_MS)} | (_settings() if self._address.pooler else {})
+        await self.execute("; ".join([f"begin {modes}".strip(), *(f"set local {name} = {value}" for name, value in settings.items())]))
         self._transaction = True
 
     async def commit(self) -> None:
         """End the transaction; Lost means that it may or may not be committed."""
-        self._transaction = False
-        await self.execute("commit")
+        try:
+            await self.execute("commit")
+        finally:
+            self._transaction = False
 
     async def rollback(self) -> None:
         """Give up the transaction, if there is one."""
         if self._transaction:
             self._transaction = False
-            if self._connection is not None and not self._connection.is_closed():
+            if self.live:
                 await self.execute("rollback")
 
     def drop(self) -> None:
@@ -246,9 +290,18 @@ class Session:
                 failures.append(f"{error} (SQLSTATE {error.sqlstate})")
                 if (told := self._lasting(error)) is not None:
                     lasting.append(told)
+            except ssl.SSLError as error:
+                failures.append(f"{type(error).__name__} {error}")
+                lasting.append(
+                    StoreUnavailable(
+                        f"{self._address.place}: no encrypted connection: {error}; check sslmode, sslrootcert and the host's name"
+                    )
+                )
             except (ValueError, asyncpg.InterfaceError) as error:
                 failures.append(str(error))
                 lasting.append(UsageError(f"{self._address.place}: {error}"))  # type: ignore[arg-type]
+            except FileNotFoundError:  # it does not say which
+                failures.append("no such file: the server's socket, or a certificate, that the URL names (sslrootcert, sslcert, sslkey)")
             except (OSError, asyncpg.InternalClientError, asyncio.IncompleteReadError) as error:
                 failures.append(f"{type(error).__name__} {error}".strip())
             else:
@@ -259,7 +312,8 @@ class Session:
         raise Unreachable("; ".join(failures), lasting=lasting[0] if len(lasting) == len(failures) else None)
 
     async def _connect_to(self, server: str) -> asyncpg.Connection[Any] | None:
-        settings = {"application_name": "perdure"} if self._address.pooler else {"application_name": "perdure", **PLANNER}
+        # A pooler knows only few settings of a session; it gets ours with each transaction.
+        settings = {} if self._address.pooler else _settings()
         connection: asyncpg.Connection[Any] = await asyncpg.connect(
             server,
             timeout=limits.POSTGRES_CONNECT_SECONDS,

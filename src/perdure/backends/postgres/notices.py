@@ -69,7 +69,8 @@ class Notices:
                 try:
                     connection = await self._session.connected()
                     if connection is not listening and not self._address.pooler:
-                        await connection.add_listener(self._channel, self._hear)
+                        async with asyncio.timeout(limits.POSTGRES_ANSWER_SECONDS):
+                            await connection.add_listener(self._channel, self._hear)
                         listening = connection
                     if await self._others():
                         self._on_change()

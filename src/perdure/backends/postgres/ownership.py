@@ -48,6 +48,7 @@ class LeasedShards:
         self._renewed_at: Micros = 0
         self._task: asyncio.Task[None] | None = None
         self._overtaken = False
+        self._giving: list[Lease] = []
         self._held: Any = None
 
     # --- what an engine asks --------------------------------------------------------------------
@@ -78,11 +79,7 @@ class LeasedShards:
         self._backend.on_renewed, self._backend.on_overtaken = self._on_renewed, self._on_overtaken
         try:
             await self._hold()
-            await self._session.rows(
-                f"update {self._address.schema}.writer set expires_at = {NOW} + {limits.LEASE_US} where node = $1 and lane = 0",
-                (self._node,),
-            )
-            await renew()
+            await self._register(renew)
             await self._take()
         except (Lost, Unreachable) as error:
             raise StoreUnavailable(f"{self._address.place}: no server that can be written to: {error}") from error
@@ -120,6 +117,8 @@ class LeasedShards:
         """Somebody has found our lease expired: all is lost, before anything more is decided."""
         self._safe_until = 0
         self._overtaken = True
+        for lease in self._giving:
+            lease.held = False
         self._lose(list(self._leases))
 
     # --- the rounds -----------------------------------------------------------------------------
@@ -141,10 +140,19 @@ class LeasedShards:
         if boottime() - self._renewed_at > limits.LEASE_RENEW_US:
             await self._renew()
         await self._hold()
+        if self._overtaken:
+            self._overtaken = False
+            await self._register(self._renew)
         gained = await self._take()
         if gained:
             logger.info("%s: node %s takes up %s shards", self._address.place, self._node, len(gained))
             self._keeper.gained(gained)
+
+    async def _register(self, renew: Callable[[], Awaitable[object]]) -> None:
+        """Begin a lease, and let a commit tell how long it surely lasts."""
+        sql = f"update {self._address.schema}.writer set expires_at = {NOW} + {limits.LEASE_US} where node = $1 and lane = 0"
+        await self._session.rows(sql, (self._node,))
+        await renew()
 
     async def _hold(self) -> None:
         """Say, with a lock of the connection, that an engine is open, for who needs the store alone."""
@@ -181,7 +189,6 @@ class LeasedShards:
         # What an answer that was lost has given us is ours, too.
         ours = {shard for (shard,) in await rows(f"select shard from {schema}.shard where node = $1", (self._node,))}
         if self._overtaken:  # while we asked: these are free again, or another's
-            self._overtaken = False
             return ()
         self._lose([shard for shard in self._leases if shard not in ours])
         gained = sorted(ours - self._leases.keys())
@@ -203,8 +210,11 @@ class LeasedShards:
     async def _give(self, shards: list[int]) -> None:
         """Let another node have these, once all that was begun on them is committed."""
         assert self._keeper is not None, "started"
-        self._drop(shards)
+        # Nothing new begins on them from here on; what was handed to the writer before is still committed.
+        self._giving = [self._leases.pop(shard) for shard in shards]
         await self._keeper.release(shards)
+        for lease in self._giving:
+            lease.held = False
         await self._session.rows(
             f"update {self._address.schema}.shard set node = null where node = $1 and shard = any($2::bigint[])", (self._node, shards)
         )
