@@ -48,7 +48,9 @@ SETTLE_SECONDS = 300.0
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(prog="tests.ha", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=_rounds, default=ROUNDS, metavar="LIST", help=f"of {', '.join(DISASTERS)}; {','.join(ROUNDS)} unless given")
+    parser.add_argument(
+        "--rounds", type=_rounds, default=ROUNDS, metavar="LIST", help=f"of {', '.join(DISASTERS)}; {','.join(ROUNDS)} unless given"
+    )
     parser.add_argument("--engines", type=int, default=2, metavar="N", help="how many share the store (%(default)s)")
     parser.add_argument("--asynchronous", action="store_true", help="let no commit wait for a standby: shows what that costs")
     parser.add_argument("--verbose", action="store_true", help="show what Perdure logs")
@@ -90,7 +92,9 @@ async def _run(found: Programs, options: argparse.Namespace) -> Verdict:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="perdure-ha-bot-") as folder:
         async with Cluster(found, synchronous=not options.asynchronous) as cluster:
-            _say(f"three nodes after {time.monotonic() - began:.1f} s, {'asynchronous' if options.asynchronous else 'synchronous and strict'}; {cluster.url}")
+            _say(
+                f"three nodes after {time.monotonic() - began:.1f} s, {'asynchronous' if options.asynchronous else 'synchronous and strict'}; {cluster.url}"
+            )
             traffic, outcome, ledger = await _work(cluster, Path(folder), options)
         with ledger:
             effects = ledger.effects()
@@ -158,7 +162,9 @@ async def _sent(sending: asyncio.Task[None]) -> None:
 
 async def _outcome(engine: Engine, traffic: Traffic) -> Outcome:
     tenants = by_tenant(traffic.accepted)
-    _say(f"{len(traffic.times):,} acknowledgements of {len({(one.tenant, one.event.delivery) for one in traffic.accepted}):,} webhooks; waiting until nothing is left to do")
+    _say(
+        f"{len(traffic.times):,} acknowledgements of {len({(one.tenant, one.event.delivery) for one in traffic.accepted}):,} webhooks; waiting until nothing is left to do"
+    )
     async with asyncio.timeout(SETTLE_SECONDS):
         await settled(engine, tenants)
     return await outcome_of(engine.store, tenants, traffic.errors)

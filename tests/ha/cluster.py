@@ -131,7 +131,7 @@ class Node:
     def postmaster(self) -> int:
         """Return the process of its server, which runs."""
         pid = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
-        if os.readlink(f"/proc/{pid}/cwd") != str(self.folder / "data"):
+        if Path(f"/proc/{pid}/cwd").readlink() != self.folder / "data":
             raise ClusterFailed(f"{self.name}: process {pid} is not its server")
         return pid
 
@@ -161,17 +161,7 @@ class Cluster:
         return f"postgresql://postgres@{hosts}/postgres"
 
     async def __aenter__(self) -> Self:
-        self.folder = Path(tempfile.mkdtemp(prefix="perdure-ha-")).resolve()  # as /proc tells of it
-        self._own(self.folder)
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", GUARD, "guard", self.folder],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            start_new_session=True,
-            cwd="/",
-            **self._programs.account,
-        )
+        self._prepare()
         try:
             await self._start()
         except BaseException:
@@ -188,14 +178,27 @@ class Cluster:
         for process in self._running:
             process.wait(STOP_SECONDS)
 
+    def _prepare(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="perdure-ha-")).resolve()  # as /proc tells of it
+        self._own(self.folder)
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", GUARD, "guard", self.folder],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,
+            cwd="/",
+            **self._programs.account,
+        )
+
     async def _start(self) -> None:
         etcd, peer, *ports = free_ports(2 + 2 * NODES)
         here, there = f"http://{HOST}:{etcd}", f"http://{HOST}:{peer}"
-        self._etcd = self._spawn(
+        self._spawn(
             "etcd",
-            [self._programs.etcd, "--data-dir", self.folder / "etcd", "--name", "etcd", "--initial-cluster", f"etcd={there}"]
-            + ["--listen-client-urls", here, "--advertise-client-urls", here]
-            + ["--listen-peer-urls", there, "--initial-advertise-peer-urls", there],
+            *(self._programs.etcd, "--data-dir", self.folder / "etcd", "--name", "etcd", "--initial-cluster", f"etcd={there}"),
+            *("--listen-client-urls", here, "--advertise-client-urls", here),
+            *("--listen-peer-urls", there, "--initial-advertise-peer-urls", there),
         )
         for n in range(NODES):
             node = Node(f"node{n + 1}", self.folder / f"node{n + 1}", server=ports[2 * n], rest=ports[2 * n + 1])
@@ -246,7 +249,7 @@ class Cluster:
 
     def start(self, node: Node) -> None:
         """Start the Patroni of a node, which starts its server."""
-        node.patroni = self._spawn(node.name, [self._programs.patroni, self.folder / f"{node.name}.yml"])
+        node.patroni = self._spawn(node.name, self._programs.patroni, self.folder / f"{node.name}.yml")
 
     def strike(self, node: Node, disaster: Disaster) -> None:
         """Kill its server; its server and Patroni, as when a machine dies; or halt Patroni, so that its server does not hear what becomes of it."""
@@ -284,7 +287,7 @@ class Cluster:
         if account := self._programs.account:
             shutil.chown(path, account["user"], account["group"])
 
-    def _spawn(self, name: str, command: list[Any]) -> subprocess.Popen[bytes]:
+    def _spawn(self, name: str, *command: str | Path) -> subprocess.Popen[bytes]:
         environment = {"PATH": f"{self._programs.postgres}:/usr/bin:/bin", "HOME": str(self.folder), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -305,7 +308,7 @@ class Cluster:
     async def _until(self, what: str, happened: Callable[[], bool], seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                while not await asyncio.to_thread(happened):
+                while not await asyncio.to_thread(happened):  # noqa: ASYNC110  # other programs tell only when they are asked
                     await asyncio.sleep(POLL)
         except TimeoutError:
             raise ClusterFailed(f"after {seconds:.0f} s it is not so that {what}: {self.members()}\n{self.logs()}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -40,4 +41,4 @@ def longest_gap(times: Sequence[float], since: float, until: float) -> float:
     """
     first, end = bisect_right(times, since), bisect_left(times, until)
     inside = [times[first - 1] if first else since, *times[first:end], times[end] if end < len(times) else until]
-    return max(later - earlier for earlier, later in zip(inside, inside[1:], strict=False))
+    return max(later - earlier for earlier, later in pairwise(inside))

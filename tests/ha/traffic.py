@@ -19,7 +19,6 @@ from perdure.errors import StoreError, StoreWentBack
 SENDERS = 16
 PAUSE_SECONDS = 0.25  # of a sender between two webhooks: together some 60 a second, which a small machine takes beside a cluster
 REDELIVERY_SECONDS = 0.5  # of a webhook whose sender was told of an error
-POLL = 0.05
 SERVICE_SECONDS = 180.0  # without which the run is given up
 
 
@@ -34,6 +33,7 @@ class Traffic:
         self._engines = engines
         self._arriving = itertools.cycle(webhooks)
         self._over = False
+        self._arrived = asyncio.Event()
         self.times: list[float] = []
         self.accepted: list[Delivery] = []
         self.errors: dict[str, str] = {}
@@ -55,9 +55,12 @@ class Traffic:
         try:
             async with asyncio.timeout(SERVICE_SECONDS):
                 while len(self.times) < enough:
-                    await asyncio.sleep(POLL)
+                    self._arrived.clear()
+                    await self._arrived.wait()
         except TimeoutError:
-            raise NoService(f"{len(self.times)} acknowledged, no {enough} after {SERVICE_SECONDS:.0f} s; errors: {dict(self.refusals)}") from None
+            raise NoService(
+                f"{len(self.times)} acknowledged, no {enough} after {SERVICE_SECONDS:.0f} s; errors: {dict(self.refusals)}"
+            ) from None
 
     async def _send(self, engine: Engine) -> None:
         while not self._over:
@@ -79,6 +82,7 @@ class Traffic:
     def _accepted(self, delivery: Delivery) -> None:
         self.times.append(time.monotonic())
         self.accepted.append(delivery)
+        self._arrived.set()
 
 
 class Verdict(NamedTuple):

@@ -11,6 +11,7 @@ from perdure import limits
 from perdure.backends.postgres.address import parse
 from perdure.backends.postgres.connection import Lost, Session
 from perdure.store import open_store
+from tests.postgres.proxy import Proxy
 from tests.postgres.server import Server, database_of
 
 GUARD = 20.0
@@ -47,6 +48,28 @@ async def test_a_store_goes_on_to_the_server_that_takes_writes(postgres_url: str
 
     async with open_store(postgres_url, create=False) as store:
         assert await store.streams.read_value("colour", tenant_id="acme") == 7
+
+
+async def test_what_a_store_reads_comes_from_where_it_was_fenced(postgres_url: str, replaced: Server, postgres_server: Server) -> None:
+    async with open_store(postgres_url) as store:
+        await store.streams.cas("colour", None, 7, tenant_id="acme")
+
+    async with asyncio.timeout(GUARD), open_store(both(postgres_url, replaced, postgres_server)) as store:
+        assert await store.streams.read_value("colour", tenant_id="acme") == 7
+
+
+async def test_what_a_store_reads_comes_from_where_it_wrote_last(postgres_url: str, postgres_server: Server) -> None:
+    place = postgres_server.port
+    async with asyncio.timeout(GUARD), Proxy(place) as first, Proxy(place) as second:
+        url = f"postgresql://postgres@127.0.0.1:{first.port},127.0.0.1:{second.port}/{database_of(postgres_url)}"
+        async with open_store(url) as store:
+            first.refusing = True
+            first.end_all()
+            await store.streams.cas("colour", None, 7, tenant_id="acme")
+            first.refusing, asked = False, first.accepted
+
+            assert await store.streams.read_value("colour", tenant_id="acme") == 7
+            assert first.accepted == asked
 
 
 async def test_a_connection_that_got_no_answer_in_time_is_made_to_the_next_server(
