@@ -194,7 +194,7 @@ def open_store(url: str, *, clock: Clock | None = None, create: bool = True, ran
 
 def connection(url: str, clock: Clock | None, randomness: Randomness, *, create: bool, unfinished: bool = False) -> Connect:
     """Return what connects to the database of a URL; `unfinished`: for a copy into it that goes on."""
-    if urlsplit(url).scheme in {"postgresql", "postgres"}:
+    if _scheme(url) in {"postgresql", "postgres"}:
         address = postgres.parse(url)
         return lambda: PostgresDatabase.open(address, clock=clock, randomness=randomness, create=create, unfinished=unfinished)
     path = _sqlite_path(url)
@@ -241,12 +241,19 @@ def not_over(view: View, identity: ProcessIdentity) -> None:
     view.signal("engine")  # messages may wait for it
 
 
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].lower() if ":" in url else ""
+
+
 def _sqlite_path(url: str) -> str:
     """Return the path of a `sqlite:` URL."""
+    if (scheme := _scheme(url)) != "sqlite":
+        # The URL itself may have a password in it.
+        raise UnknownScheme(
+            f"expected sqlite:///file.db, sqlite:////absolute/file.db, sqlite:///:memory: or postgresql://user@host/database, "
+            f"found {f'scheme {scheme!r}' if scheme else 'no scheme'}"
+        )
     parts = urlsplit(url)
-    if parts.scheme != "sqlite":
-        found = f"scheme {parts.scheme!r}" if parts.scheme else "no scheme"
-        raise UnknownScheme(f"{url!r}: expected sqlite:///file.db, sqlite:////absolute/file.db or sqlite:///:memory:, found {found}")
     if parts.netloc or not url.startswith("sqlite:///"):
         raise UsageError(f"{url!r}: expected three slashes before a relative path, four before an absolute one")
     if parts.query or parts.fragment:

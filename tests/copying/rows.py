@@ -39,7 +39,7 @@ OF_TABLE: Final[dict[tuple[str, str], Any]] = {
     ("turn", "outcome"): "ok",
     ("turn", "state"): "finished",
 }
-NUMBERED: Final = frozenset({"tick", "seq", "stream_no", "priority"})
+NUMBERED: Final = frozenset({"tick", "seq", "stream_no", "priority", "shard"})
 
 
 class FillAll:

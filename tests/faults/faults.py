@@ -13,6 +13,8 @@ from tests.faults import (
     failover,
     flows,
     inspection,
+    network,
+    postgres,
     programs,
     residency,
     retention,
@@ -28,6 +30,8 @@ from tests.faults.fault import Fault
 FAULTS: Final[tuple[Fault, ...]] = (
     *core.FAULTS,
     *sqlite.FAULTS,
+    *network.FAULTS,
+    *postgres.FAULTS,
     *rooms.FAULTS,
     *schemas.FAULTS,
     *engine.FAULTS,

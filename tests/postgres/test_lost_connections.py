@@ -144,7 +144,16 @@ def fenced_late(proxy: Proxy) -> None:
     proxy.at(asked(WRITES), after(deliver))
 
 
-@pytest.mark.parametrize("scenario", [committed_while_the_writer_fences, never_committed_and_its_client_gone, fenced_late])
+def refused_when_it_looks(proxy: Proxy) -> None:
+    """The server has no time for the question at first, and then no room."""
+    proxy.at(answered(WRITES), cut)
+    proxy.at(asked(FENCES), refuse("57014", "no time"))
+    proxy.at(asked(FENCES), refuse("53100", "no room"))
+
+
+@pytest.mark.parametrize(
+    "scenario", [committed_while_the_writer_fences, never_committed_and_its_client_gone, fenced_late, refused_when_it_looks]
+)
 async def test_what_is_still_under_way_when_the_writer_looks_is_waited_for_or_stopped(
     url: str, proxy: Proxy, scenario: Callable[[Proxy], None]
 ) -> None:

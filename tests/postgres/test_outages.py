@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 from typing import Any
 
 import asyncpg
@@ -118,3 +120,17 @@ async def test_whoever_waits_for_other_nodes_hears_of_them_after_the_connection_
             await lost.seen.wait()
             await other.commit(Add())
             await listener.wait(None)
+
+
+async def test_a_wait_that_ends_while_its_connection_is_being_made_leaves_no_error_behind(
+    url: str, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing that the driver does then comes to light before the garbage is collected."""
+    async with open_store(proxy.url(url)) as store:
+        accepted = proxy.accepted
+        with store.access.signals.listen("anything"):
+            await until(lambda: proxy.accepted > accepted)
+    await until(lambda: not proxy.links)
+    gc.collect()
+
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -57,7 +57,7 @@ async def test_no_update_is_lost_in_a_long_race_of_two_processes(tmp_path: Path)
     told = await raced_for(url, SOAK_SECONDS)
 
     assert await problems(url, told) == []
-    assert sum(telling.added for telling in told) > 100 * SOAK_SECONDS
+    assert sum(telling.added for telling in told) > 30 * SOAK_SECONDS
 
 
 # --- locks ------------------------------------------------------------------------------------------------

@@ -188,6 +188,7 @@ class View:
     def load(self, found: Found) -> None:
         """Take in what the backend read. Rows that this batch has read or changed already stay as they are."""
         rows, revs = self._rows, self._revs
+        self.last_tick = max(self.last_tick, found.last_tick)  # what was read now may have a tick that nobody had given out before
         self.certain = self.certain and found.certain
         self._loaded.append(found.keys)
         for key in found.keys:

@@ -188,7 +188,9 @@ class Writer:
             except OutcomeUnknown as unknown:
                 raise _unsettled(batch, decided, unknown) from unknown
             except WriterFenced as fenced:
-                self._row = _newer(self._row, await self._backend.fence(), fenced)
+                found = await self._backend.fence()
+                # The first incarnation is a new row: the one before was folded, after a long time without a sign of its writer.
+                self._row = found if found.incarnation == 1 else _newer(self._row, found, fenced)
                 return _fail(batch, LeaseLost(f"writer {self._row.node} was replaced by a newer incarnation; repeat the call"))
             else:
                 return None

@@ -30,6 +30,10 @@ _PASSED_ON: Final = frozenset(
     }
 )
 _PORT_MAX: Final = 65_535
+_UNREADABLE: Final = (
+    "the store's URL cannot be read; expected postgresql://user@host:5432/database?schema=perdure; "
+    "write %23 for '#', %2F for '/', %3F for '?' and %40 for '@' in the user or the password"
+)
 _OWN: Final = frozenset({"host", "pooler", "port", "schema"})
 
 
@@ -76,11 +80,11 @@ def parse(url: str) -> Address:
     try:
         parts = urlsplit(url)
         parameters = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    except ValueError as error:
-        raise UsageError(
-            f"the store's URL cannot be read: {error}; expected postgresql://user@host:5432/database?schema=perdure"
-        ) from error
+    except ValueError:
+        raise UsageError(_UNREADABLE) from None  # what it says may quote the password
     credentials, _, netloc = parts.netloc.rpartition("@")
+    if not credentials and "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        raise UsageError(_UNREADABLE)  # the password ends too early: nobody knows what of this is part of it
     database = parts.path.lstrip("/")
     place = f"postgresql://{netloc or parameters.get('host', '')}/{unquote(database)}"
     if "@" in credentials:
@@ -117,9 +121,11 @@ def _hosts(place: str, netloc: str, parameters: dict[str, str]) -> list[tuple[st
     named = netloc.split(",") if netloc else parameters.pop("host", "localhost").split(",")
     parameters.pop("host", None)
     ports = parameters.pop("port", "5432").split(",")
+    if len(ports) not in {1, len(named)}:
+        raise UsageError(f"{place}: expected one port, or one for each of {len(named)} hosts; found {len(ports)}")
     found = []
     for n, each in enumerate(named):
-        host, port = unquote(each), ports[n] if len(ports) == len(named) else ports[0]
+        host, port = unquote(each), ports[n % len(ports)]
         if not host.startswith("/") and (split := re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:]*)(?::(\d+))?", host)):
             host, port = split[1] or "localhost", split[2] or port
         if not port.isdigit() or not 0 < int(port) <= _PORT_MAX or "," in host or (":" in host and not host.startswith(("[", "/"))):

@@ -81,6 +81,7 @@ class PostgresBackend:
         self.on_renewed: Callable[[Micros], None] = lambda _asked_at: None
         self.on_overtaken: Callable[[], None] = lambda: None
         self._fences = 0
+        self._unsettled = False
         self._made = 0
 
     # --- the five calls --------------------------------------------------------------------------
@@ -111,6 +112,7 @@ class PostgresBackend:
         self._session.wrote()
         self._row, self._slot = fenced.row, fenced.slot
         self._fences, self._made = fenced.row.incarnation, self._session.made
+        self._unsettled = False
         if fenced.leased:
             self.on_renewed(asked_at)
         elif before is not None:
@@ -159,6 +161,7 @@ class PostgresBackend:
         unchanged = batch.unchanged()
         mark = (batch.number, last_tick, self._now, self._row.node, self._row.incarnation)
         sql, values = self._statements.write(batch.changes, unchanged, mark, batch.counts)
+        self._unsettled = True
         try:
             await self._session.rows(sql, values)
             if self._session.in_transaction:
@@ -167,12 +170,14 @@ class PostgresBackend:
             self._end()
             raise CommitUnknown(str(error)) from error
         except asyncpg.PostgresError as error:
+            self._unsettled = False
             raise await self._not_written(error, batch, unchanged) from error
         except asyncio.CancelledError:
             self._session.drop()
             raise
         self._end()
         self._session.wrote()
+        self._unsettled = False
         self._row = WriterRow(self._row.node, self._row.incarnation, batch.number)
         self._last_tick = last_tick
         self._remember(batch)
@@ -188,12 +193,12 @@ class PostgresBackend:
             self._session.drop()
 
     async def close(self) -> None:
-        """Fold this writer's row, and close."""
+        """Fold this writer's row, unless it has to tell what became of the last batch, and close."""
         if self._why_not is not None:
             return
         await self.abandon()
         try:
-            if self._row is not None:
+            if self._row is not None and not self._unsettled:
                 async with asyncio.timeout(limits.POSTGRES_CONNECT_SECONDS):
                     await self._writers.fold(self._session, self._row.node)
         except (Lost, Unreachable, TimeoutError, asyncpg.PostgresError) as error:

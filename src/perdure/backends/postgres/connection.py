@@ -127,6 +127,7 @@ class Session:
         self._address = address
         self._connection: asyncpg.Connection[Any] | None = None
         self._statements: OrderedDict[str, Any] = OrderedDict()
+        self._connecting: asyncio.Task[asyncpg.Connection[Any]] | None = None
         self._transaction = False
         self._server = address.leading.server
         self._changes = address.leading.changes
@@ -153,7 +154,14 @@ class Session:
             self.drop()
             if amid:
                 raise Lost("the connection was closed in the middle of a transaction")
-            self._connection = await self._connect()
+            if self._connecting is None:
+                self._connecting = asyncio.get_running_loop().create_task(self._connect(), name="perdure-connects")
+                self._connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
+            connecting = self._connecting
+            # Who is cancelled leaves the attempt to the next one: the driver's own does not end well in its middle.
+            await asyncio.wait([connecting])
+            self._connecting = None
+            self._connection = connecting.result()
             self.made += 1
         return self._connection
 
@@ -249,7 +257,12 @@ class Session:
             connection.terminate()
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and one that is being made."""
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            await asyncio.wait([connecting])
+            if not connecting.cancelled() and connecting.exception() is None:
+                connecting.result().terminate()
         connection, self._connection = self._connection, None
         self._statements.clear()
         if connection is not None and not connection.is_closed():
