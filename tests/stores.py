@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -73,6 +73,25 @@ async def _empty(url: str) -> None:
         await connection.execute(
             "delete from perdure.writer where node <> ''; update perdure.writer set last_tick = 0; update perdure.shard set node = null, epoch = 0"
         )
+    finally:
+        await connection.close()
+
+
+def change(url: str, *statements: str) -> None:
+    """Change what is in a durable store, behind its back."""
+    if url.startswith("sqlite:"):
+        connection = apsw.Connection(str(_path(url)))
+        for statement in statements:
+            connection.execute(statement)
+        connection.close()
+    else:
+        _apart(_change(url, statements))
+
+
+async def _change(url: str, statements: Iterable[str]) -> None:
+    connection = await asyncpg.connect(url, server_settings={"search_path": "perdure"})
+    try:
+        await connection.execute("; ".join(statements))
     finally:
         await connection.close()
 

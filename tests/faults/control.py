@@ -200,8 +200,8 @@ FAULTS: Final = (
     Fault(
         "force-decided-by-who-does-not-own-it",
         f"{HERE}/control.py",
-        "        elif self.rules.foreign:\n",
-        "        elif False:\n",
+        "        elif handling.foreign(process):\n            mailbox",
+        "        elif False:\n            mailbox",
         (f"{ATTACK}::test_who_waits_hears_of_a_process_that_is_ended_by_force_from_where_no_app_is",),
     ),
     Fault(

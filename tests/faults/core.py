@@ -161,8 +161,8 @@ FAULTS: Final = (
     Fault(
         "writer-does-not-see-lost-commits",
         WRITER,
-        "    if found.batch < known.batch:\n",
-        "    if False:\n",
+        "    if found.batch < known.batch and",
+        "    if False and",
         (f"{OUTCOMES}::test_a_database_that_lost_acknowledged_commits_stops_the_store_loudly",),
     ),
     Fault(

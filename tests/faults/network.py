@@ -19,6 +19,7 @@ UNDER_WAY: Final = f"{LOST}::test_what_is_still_under_way_when_the_writer_looks_
 MEETINGS: Final = "tests/postgres/test_meetings.py"
 OUTAGES: Final = "tests/postgres/test_outages.py"
 RESTARTS: Final = "tests/postgres/test_restarts.py"
+SETTLING: Final = "tests/core/test_settling.py"
 HOSTS: Final = "tests/postgres/test_hosts.py"
 RACES: Final = "tests/postgres/test_races.py"
 OUTCOMES: Final = "tests/core/test_outcomes.py"
@@ -69,8 +70,8 @@ FAULTS: Final = (
         "except (StoreError, asyncio.CancelledError) as error:",
         "except StoreUnavailable as error:",
         (
-            f"{OUTCOMES}::test_a_writer_that_is_cancelled_while_it_settles_tells_that_the_outcome_is_unknown",
-            f"{OUTCOMES}::test_whatever_the_database_says_to_the_question_an_unsettled_outcome_is_unknown",
+            f"{SETTLING}::test_a_writer_that_is_cancelled_while_it_settles_tells_that_the_outcome_is_unknown",
+            f"{SETTLING}::test_whatever_the_database_says_to_the_question_an_unsettled_outcome_is_unknown",
         ),
     ),
     # --- connections ---------------------------------------------------------------------------------
@@ -150,6 +151,6 @@ FAULTS: Final = (
         WRITER,
         "tried[-1].looked() if tried else ()",
         "()",
-        (f"{OUTCOMES}::test_a_batch_that_is_run_again_reads_at_once_what_the_try_before_came_upon",),
+        (f"{SETTLING}::test_a_batch_that_is_run_again_reads_at_once_what_the_try_before_came_upon",),
     ),
 )

@@ -1,4 +1,4 @@
-"""Faults in the PostgreSQL backend and its schema."""
+"""Faults in the PostgreSQL backend."""
 
 from __future__ import annotations
 
@@ -7,21 +7,13 @@ from typing import Final
 from tests.faults.fault import Fault
 
 HERE: Final = "src/perdure/backends/postgres"
-ADDRESS: Final = f"{HERE}/address.py"
 BACKEND: Final = f"{HERE}/backend.py"
 CONNECTION: Final = f"{HERE}/connection.py"
-DATABASE: Final = f"{HERE}/database.py"
-MIGRATIONS: Final = f"{HERE}/migrations.py"
-READER: Final = f"{HERE}/reader.py"
 STATEMENTS: Final = f"{HERE}/statements.py"
 WRITERS: Final = f"{HERE}/writers.py"
 
 ALONE: Final = "tests/postgres/test_backend.py"
 NODES: Final = "tests/postgres/test_nodes.py"
-PLANS: Final = "tests/postgres/test_plans.py"
-SCHEMA: Final = "tests/postgres/test_schema.py"
-MIGRATING: Final = "tests/postgres/test_migrations.py"
-URLS: Final = "tests/postgres/test_address.py"
 OUTCOMES: Final = "tests/core/test_outcomes.py"
 LAW: Final = "tests/core/test_law.py::test_one_batch_of_n_is_n_batches_of_one[asyncio-postgres]"
 MADE_AGAIN: Final = f"{NODES}::test_a_row_that_another_node_changed_meanwhile_is_read_and_decided_again"
@@ -117,8 +109,8 @@ FAULTS: Final = (
     Fault(
         "postgres-incarnation-not-raised",
         WRITERS,
-        "set incarnation = incarnation + 1, seen_at = coalesce($2, {NOW}), slot",
-        "set seen_at = coalesce($2, {NOW}), slot",
+        'set incarnation = $4, seen_at = coalesce($2, {NOW}), slot = least(slot, $3 - 1), {RENEWED} "',
+        'set seen_at = coalesce($2, {NOW}), slot = least(slot, $3 - 1), {RENEWED} "',
         (f"{OUTCOMES}::test_a_settled_outcome_is_fenced_against_what_is_still_under_way[asyncio-postgres]",),
     ),
     Fault(
@@ -177,6 +169,13 @@ FAULTS: Final = (
         "set last_tick = writer.last_tick",
         (f"{ALONE}::test_ticks_grow_over_all_writers_and_after_a_reopening",),
     ),
+    Fault(
+        "postgres-commits-of-a-writer-that-came-and-went-are-not-seen",
+        WRITERS,
+        "batch = writer.batch + gone.moves",
+        "batch = writer.batch",
+        ("tests/postgres/test_notices.py::test_a_commit_of_another_store_is_heard_of_whether_or_not_it_stays",),
+    ),
     # --- reading -------------------------------------------------------------------------------------------------
     Fault(
         "postgres-scan-from-its-own-place",
@@ -202,8 +201,8 @@ FAULTS: Final = (
     Fault(
         "postgres-ranges-read-before-the-locks",
         BACKEND,
-        "            await self._read(Wanted(wanted.keys, ()), read)\n",
-        "            return await self._read(wanted, read)\n",
+        "            await self._read(Wanted(wanted.keys, ()), read, lock=True)\n",
+        "            return await self._read(wanted, read, lock=True)\n",
         (f"{NODES}::test_a_range_is_read_behind_the_locks_so_that_it_has_what_they_waited_for",),
     ),
     Fault(
@@ -223,7 +222,7 @@ FAULTS: Final = (
     Fault(
         "postgres-locks-tables-as-they-come",
         STATEMENTS,
-        "for table in sorted(found, key=lambda table: table.name)}",
+        "for table in sorted(found, key=lambda table: table.place)}",
         "for table in found}",
         (f"{NODES}::test_rows_are_locked_in_one_order_when_they_are_read",),
     ),
@@ -237,8 +236,8 @@ FAULTS: Final = (
     Fault(
         "postgres-writes-tables-as-they-come",
         STATEMENTS,
-        "for table in sorted(tables, key=lambda each: each.name):",
-        "for table in sorted(tables, key=lambda each: each.name, reverse=True):",
+        "for table in sorted(tables, key=lambda each: each.place):",
+        "for table in sorted(tables, key=lambda each: each.place, reverse=True):",
         (f"{NODES}::test_rows_are_locked_in_one_order_when_they_are_written",),
     ),
     # --- rows in memory ------------------------------------------------------------------------------------------
@@ -266,8 +265,8 @@ FAULTS: Final = (
     Fault(
         "postgres-reads-in-memory-taken-for-certain",
         BACKEND,
-        "certain = first and not read.rows and not locked",
-        "certain = first and not locked",
+        "certain = first and not read.rows and not self._locked",
+        "certain = first and not self._locked",
         (f"{NODES}::test_a_decision_that_only_reads_sees_what_another_node_has_committed",),
     ),
     # --- what errors mean ----------------------------------------------------------------------------------------
@@ -319,104 +318,5 @@ FAULTS: Final = (
         "        elif first:\n            self._now = max(self._now, self._clock.now())\n",
         "        elif first:\n            self._now = self._clock.now()\n",
         (f"{ALONE}::test_the_stores_time_does_not_go_back",),
-    ),
-    # --- the schema, its name, and how it is reached ----------------------------------------------------------------
-    Fault(
-        "postgres-schema-not-said-in-a-write",
-        STATEMENTS,
-        "insert into {self.schema}.counter (name",
-        "insert into counter (name",
-        (f"{ALONE}::test_counters_are_the_sum_over_writers_and_survive_them",),
-    ),
-    Fault(
-        "postgres-schema-not-said-in-a-read",
-        READER,
-        "from {self._statements.schema}.counter where",
-        "from counter where",
-        (f"{ALONE}::test_counters_are_the_sum_over_writers_and_survive_them",),
-    ),
-    Fault(
-        "postgres-tables-made-in-any-schema",
-        MIGRATIONS,
-        'await session.execute(f"set local search_path = {schema}")',
-        'await session.execute("set local search_path = perdure, public")',
-        (f"{ALONE}::test_stores_in_two_schemas_of_a_database_know_nothing_of_one_another",),
-    ),
-    Fault(
-        "postgres-one-engine-for-all-schemas",
-        DATABASE,
-        'f"perdure {self._address.schema} {name}"',
-        'f"perdure {name}"',
-        (f"{ALONE}::test_stores_in_two_schemas_of_a_database_know_nothing_of_one_another",),
-    ),
-    Fault(
-        "postgres-migration-applied-twice",
-        MIGRATIONS,
-        "        if migration.number not in await _applied(session, address):",
-        "        if True:",
-        (f"{MIGRATING}::test_who_opens_during_a_migration_waits_for_it_and_does_not_apply_it_again",),
-    ),
-    Fault(
-        "postgres-migrations-side-by-side",
-        MIGRATIONS,
-        "select pg_advisory_xact_lock({_lock(schema)})",
-        "select {_lock(schema)}",
-        (f"{MIGRATING}::test_any_number_that_open_at_once_make_one_store",),
-    ),
-    Fault(
-        "postgres-migration-without-transaction",
-        MIGRATIONS,
-        "    await session.begin()\n",
-        "",
-        (f"{MIGRATING}::test_a_migration_that_fails_leaves_nothing_and_keeps_those_before",),
-    ),
-    Fault(
-        "postgres-anything-taken-for-a-store",
-        MIGRATIONS,
-        '    if not {"migration", "store", "writer"} <= tables:\n',
-        '    if not {"migration"} <= tables:\n',
-        (f"{MIGRATING}::test_another_programs_schema_refuses_to_open_and_stays_as_it_is",),
-    ),
-    Fault(
-        "postgres-password-in-the-place",
-        ADDRESS,
-        "f\"postgresql://{netloc or parameters.get('host', '')}/",
-        "f\"postgresql://{parts.netloc or parameters.get('host', '')}/",
-        (URLS,),
-    ),
-    Fault(
-        "postgres-password-that-ends-too-early-is-shown",
-        ADDRESS,
-        '    if not credentials and "@" in f"{parts.path}{parts.query}{parts.fragment}":\n',
-        "    if False:\n",
-        (URLS,),
-    ),
-    Fault(
-        "postgres-index-in-another-order",
-        f"{HERE}/schema/0002_routing.sql",
-        "ON correlation (tenant_id, tag, tick, process_id)",
-        "ON correlation (tenant_id, tag, process_id, tick)",
-        (PLANS, SCHEMA),
-    ),
-    Fault(
-        "postgres-index-of-other-rows",
-        f"{HERE}/schema/0004_conversations.sql",
-        "WHERE status IN ('runnable', 'stuck')",
-        "WHERE status IN ('runnable')",
-        (PLANS,),
-    ),
-    Fault(
-        "postgres-rows-found-by-a-part-of-their-key",
-        STATEMENTS,
-        'where = " and ".join(f"t.{column} = ${n}" for n, column in enumerate(table.key_columns, 1))',
-        'where = " and ".join(f"t.{column}||\'\' = ${n}" for n, column in enumerate(table.key_columns, 1))',
-        (PLANS,),
-    ),
-    Fault(
-        "postgres-text-compared-by-the-servers-locale",
-        f"{HERE}/schema/0002_routing.sql",
-        '    key text COLLATE "C" NOT NULL CHECK',
-        "    key text NOT NULL CHECK",
-        (f"{SCHEMA}::test_text_is_compared_by_bytes_everywhere",),
     ),
 )

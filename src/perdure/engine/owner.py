@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -17,16 +17,15 @@ from typing import Any, ClassVar, TypeVar
 
 from perdure import limits
 from perdure.clock import Micros, SystemClock
-from perdure.conversations.writes import shard_of
 from perdure.core.ownership import Lease
 from perdure.core.signals import Listener
 from perdure.core.write import Transaction, Write
 from perdure.engine.addressing import reference
 from perdure.engine.app import App
 from perdure.engine.cancelling import Cancelling
-from perdure.engine.delivery import Deliver, FanOutChunk
+from perdure.engine.delivery import Deliver
 from perdure.engine.dispatcher import Dispatcher, Want
-from perdure.engine.handling import operation_key
+from perdure.engine.fan_outs import FanOuts
 from perdure.engine.leaving import Leave, MarkStuck
 from perdure.engine.notes import (
     CancelAsked,
@@ -48,6 +47,7 @@ from perdure.engine.recovery import Recovery
 from perdure.engine.redriving import first_id
 from perdure.engine.residency import Residency
 from perdure.engine.resident import Resident
+from perdure.engine.shards import SEALED, Shards
 from perdure.engine.watchdog import Watchdog
 from perdure.engine.wheel import Wheel
 from perdure.errors import LeaseLost, PerdureError, SequenceConflict, StoreError, StoreUnavailable, TransactionRefused, UsageError
@@ -57,9 +57,6 @@ from perdure.store import Store
 logger = logging.getLogger("perdure.engine")
 R = TypeVar("R")
 _Key = tuple[str, str]
-_SEALED = "sealed"
-_NOT_HELD = Lease()
-_NOT_HELD.held = False
 _STOPPED = "the engine stopped; the message is kept and answered after a restart"
 
 
@@ -104,9 +101,10 @@ class Owner:
         self._recovery = Recovery(self)
         self._wheel = Wheel(self)
         self.cancelling = Cancelling(self)
+        self.fan_outs = FanOuts(self)
+        self.shards = Shards(self, self._recovery, self._wheel)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening = ExitStack()
-        self._fan_outs: set[tuple[str, str, str]] = set()
         self._unbegun: set[_Key] = set()
         self._watchdog: Watchdog | None = None
 
@@ -127,7 +125,7 @@ class Owner:
         self._wheel.start()
         self.background(self._look_out(listener))
         if not self.ownership.whole:
-            self.background(self._look_for_replies())
+            self.background(self.shards.look_for_replies())
 
     async def close(self) -> None:
         """Commit what is under way, and drop the rest from memory; a restart goes on with it."""
@@ -174,65 +172,6 @@ class Owner:
                 logger.exception("looking for what others left failed; the next commit of theirs looks again")
                 ended = isinstance(error, PerdureError) and not error.retryable
                 again = None if ended else self.clock.now() + limits.STALL_US
-
-    # --- shards ------------------------------------------------------------------------------------
-
-    def mine(self, tenant_id: str, process_id: str) -> bool:
-        """Return whether this node owns a process."""
-        return self.ownership.whole or self.ownership.owns(shard_of(tenant_id, process_id, self.store.shards))
-
-    def lease_of(self, tenant_id: str, process_id: str) -> Lease:
-        """Return what work on a process depends on; one that is not held when another node owns it."""
-        lease = self.ownership.lease(0 if self.ownership.whole else shard_of(tenant_id, process_id, self.store.shards))
-        return _NOT_HELD if lease is None else lease
-
-    def gained(self, shards: Collection[int]) -> None:
-        """Take up the processes of shards that this node owns from now on."""
-        if self._open:
-            self.background(self._take_up(frozenset(shards)))
-
-    async def _take_up(self, shards: frozenset[int]) -> None:
-        await self._recovery.gained(shards)
-        self._wheel.schedules.look_again()
-        self._wheel.look_at_flows()
-
-    def forget(self, shards: Collection[int]) -> None:
-        """Forget the processes of shards that another node owns; nothing of them can be committed any more."""
-        self.later(self._forget_shards, frozenset(shards))
-
-    def _forget_shards(self, shards: frozenset[int]) -> list[_Key]:
-        found = [key for key in self.residents if shard_of(*key, self.store.shards) in shards]
-        for key in found:
-            self._drop(self.residents[key])
-        return found
-
-    async def release(self, shards: Collection[int]) -> None:
-        """Stop working on shards: what was begun is committed, or was not begun as far as the next owner can tell."""
-        heard: asyncio.Future[list[_Key]] = self.loop.create_future()
-        self.later(lambda: heard.set_result(self._forget_shards(frozenset(shards))))
-        leaving = await heard
-        await self._writer.commit()
-        await asyncio.gather(*(self._writer.commit(Leave(*key)) for key in leaving))
-
-    async def _look_for_replies(self) -> None:
-        """Answer those who wait here for what another node has sealed."""
-        reader = self.store.access.reader
-        with self.store.access.signals.listen(_SEALED) as listener:
-            while self._open:
-                look = self.loop.call_later(limits.REPLY_LOOK_SECONDS, listener.wake)  # other nodes have no part in a test's clock
-                await listener.wait(None)
-                look.cancel()
-                waiting = list(self._waiters)
-                for at in range(0, len(waiting), limits.READ_PAGE):
-                    page = waiting[at : at + limits.READ_PAGE]
-                    try:
-                        rows = await reader.get_all([operation_key(*key) for key in page])
-                    except StoreError as error:
-                        logger.warning("looking for replies: %s; the next look is soon", error)
-                        break
-                    for (tenant_id, ref), row in zip(page, rows, strict=True):
-                        if row is not None and row.response is not None:
-                            self.later(self._answer, Sealed(tenant_id, ref, row.outcome, row.response))
 
     async def _leave_all(self) -> None:
         leaving = {key for key, resident in self.residents.items() if resident.resumed or not resident.loading}
@@ -335,6 +274,11 @@ class Owner:
         return self._open
 
     @property
+    def waiting(self) -> list[tuple[str, str]]:
+        """The messages whose replies somebody waits for, by tenant and reference."""
+        return list(self._waiters)
+
+    @property
     def is_awaited(self) -> bool:
         """Whether somebody waits for a reply."""
         return bool(self._waiters)
@@ -402,7 +346,7 @@ class Owner:
                 case Sealed():
                     self._answer(note)
                 case FanOutBegun():
-                    self.fan_out(note.tenant_id, note.source, note.message_id)
+                    self.fan_outs.go_on(note.tenant_id, note.source, note.message_id)
                 case ChildrenToAsk():
                     self.cancelling.look()
                 case Due():
@@ -416,7 +360,7 @@ class Owner:
             return True
         if isinstance(note, FanOutBegun | ChildrenToAsk | Due):
             return self.rules.leads
-        return self.mine(note.tenant_id, note.process_id)
+        return self.shards.mine(note.tenant_id, note.process_id)
 
     def _start(self, note: TurnStarted) -> None:
         resident = self.residents.get((note.tenant_id, note.process_id))
@@ -453,7 +397,7 @@ class Owner:
 
     def load(self, tenant_id: str, process_id: str, *, crashed: bool = False, wake: bool = False) -> bool:
         """Bring a process into memory, now or when its turn comes; see `Recovery.load`. False: its tenant has too many that wait."""
-        if (tenant_id, process_id) in self.residents or not self.mine(tenant_id, process_id):
+        if (tenant_id, process_id) in self.residents or not self.shards.mine(tenant_id, process_id):
             return True
         if not self._open:
             self._unbegun.update([] if crashed else [(tenant_id, process_id)])
@@ -466,7 +410,7 @@ class Owner:
     def let_in(self, tenant_id: str, process_id: str, want: Want) -> None:
         """The turn of a queued process has come."""
         resident = self.residents.get((tenant_id, process_id))
-        if not self.mine(tenant_id, process_id):
+        if not self.shards.mine(tenant_id, process_id):
             return
         if not self._open:
             self._unbegun.update([] if want.crashed else [(tenant_id, process_id)])
@@ -524,31 +468,9 @@ class Owner:
             if not future.done():
                 future.set_result((note.outcome, note.response))
         if not (waiting or self.ownership.whole):
-            self.store.announce(_SEALED)
+            self.store.announce(SEALED)
         if self._watchers and (watcher := self._watchers.get((note.tenant_id, note.ref))) is not None and not watcher.done():
             watcher.set_result((note.outcome, note.response))
-
-    def fan_out(self, tenant_id: str, source: str, message_id: str) -> None:
-        """Deliver a fan-out, chunk by chunk."""
-        if self._open and self.rules.leads and (tenant_id, source, message_id) not in self._fan_outs:
-            self._fan_outs.add((tenant_id, source, message_id))
-            self._fan_out_chunk(tenant_id, source, message_id)
-
-    def _fan_out_chunk(self, tenant_id: str, source: str, message_id: str) -> None:
-        def done(results: Any, error: Exception | None) -> None:
-            self._fan_outs.discard((tenant_id, source, message_id))
-            if error is not None:
-                logger.error("fan-out of %s stopped: %s; a restart goes on with it", message_id, error)
-                if isinstance(error, PerdureError) and error.retryable and self._open:
-                    again = partial(self.fan_out, tenant_id, source, message_id)
-                    self.clock.call_at(self.clock.now() + limits.STALL_US, partial(self.later, again))
-                return
-            more, notes = results[0]
-            self.route(notes)
-            if more and self._open:
-                self.fan_out(tenant_id, source, message_id)
-
-        self.submit(FanOutChunk(self.rules, tenant_id, source, message_id), 0, done)
 
     def armed(self, due: Iterable[Micros]) -> None:
         """Take in that timers were stored."""
@@ -580,8 +502,9 @@ class Owner:
             self.wake(resident.tenant_id, resident.process_id)
 
     def unsure(self, resident: Resident) -> None:
-        """Its lease may be over at this moment: it goes on here once that is renewed, or on another node."""
-        self._drop(resident)
+        """A step of it is not begun, for its lease may be over at this moment: it goes on here once that is renewed, or on another node."""
+        self.dispatcher.step_over()
+        self.later(self._drop, resident)
         again = partial(self.load, resident.tenant_id, resident.process_id)
         self.clock.call_at(self.clock.now() + limits.STALL_US, partial(self.later, again))
 

@@ -86,7 +86,7 @@ class Recovery:
         if await self._reader.scan(Scan(CANCELLATIONS, (), 1)):
             self._owner.cancelling.look()
         for fan_out, _ in await self._reader.scan(Scan(FAN_OUTS, (), limits.QUEUE_MAX)):
-            self._owner.fan_out(*(str(part) for part in fan_out.parts))
+            self._owner.fan_outs.go_on(*(str(part) for part in fan_out.parts))
         async for tenant_id, key in self._all(OWED):
             await self._hand_over(tenant_id, under_key(key))
         async for tenant_id, parked_under in self._all(KEPT_FOR_TAGS):
@@ -199,7 +199,7 @@ class Recovery:
             return True
         if process.open_message is None:
             notes = await self._owner.store.access.writer.run(
-                StartQueued(self._owner.rules, tenant_id, process_id), lease=self._owner.lease_of(tenant_id, process_id)
+                StartQueued(self._owner.rules, tenant_id, process_id), lease=self._owner.shards.lease_of(tenant_id, process_id)
             )
             self._owner.later(self._owner.route, notes)
             return True
@@ -275,7 +275,7 @@ class Recovery:
             next=None,
             forget=awakeables,
         )
-        flushed = await self._owner.store.access.writer.run(flush, lease=self._owner.lease_of(tenant_id, process_id))
+        flushed = await self._owner.store.access.writer.run(flush, lease=self._owner.shards.lease_of(tenant_id, process_id))
         self._owner.later(self._owner.route, flushed.notes)
 
     # --- loading ---------------------------------------------------------------------------------------------

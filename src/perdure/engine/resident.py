@@ -63,7 +63,7 @@ class Resident:
         self.owner = owner
         self.tenant_id = tenant_id
         self.process_id = process_id
-        self.lease = owner.lease_of(tenant_id, process_id)
+        self.lease = owner.shards.lease_of(tenant_id, process_id)
         self.type = type
         self.turn: Turn | None = None
         self.window = Window()
@@ -475,8 +475,7 @@ class Resident:
     @property
     def replay_time(self) -> Micros:
         """How long it would take to come back."""
-        events = 0 if self.turn is None else self.turn.events
-        return max(self.replayed_in, events * limits.REPLAY_EVENT_US)
+        return max(self.replayed_in, 0 if self.turn is None else self.turn.events * limits.REPLAY_EVENT_US)
 
     def only_steps(self) -> bool:
         """Return whether it does nothing but wait for steps under way, and has done nothing else since this was asked last."""
@@ -513,16 +512,13 @@ class Resident:
     def _begin_step(self, turn: Turn, operation: Operation) -> None:
         owner = self.owner
         if not (self.lease.held and owner.ownership.safe()):
-            owner.dispatcher.step_over()
-            owner.later(owner.unsure, self)
+            owner.unsure(self)
             return
         if operation.options is not None:
             Attempt(owner, turn, operation, self._tasks, start=self._start, stepped=self._stepped, pump=self.proceed).run()
             return
         context, known, function = operation.context, operation.known, operation.function
-        assert context is not None, "an asked-for step has a context"
-        assert known is not None, "a step has a function"
-        assert function is not None, "a step has a function"
+        assert not (context is None or known is None or function is None), "an asked-for step has both"  # noqa: PT018  # it is one thing
         context.run(STEP_INFO.set, StepInfo(operation.attempt, self.tenant_id, self.process_id, self.ref, operation.id))
         if known.is_async:
             self._tasks[operation.id] = owner.loop.create_task(self._step(turn, operation), context=context)
@@ -547,7 +543,7 @@ class Resident:
             self.owner.later(self._stepped, turn, operation, value, None)
 
     def _returned(self, turn: Turn, operation: Operation, call: asyncio.Future[Any]) -> None:
-        error: BaseException | None = asyncio.CancelledError() if call.cancelled() else call.exception()
+        error = asyncio.CancelledError() if call.cancelled() else call.exception()
         self._stepped(turn, operation, None if error is not None else call.result(), error)
 
     def _stepped(self, turn: Turn, operation: Operation, result: Any, error: BaseException | None) -> None:

@@ -97,14 +97,18 @@ class Writers:
             await self.fold(session, node)
 
     async def fold(self, session: Session, node: str) -> None:
-        """Add a writer's counters and tick to the base row and forget the writer."""
+        """Add a writer's counters, tick and commits to the base row and forget the writer.
+
+        The commits, so that who looks for those of other nodes sees one of a writer that came and went between two looks.
+        """
         schema = self._schema
         sql = (
-            f"with gone as (delete from {schema}.writer where node = $1 and node <> '' returning last_tick), "
+            f"with gone as (delete from {schema}.writer where node = $1 and node <> '' returning last_tick, batch + incarnation as moves), "
             f"counted as (delete from {schema}.counter where node = $1 and exists (select 1 from gone) returning name, value), "
             f"base as (insert into {schema}.counter (name, node, value) select name, '', value from counted order by name "
             "on conflict (name, node) do update set value = counter.value + excluded.value returning 1) "
-            f"update {schema}.writer set last_tick = greatest(writer.last_tick, gone.last_tick) from gone where node = '' and lane = 0"
+            f"update {schema}.writer set last_tick = greatest(writer.last_tick, gone.last_tick), batch = writer.batch + gone.moves "
+            "from gone where node = '' and lane = 0"
         )
         await session.rows(sql, (node,))
 
