@@ -11,6 +11,7 @@ STATEMENTS: Final = "src/perdure/backends/postgres/statements.py"
 WRITER: Final = "src/perdure/core/writer.py"
 ENGINE: Final = "src/perdure/engine"
 UNIT: Final = "tests/postgres/test_ownership.py"
+ENGINES: Final = "tests/postgres/test_ownership_engines.py"
 TWO: Final = "tests/engine/test_two_nodes.py"
 LEADING: Final = "tests/engine/test_two_nodes_leading.py"
 TAKING: Final = "tests/engine/test_two_nodes_taking_over.py"
@@ -35,7 +36,7 @@ FAULTS: Final = (
         LEASES,
         "        except BaseException:\n            await self._unregister()\n            raise\n",
         "        except BaseException:\n            self._renewed_at = 0\n            raise\n",
-        (f"{UNIT}::test_a_start_that_fails_leaves_no_lease",),
+        (f"{ENGINES}::test_a_start_that_fails_leaves_no_lease",),
     ),
     Fault(
         "leases-taken-over-without-looking-at-the-expiry-again",

@@ -24,8 +24,8 @@ FAULTS: Final = (
     Fault(
         "postgres-connection-cut-off-in-its-making",
         CONNECTION,
-        "            await asyncio.wait([connecting])\n",
-        "            await connecting\n",
+        "await asyncio.wait([connecting])\n            self._connecting = None",
+        "await connecting\n            self._connecting = None",
         ("tests/postgres/test_cancelled.py",),
     ),
     Fault(

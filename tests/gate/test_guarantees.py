@@ -30,6 +30,7 @@ SECTIONS = [
     "Retention",
     "Testing",
     "Moving a store, and joining a transaction",
+    "A database that fails over",
     "Not yet",
     "What is not promised",
 ]

@@ -37,6 +37,26 @@ _UNREADABLE: Final = (
 _OWN: Final = frozenset({"host", "pooler", "port", "schema"})
 
 
+class Leading:
+    """Which of the servers has taken a write of the store last; all connections of a store go there.
+
+    A primary that was replaced, and does not know it yet, takes connections and answers reads, with what is old. Only its
+    writes tell: they wait for a standby that follows another one now.
+    """
+
+    __slots__ = ("changes", "server")
+
+    def __init__(self) -> None:
+        self.server = 0
+        self.changes = 0
+
+    def wrote(self, server: int) -> None:
+        """Note that a write to this server, by its number, is durable."""
+        if server != self.server:
+            self.server = server
+            self.changes += 1
+
+
 class Address(msgspec.Struct, frozen=True):
     """Where a store is.
 
@@ -47,6 +67,7 @@ class Address(msgspec.Struct, frozen=True):
         place: for people, without a password.
         name: of the program, as the server's lists of connections show it.
         node: whose connections these are; it stands behind the name.
+        leading: the server that was last written to; not the same for two stores.
     """
 
     servers: tuple[str, ...]
@@ -55,6 +76,7 @@ class Address(msgspec.Struct, frozen=True):
     place: str
     name: str = "perdure"
     node: str = ""
+    leading: Leading = msgspec.field(default_factory=Leading)
 
 
 def parse(url: str) -> Address:

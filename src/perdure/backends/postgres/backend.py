@@ -109,6 +109,7 @@ class PostgresBackend:
             raise translated(error, self._place) from error
         if fenced is None:
             raise StoreWentBack(f"{self._place}: writer {self._node} has no row any more; find out which server answers")
+        self._session.wrote()
         self._row, self._slot = fenced.row, fenced.slot
         self._fences, self._made = fenced.row.incarnation, self._session.made
         self._unsettled = False
@@ -175,6 +176,7 @@ class PostgresBackend:
             self._session.drop()
             raise
         self._end()
+        self._session.wrote()
         self._unsettled = False
         self._row = WriterRow(self._row.node, self._row.incarnation, batch.number)
         self._last_tick = last_tick

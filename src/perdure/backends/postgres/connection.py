@@ -129,7 +129,8 @@ class Session:
         self._statements: OrderedDict[str, Any] = OrderedDict()
         self._connecting: asyncio.Task[asyncpg.Connection[Any]] | None = None
         self._transaction = False
-        self._server = 0
+        self._server = address.leading.server
+        self._changes = address.leading.changes
         self.made = 0
         """How many connections there have been: behind another one may be another server, or the same with older data."""
 
@@ -144,8 +145,11 @@ class Session:
         return self._transaction
 
     async def connected(self) -> asyncpg.Connection[Any]:
-        """Return the connection, a new one if need be; Lost in the middle of a transaction, which no other connection can go on with."""
-        if self._connection is None or self._connection.is_closed():
+        """Return the connection, a new one if need be: also when another server than its own has taken a write since.
+
+        Lost in the middle of a transaction, which no other connection can go on with.
+        """
+        if self._overtaken() or self._connection is None or self._connection.is_closed():
             amid = self._transaction
             self.drop()
             if amid:
@@ -160,6 +164,19 @@ class Session:
             self._connection = connecting.result()
             self.made += 1
         return self._connection
+
+    def wrote(self) -> None:
+        """Say that a write over this connection is durable: what else there is of the store goes to that server, too."""
+        leading = self._address.leading
+        leading.wrote(self._server)
+        self._changes = leading.changes
+
+    def _overtaken(self) -> bool:
+        leading = self._address.leading
+        if self._transaction or self._changes == leading.changes:
+            return False
+        before, self._server, self._changes = self._server, leading.server, leading.changes
+        return before != self._server
 
     async def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Run one statement, prepared once per connection; behind a pooler, in a transaction."""
@@ -265,6 +282,9 @@ class Session:
             return error
         # The driver has no error of its own for a connection that breaks within a statement.
         self.drop()
+        if isinstance(error, TimeoutError):
+            # It takes connections, and would be chosen again: it may be a primary that no standby follows any more.
+            self._server = (self._server + 1) % len(self._address.servers)
         lost = refused or isinstance(
             error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | asyncio.IncompleteReadError
         )
