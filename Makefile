@@ -19,10 +19,10 @@ RACE_SECONDS ?= 30
 MESSAGES ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench faults soak reference format clean
+.PHONY: help setup demo test check bench bench-peers faults soak reference format clean
 
 help: ## Show the targets.
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## Make .venv, with the package and its tools.
 
@@ -48,6 +48,9 @@ check: $(STAMP) ## Lint, format, types, layers, the tidy test and the documents.
 bench: $(STAMP) ## Run the benchmarks; they print JSON lines. BENCH=short is a trial run.
 	BENCH=$(BENCH) $(PY) -m benchmarks $(ARGS)
 
+bench-peers: $(STAMP) ## Run Perdure beside its peers, each in its own .venv-peers/, and write docs/benchmarks.md.
+	BENCH=$(BENCH) $(PY) -m benchmarks.side_by_side $(ARGS)
+
 faults: $(STAMP) ## Apply each seeded fault in turn; every one has to fail a test.
 	$(PY) -m tests.faults $(ARGS)
 
@@ -62,5 +65,5 @@ format: $(STAMP) ## Format the code and fix what can be fixed.
 	$(PY) -m ruff check --fix .
 
 clean: ## Remove .venv and everything that tools leave behind.
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
