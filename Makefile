@@ -25,10 +25,10 @@ HA_PYTHON ?= $(or $(wildcard /usr/bin/python3),$(PYTHON))
 HA_STAMP := .venv-ha/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench ha faults soak reference format clean
+.PHONY: help setup demo test check bench bench-peers ha faults soak reference format clean
 
 help: ## Show the targets.
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## Make .venv, with the package and its tools.
 
@@ -54,6 +54,9 @@ check: $(STAMP) ## Lint, format, types, layers, the tidy test and the documents.
 bench: $(STAMP) ## Run the benchmarks; they print JSON lines. BENCH=short is a trial run.
 	BENCH=$(BENCH) $(PY) -m benchmarks $(ARGS)
 
+bench-peers: $(STAMP) ## Run Perdure beside its peers, each in its own .venv-peers/, and write docs/benchmarks.md.
+	BENCH=$(BENCH) $(PY) -m benchmarks.side_by_side $(ARGS)
+
 ha: $(STAMP) $(HA_STAMP) ## Kill the primary of a Patroni cluster under the bot, five times; SHORT=1 once.
 	$(PY) -m tests.ha $(if $(SHORT),--rounds postmaster) $(ARGS)
 
@@ -76,5 +79,5 @@ format: $(STAMP) ## Format the code and fix what can be fixed.
 	$(PY) -m ruff check --fix .
 
 clean: ## Remove .venv and everything that tools leave behind.
-	rm -rf .venv .venv-ha .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .venv-ha .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -30,6 +30,7 @@ SECTIONS = [
     "Retention",
     "Testing",
     "Moving a store, and joining a transaction",
+    "Several nodes",
     "A database that fails over",
     "Not yet",
     "What is not promised",
