@@ -22,7 +22,7 @@ from tests.copying.rows import EACH, fill
 from tests.engine.orders import Approve, Comment, Ledger, eventually, make_app
 from tests.engine.orders import Place as PlaceOrder
 
-OWN = {"migration", "store", "writer", "counter"}
+OWN = {"migration", "store", "writer", "counter", "shard"}
 START = 1_700_000_000_000_000
 
 

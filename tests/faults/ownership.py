@@ -20,7 +20,7 @@ FAULTS: Final = (
     Fault(
         "leases-fenced-node-is-never-registered-again",
         LEASES,
-        "        if self._node not in {node for node, _, _ in nodes}:\n            await self._register()\n",
+        "        if self._node not in {node for node, _, _ in nodes}:\n            await self._again()\n",
         "",
         (f"{UNIT}::test_a_fenced_node_registers_again_and_gets_its_share",),
     ),

@@ -164,9 +164,10 @@ class Owner:
             await listener.wait(again)
             again = None
             try:
-                await self.recovery.look()
                 if self.rules.leads:
                     self.wheel.schedules.look_again()
+                await self.recovery.look()
+                if self.rules.leads:
                     self.wheel.look_at_flows()
             except Exception as error:  # an edge: whatever it is, the engine hears of what comes after this
                 logger.exception("looking for what others left failed; the next commit of theirs looks again")

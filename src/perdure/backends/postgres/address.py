@@ -106,9 +106,9 @@ def parse(url: str) -> Address:
     query = urlencode(parameters, quote_via=quote)
     user = f"{credentials}@" if credentials else ""
     servers = tuple(
-        f"postgresql://{user}/{database}?host={quote(host, safe='')}&port={port}&{query}"
+        f"postgresql://{user}/{database}?host={quote(host, safe='')}&port={port}{query and '&' + query}"
         if host.startswith("/")
-        else f"postgresql://{user}{host}:{port}/{database}?{query}"
+        else f"postgresql://{user}{host}:{port}/{database}{query and '?' + query}"
         for host, port in hosts
     )
     return Address(servers, schema, pooler == "transaction", f"{place}?schema={schema}", name)

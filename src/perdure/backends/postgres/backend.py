@@ -153,7 +153,7 @@ class PostgresBackend:
         assert self._row is not None, "a writer is fenced before its first batch"
         self._check()
         self._still_connected()
-        if batch.number == self._row.batch:
+        if batch.number == self._row.batch and not (batch.changes or batch.counts):
             await self._check_read(batch)
             return
         asked_at = boottime()

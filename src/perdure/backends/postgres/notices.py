@@ -55,7 +55,8 @@ class Notices:
 
     async def close(self) -> None:
         """Stop, and let go of whoever waits."""
-        tasks = [task for task in (self._watching, self._telling) if task is not None]
+        here = asyncio.get_running_loop()  # what belongs to another loop has ended with it
+        tasks = [task for task in (self._watching, self._telling) if task is not None and task.get_loop() is here]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
