@@ -80,5 +80,5 @@ async def test_a_server_that_speaks_only_plainly_is_refused_if_encryption_is_req
 
 
 async def test_a_root_certificate_that_is_not_there_is_told(url: str, encrypting: Proxy) -> None:
-    with pytest.raises(StoreUnavailable, match=r"No such file or directory: .*a file that the URL names \(sslrootcert, sslcert, sslkey\)"):
+    with pytest.raises(StoreUnavailable, match=r"no such file: .*a certificate, that the URL names \(sslrootcert, sslcert, sslkey\)"):
         await open_store(f"{encrypting.url(url)}?sslmode=verify-full&sslrootcert=%2Fnothing.crt")
