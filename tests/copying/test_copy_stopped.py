@@ -44,9 +44,9 @@ class Stopped(Exception):
 
 
 class Stopping:
-    """An import that stops at its call number `at`: before it, or behind it."""
+    """An import that stops at its call number `at`, or at one of that name: before it, or behind it."""
 
-    def __init__(self, target: Import, at: int, *, behind: bool) -> None:
+    def __init__(self, target: Import, at: int | str, *, behind: bool) -> None:
         self._target = target
         self._at = at
         self._behind = behind
@@ -54,7 +54,7 @@ class Stopping:
 
     async def _call(self, name: str, *arguments: Any) -> Any:
         self.calls.append(name)
-        stops = len(self.calls) == self._at
+        stops = self._at in {name, len(self.calls)}
         if stops and not self._behind:
             raise Stopped
         found = await getattr(self._target, name)(*arguments)
@@ -81,8 +81,8 @@ class Stopping:
         return await self._target.rows(table, after)
 
 
-async def copied_up_to(source: str, target: str, at: int, *, behind: bool) -> list[str]:
-    """Copy up to a call, or to the end; return the calls."""
+async def copied_up_to(source: str, target: str, at: int | str, *, behind: bool) -> list[str]:
+    """Copy up to a call; return the calls."""
     old = await connection(source, None, SYSTEM_RANDOMNESS, create=False)()
     new = await connection(target, None, SYSTEM_RANDOMNESS, create=True, unfinished=True)()
     stopping = Stopping(new.filling, at, behind=behind)
@@ -104,20 +104,25 @@ async def test_a_copy_that_is_stopped_at_any_call_ends_like_one_that_was_not(
     expected = await contents(source)
     calm = await copy_store(source, place("file"))
 
-    added, marked, runs = 0, False, 0
-    while True:
+    await copied_up_to(source, target, "begin", behind=False)
+    async with open_store(target) as store:
+        assert (await store.info()).rows["event"] == 0, "nothing has begun"
+    await copied_up_to(source, target, "begin", behind=True)
+    added, runs, chunks = 0, 0, len(TABLES) * -(-EACH // CHUNK)
+    while added < chunks:
         runs += 1
-        at, behind = 1 + runs % 4, runs % 2 == 0
-        calls = await copied_up_to(source, target, at, behind=behind)
-        added += calls.count("add") - (calls[-1] == "add" and not behind)
-        if calls[-1] == "finish" and (behind or len(calls) < at):
-            break
-        marked = marked or len(calls) > 1 or behind
-        if marked:
+        behind = runs % 2 == 0
+        calls = await copied_up_to(source, target, 1 + min(1 + 5 * runs % 12, chunks - added), behind=behind)
+        assert calls[-1] == "add", "each run goes on behind the last"
+        added += calls.count("add") - (not behind)
+        if runs < 3:
             with pytest.raises(CopyUnfinished, match="run it again: perdure store copy"):
                 await open_store(target)
+    for behind in (False, True):
+        with pytest.raises(CopyUnfinished):
+            await open_store(target)
+        assert await copied_up_to(source, target, "finish", behind=behind) == ["begin", "finish"]
 
-    assert added == len(TABLES) * -(-EACH // CHUNK), "each run goes on behind the last"
     assert await contents(target) == expected
     assert await copy_store(source, target) == calm, "who did not hear of the end runs it again"
 
