@@ -21,11 +21,15 @@ RACE_SECONDS ?= 30
 MESSAGES ?= 1000000
 NODES_SECONDS ?= 600
 
+# What `make ha` runs Patroni with: as root it has to be open to other accounts, and the system's own is.
+HA_PYTHON ?= $(or $(wildcard /usr/bin/python3),$(PYTHON))
+HA_STAMP := .venv-ha/.installed
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench faults soak reference format clean
+.PHONY: help setup demo test check bench bench-peers ha faults soak reference format clean
 
 help: ## Show the targets.
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## Make .venv, with the package and its tools.
 
@@ -51,6 +55,17 @@ check: $(STAMP) ## Lint, format, types, layers, the tidy test and the documents.
 bench: $(STAMP) ## Run the benchmarks; they print JSON lines. BENCH=short is a trial run.
 	BENCH=$(BENCH) $(PY) -m benchmarks $(ARGS)
 
+bench-peers: $(STAMP) ## Run Perdure beside its peers, each in its own .venv-peers/, and write docs/benchmarks.md.
+	BENCH=$(BENCH) $(PY) -m benchmarks.side_by_side $(ARGS)
+
+ha: $(STAMP) $(HA_STAMP) ## Kill the primary of a Patroni cluster under the bot, five times; SHORT=1 once.
+	$(PY) -m tests.ha $(if $(SHORT),--rounds postmaster) $(ARGS)
+
+$(HA_STAMP): tests/ha/requirements.txt
+	$(HA_PYTHON) -m venv .venv-ha
+	.venv-ha/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/ha/requirements.txt
+	@touch $(HA_STAMP)
+
 faults: $(STAMP) ## Apply each seeded fault in turn; every one has to fail a test.
 	$(PY) -m tests.faults $(ARGS)
 
@@ -65,5 +80,5 @@ format: $(STAMP) ## Format the code and fix what can be fixed.
 	$(PY) -m ruff check --fix .
 
 clean: ## Remove .venv and everything that tools leave behind.
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .venv-ha .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,12 +6,11 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from benchmarks import core, fairness, growth, lives, peers, sleepers, turns
+from benchmarks import core, fairness, growth, lives, sleepers, turns
 
 ALL: dict[str, Callable[[], Awaitable[None]]] = {
     "core": core.transactions,
     "workflows": turns.workflows,
-    "dbos": peers.dbos,
     "cpu": turns.with_cpu,
     "one-process": turns.one_process,
     "life": lives.lives,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import json
 import os
 import platform
 import tempfile
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import loop
+from benchmarks.loop import Load
 from perdure import App, Engine, Store, open_store
 
 SHORT = os.environ.get("BENCH") == "short"
@@ -32,28 +31,7 @@ def report(**values: Any) -> None:
 
 async def closed_loop(call: Callable[[int], Awaitable[object]], clients: int, *, seconds: float = SECONDS) -> dict[str, Any]:
     """Return calls that ended per second, and their latencies, of `clients` clients that each wait for the answer before the next call."""
-    gc.collect()  # what the level before has left behind is not this one's
-    latencies: list[float] = []
-    numbers = iter(range(10**9))
-    begin = time.perf_counter()
-    measured, end = begin + WARM_UP, begin + WARM_UP + seconds
-
-    async def client() -> None:
-        while (start := time.perf_counter()) < end:
-            await call(next(numbers))
-            done = time.perf_counter()
-            if measured <= done <= end:
-                latencies.append((done - start) * 1e6)
-
-    await asyncio.gather(*(client() for _ in range(clients)))
-    latencies.sort()
-    count = len(latencies)
-    return {
-        "clients": clients,
-        "per_s": round(count / seconds),
-        "p50_us": round(latencies[count // 2], 1) if count else None,
-        "p99_us": round(latencies[int(count * 0.99)], 1) if count else None,
-    }
+    return await loop.closed_loop(call, Load(clients, seconds, WARM_UP))
 
 
 @asynccontextmanager

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import itertools
+import shutil
+from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+import apsw
 import asyncpg
 import pytest
 
 from perdure.clock import VirtualClock
 from perdure.store import open_store
-from tests.postgres.server import Server
+from tests.postgres.server import Server, database_of
 
 KINDS: Final = ("memory", "file", "postgres")
 DURABLE: Final = ("file", "postgres")
@@ -33,7 +37,7 @@ def store_url(request: pytest.FixtureRequest, kind: str, folder: Path) -> str:
 
 
 def _new(server: Server) -> str:
-    url = f"{server.fresh()}?sslmode=disable"  # a connection that is called off while it asks for TLS leaves an error of the driver's
+    url = str(server.fresh())
     _apart(_make(url))
     return url
 
@@ -61,6 +65,7 @@ async def _empty(url: str) -> None:
         await connection.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
         )
+        await connection.execute("drop table if exists perdure.copying")  # of a copy that was stopped
         tables = await connection.fetch(
             "select relname from pg_class where relnamespace = 'perdure'::regnamespace and relkind = 'r' and relname not in ('store', 'migration', 'writer', 'shard')"
         )
@@ -68,5 +73,118 @@ async def _empty(url: str) -> None:
         await connection.execute(
             "delete from perdure.writer where node <> ''; update perdure.writer set last_tick = 0; update perdure.shard set node = null, epoch = 0"
         )
+    finally:
+        await connection.close()
+
+
+def change(url: str, *statements: str) -> None:
+    """Change what is in a durable store, behind its back."""
+    if url.startswith("sqlite:"):
+        connection = apsw.Connection(str(_path(url)))
+        for statement in statements:
+            connection.execute(statement)
+        connection.close()
+    else:
+        _apart(_change(url, statements))
+
+
+async def _change(url: str, statements: Iterable[str]) -> None:
+    connection = await asyncpg.connect(url, server_settings={"search_path": "perdure"})
+    try:
+        await connection.execute("; ".join(statements))
+    finally:
+        await connection.close()
+
+
+# --- many stores, one after another -----------------------------------------------------------------------------
+
+
+Rows = dict[str, list[dict[str, Any]]]
+"""Every row, by table."""
+
+
+class Stores(Protocol):
+    """Durable stores of one kind, made and looked at without an engine."""
+
+    def new(self) -> AbstractContextManager[str]:
+        """Give the URL of an empty store."""
+        ...
+
+    def copy(self, url: str) -> AbstractContextManager[str]:
+        """Give the URL of a copy of a store that nobody has open."""
+        ...
+
+    def rows(self, url: str) -> Rows:
+        """Return everything in a store that nobody has open."""
+        ...
+
+
+class Files:
+    """Stores in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = itertools.count()
+
+    @contextmanager
+    def new(self) -> Iterator[str]:
+        yield f"sqlite:///{self._folder / f'{next(self._numbers)}.db'}"
+
+    @contextmanager
+    def copy(self, url: str) -> Iterator[str]:
+        with self.new() as copied:
+            shutil.copy(_path(url), _path(copied))
+            yield copied
+
+    def rows(self, url: str) -> Rows:
+        connection = apsw.Connection(str(_path(url)), flags=apsw.SQLITE_OPEN_READONLY)
+        found: Rows = {}
+        for (table,) in list(connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")):
+            cursor = connection.execute(f"SELECT * FROM {table}")
+            found[table] = [dict(zip((column[0] for column in cursor.get_description()), values, strict=True)) for values in cursor]
+        connection.close()
+        return found
+
+
+class Databases:
+    """Stores in databases of a server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    @contextmanager
+    def new(self) -> Iterator[str]:
+        url = _FREE.pop() if _FREE else _new(self._server)
+        yield url
+        _give_back(self._server, url)
+
+    @contextmanager
+    def copy(self, url: str) -> Iterator[str]:
+        copied = self._server.fresh(database_of(url))
+        yield copied
+        self._server.drop(copied)
+
+    def rows(self, url: str) -> Rows:
+        found: Rows = {}
+        _apart(_read(url, found))
+        return found
+
+
+def stores(request: pytest.FixtureRequest, kind: str, folder: Path) -> Stores:
+    """Return stores of a durable kind."""
+    return Files(folder) if kind == "file" else Databases(request.getfixturevalue("postgres_server"))
+
+
+def _path(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+async def _read(url: str, found: Rows) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for (table,) in await connection.fetch(
+            "select relname from pg_class where relnamespace = 'perdure'::regnamespace and relkind = 'r'"
+        ):
+            found[table] = [dict(record) for record in await connection.fetch(f"select * from perdure.{table}")]
     finally:
         await connection.close()

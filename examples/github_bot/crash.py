@@ -22,15 +22,20 @@ ROOT: Final = Path(__file__).parents[2]
 CONCURRENCY: Final = 64
 
 
+FILE: Final = "sqlite:///{folder}/store.db"
+"""The URL of a store in its place's own folder."""
+
+
 class Place(NamedTuple):
-    """A folder with a store and its ledger."""
+    """A folder with a ledger, and the URL of a store, in which `{folder}` and `{name}` stand for the folder and its name."""
 
     folder: Path
+    store: str = FILE
 
     @property
     def url(self) -> str:
         """The URL of the store."""
-        return f"sqlite:///{self.folder / 'store.db'}"
+        return self.store.replace("{folder}", str(self.folder)).replace("{name}", self.folder.name)
 
     @property
     def ledger(self) -> Path:

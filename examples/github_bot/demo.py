@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import random
+import secrets
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from rich.console import Console
 
@@ -29,30 +30,51 @@ _LATEST: Final = 0.9  # of all effects; later, the job may be over before the si
 _DIFFERENCES_SHOWN: Final = 10
 
 
+class Scene(NamedTuple):
+    """A folder for the ledgers, the URL of the stores, and the recorded webhooks."""
+
+    folder: Path
+    store: str
+    recording: Path
+
+    def place(self, name: str) -> crash.Place:
+        """Return a new place, whose store nobody has used before, also where stores stay."""
+        place = crash.Place(self.folder / f"{name}_{secrets.token_hex(4)}", self.store)
+        place.folder.mkdir()
+        return place
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demonstration; return 0 if both runs came to the same end, else 1."""
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
     parser.add_argument("--seed", type=int, help="of the order and the moment; a random one unless given")
-    seed: int | None = parser.parse_args(arguments).seed
-    seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+    parser.add_argument(
+        "--store",
+        default=crash.FILE,
+        metavar="URL",
+        help="of the stores, with {name} where each has its own, as in postgresql://me@host/database?schema={name}; files that go away unless given",
+    )
+    parser.add_argument("--input", type=Path, default=WEBHOOKS, metavar="FILE", help="gzip of recorded webhooks (those of the example)")
+    options = parser.parse_args(arguments)
+    seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     with tempfile.TemporaryDirectory(prefix="github-bot-") as folder:
-        return _demonstrate(Path(folder), seed, console_of(sys.stdout))
+        return _demonstrate(Scene(Path(folder), options.store, options.input), seed, console_of(sys.stdout))
 
 
-def _demonstrate(folder: Path, seed: int, console: Console) -> int:
-    webhooks = read(WEBHOOKS)
+def _demonstrate(scene: Scene, seed: int, console: Console) -> int:
+    webhooks = read(scene.recording)
     in_order = [routed(*hook) for hook in webhooks]
     arriving = [routed(*hook) for hook in disturbed(webhooks, duplicates=DUPLICATES, shuffle=seed)]
 
     console.print(f"1. Undisturbed: {len(in_order)} webhooks, in order.")
     with progress(len(in_order)) as advance:
-        calm = crash.finished(_place(folder, "calm"), in_order, accepted=advance)
+        calm = crash.finished(scene.place("calm"), in_order, accepted=advance)
     show(calm, console)
 
     console.print(
         f"2. {len(arriving)} webhooks, {DUPLICATES:.0%} of them twice, in a random order (--seed {seed}), and SIGKILL in the middle."
     )
-    place, after, accepted = _killed(folder, seed, calm.total.effects)
+    place, after, accepted = _killed(scene, seed, calm.total.effects)
     remains = crash.remains(place, arriving)
     lost = len(accepted - remains.messages)
     console.print(
@@ -68,22 +90,16 @@ def _demonstrate(folder: Path, seed: int, console: Console) -> int:
     return _verdict(calm, resumed, console, lost=lost, ran_again=crash.ran_again(place, remains))
 
 
-def _killed(folder: Path, seed: int, effects: int) -> tuple[crash.Place, int, frozenset[tuple[str, str]]]:
+def _killed(scene: Scene, seed: int, effects: int) -> tuple[crash.Place, int, frozenset[tuple[str, str]]]:
     """Run the job until it is killed; return where, after how many effects, and what senders heard to be accepted."""
     chance = random.Random(seed)  # noqa: S311  # the same moment for the same seed
-    options = ["--duplicates", str(DUPLICATES), "--shuffle", str(seed)]
+    options = ["--duplicates", str(DUPLICATES), "--shuffle", str(seed), "--input", str(scene.recording)]
     for number in range(_TRIES):
-        place, after = _place(folder, f"killed-{number}"), chance.randint(1, round(effects * _LATEST))
+        place, after = scene.place(f"killed_{number}"), chance.randint(1, round(effects * _LATEST))
         killed = crash.killed(place, options, after=after)
         if killed.at_work:
             return place, after, killed.accepted
     raise SystemExit(f"demo: the job was over before the signal came, {_TRIES} times")
-
-
-def _place(folder: Path, name: str) -> crash.Place:
-    place = crash.Place(folder / name)
-    place.folder.mkdir()
-    return place
 
 
 def _verdict(calm: Report, resumed: Report, console: Console, *, lost: int, ran_again: int) -> int:

@@ -2,11 +2,13 @@
 
 from perdure.clock import Clock, SystemClock, VirtualClock
 from perdure.conversations.conversation import DurableConversation
+from perdure.copying import copy_store
 from perdure.engine.addressing import Address
 from perdure.engine.app import App
 from perdure.engine.archive import ArchivedEvent, ArchiveRecord, read_archive
 from perdure.engine.engine import Engine
 from perdure.engine.flow import Flow, Rate
+from perdure.engine.joined import Joined
 from perdure.engine.notes import Receipt
 from perdure.engine.process import Process, on
 from perdure.engine.process_log import Log
@@ -31,6 +33,7 @@ __all__ = [
     "DurableConversation",
     "Engine",
     "Flow",
+    "Joined",
     "Log",
     "MessageId",
     "NotDone",
@@ -52,6 +55,7 @@ __all__ = [
     "Tag",
     "TenantId",
     "VirtualClock",
+    "copy_store",
     "on",
     "open_store",
     "query",

@@ -139,6 +139,24 @@ class MigrationChanged(StoreError):
     code = "migration-changed"
 
 
+class CopyUnfinished(StoreError):
+    """The copy into this store is not finished; run `perdure store copy` again, it goes on where it was."""
+
+    code = "copy-unfinished"
+
+
+class CopyFailed(StoreError):
+    """What arrived is not what the source has; the target cannot be used. Remove it, and begin again."""
+
+    code = "copy-failed"
+
+
+class CopyRefused(UsageError):
+    """This store cannot be copied into that one; the text says why, and nothing was changed that counts."""
+
+    code = "copy-refused"
+
+
 class UnknownScheme(UsageError):
     """The store URL names no backend."""
 

@@ -48,7 +48,8 @@ SQLITE_POLL_MS: Final = 20  # how often a waiter looks for another process's com
 
 # --- PostgreSQL --------------------------------------------------------------------------------------
 POSTGRES_CONNECT_SECONDS: Final = 5.0  # for one server to answer; the next one is tried then
-POSTGRES_STATEMENT_SECONDS: Final = 30.0  # for one statement: beyond that the connection is taken for lost
+POSTGRES_STATEMENT_SECONDS: Final = 30.0  # for one statement: the server ends it then, also one whose client is gone
+POSTGRES_ANSWER_SECONDS: Final = 35.0  # for the server's answer: beyond that the connection is taken for lost
 POSTGRES_IDLE_MS: Final = 5_000  # that the server waits for the next statement of a batch with locks: others wait for these
 POSTGRES_RETRY_SECONDS: Final = 0.05  # before a connection is tried again, doubled each time
 POSTGRES_RETRY_MOST_SECONDS: Final = 1.0
@@ -63,6 +64,13 @@ LEASE_MARGIN_US: Final = 2_000_000  # before the end of its lease a node begins 
 LEASE_RENEW_US: Final = 3_000_000  # a node that has committed nothing for so long commits an empty batch
 LEASE_LOOK_SECONDS: Final = 1.0  # between two looks at who has died and what is free
 TICK_SLOTS: Final = 64  # writers that give out ticks of their own: more at a time meet now and then, and decide again
+
+# --- copies of stores ----------------------------------------------------------------------------------
+COPY_ROWS: Final = 1_000  # rows of one chunk, which is one commit of the target
+COPY_BYTES: Final = 1 * MIB  # a chunk takes no further row behind so many bytes
+COPY_CHECKPOINT_BYTES: Final = 32 * MIB  # that arrived in a file since its WAL was copied
+COPY_IDLE_MS: Final = 60_000  # that a server waits for the next statement of a copy, whose locks others wait for
+COPY_LOCK_MS: Final = 10_000  # to wait for those who write into the source
 
 # --- writers ------------------------------------------------------------------------------------------
 WRITER_ROW_DAYS: Final = 30  # a writer not seen for so long is folded into the base row
@@ -194,4 +202,5 @@ assert TURN_EVENTS_MAX * REPLAY_EVENT_US * REST_REPLAYS < REST_MAX_US, "the long
 assert PAGE_DEFAULT <= PAGE_MAX, "the default page has to be allowed"
 assert SCHEDULE_ID_MAX + 40 <= REGISTRY_KEY_MAX, "a process that a schedule starts is named by schedule, slot and number"
 assert LEASE_RENEW_US + LEASE_MARGIN_US < LEASE_US, "a lease is renewed before a node has to stop"
+assert POSTGRES_STATEMENT_SECONDS < POSTGRES_ANSWER_SECONDS, "what the server says of a statement that took too long is heard"
 assert TURN_EVENTS_WARN < TURN_EVENTS_MAX, "a warning comes before the refusal"

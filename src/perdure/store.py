@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 from urllib.parse import unquote, urlsplit
 
 from perdure.backends.postgres import address as postgres
+from perdure.backends.postgres.borrowed import borrowed
 from perdure.backends.postgres.database import PostgresDatabase
+from perdure.backends.postgres.joined import JoinedReader, JoinedWriter
 from perdure.backends.sqlite.database import SqliteDatabase
 from perdure.clock import Clock, SystemClock
 from perdure.conversations.tables import OVER, PROCESS
@@ -28,6 +30,7 @@ from perdure.routing.contract import ProcessRegistry
 from perdure.routing.registry import Registry
 from perdure.streams.contract import DurableStore
 from perdure.streams.store import Streams
+from perdure.tables import TABLES
 
 Connect = Callable[[], Awaitable[Database]]
 
@@ -47,7 +50,7 @@ class Store:
 
     def __init__(self, access: Access, database: Database) -> None:
         self.access: Final = access
-        self.processes: Final[ProcessRegistry] = Registry(access, admit=_not_over)
+        self.processes: Final[ProcessRegistry] = Registry(access, admit=not_over)
         self.operations: Final[OperationStore] = Operations(access)
         self.streams: Final[DurableStore] = Streams(access)
         self.ownership: Final = database.ownership
@@ -118,13 +121,15 @@ class Store:
         return await self._database.integrity()
 
     async def backup(self, target: str | Path) -> None:
-        """Copy everything that is committed into a new file, while the store is in use.
+        """Copy everything that is committed into a new SQLite file, while the store is in use.
+
+        It is a store like any other, as of one moment.
 
         Raises:
             UsageError: the file exists.
             StoreError: it could not be read or written; remove what was begun.
         """
-        await self._database.backup(Path(target))
+        await self._database.backup(Path(target), TABLES)
 
     async def close(self) -> None:
         """Finish what was accepted, then close. Harmless when called again."""
@@ -178,21 +183,22 @@ def open_store(url: str, *, clock: Clock | None = None, create: bool = True, ran
         StoreNotFound: there is no store and `create` is false.
         SchemaTooNew: a newer Perdure has written the store.
         MigrationChanged: one of its migrations is not the one that is installed.
+        CopyUnfinished: a copy into it is not finished.
         StoreBusy, StoreCorrupt, StoreFull, StoreUnavailable: it cannot be opened; the text says why.
 
     Source: contracts.md, "One store gives all five".
     """
-    connect = _connection(url, clock, randomness, create=create)
+    connect = connection(url, clock, randomness, create=create)
     return Opening(lambda: _open(connect, randomness))
 
 
-def _connection(url: str, clock: Clock | None, randomness: Randomness, *, create: bool) -> Connect:
-    """Return what connects to the database of a URL."""
-    if urlsplit(url).scheme in {"postgresql", "postgres"}:
+def connection(url: str, clock: Clock | None, randomness: Randomness, *, create: bool, unfinished: bool = False) -> Connect:
+    """Return what connects to the database of a URL; `unfinished`: for a copy into it that goes on."""
+    if _scheme(url) in {"postgresql", "postgres"}:
         address = postgres.parse(url)
-        return lambda: PostgresDatabase.open(address, clock=clock, randomness=randomness, create=create)
+        return lambda: PostgresDatabase.open(address, clock=clock, randomness=randomness, create=create, unfinished=unfinished)
     path = _sqlite_path(url)
-    return lambda: SqliteDatabase.open(path, clock=clock or SystemClock(), randomness=randomness, create=create)
+    return lambda: SqliteDatabase.open(path, clock=clock or SystemClock(), randomness=randomness, create=create, unfinished=unfinished)
 
 
 async def _open(connect: Connect, randomness: Randomness) -> Store:
@@ -214,7 +220,19 @@ async def _open(connect: Connect, randomness: Randomness) -> Store:
     return Store(Access(writer, database.reader, signals, clock, randomness), database)
 
 
-def _not_over(view: View, identity: ProcessIdentity) -> None:
+def join(connection: Any, schema: str, randomness: Randomness) -> tuple[Access, bool]:
+    """Return what the rooms work with inside of a transaction of the application's own, and whether its calls never suspend.
+
+    Raises:
+        UsageError: this is no connection that can be used, or the name of the schema is none.
+    """
+    given, clock = borrowed(connection), SystemClock()
+    writer = JoinedWriter(given, schema, randomness)
+    # For the rooms it is a writer: it decides the same, only that somebody else commits.
+    return Access(cast("Writer", writer), JoinedReader(writer), Signals(clock), clock, randomness), given.synchronous
+
+
+def not_over(view: View, identity: ProcessIdentity) -> None:
     """Refuse an address to a process that is over; for any other, its end will look for addresses."""
     process = view.get(PROCESS.key(identity.tenant_id, identity.process_id))
     if process is not None and process.status in OVER:
@@ -223,12 +241,19 @@ def _not_over(view: View, identity: ProcessIdentity) -> None:
     view.signal("engine")  # messages may wait for it
 
 
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].lower() if ":" in url else ""
+
+
 def _sqlite_path(url: str) -> str:
     """Return the path of a `sqlite:` URL."""
+    if (scheme := _scheme(url)) != "sqlite":
+        # The URL itself may have a password in it.
+        raise UnknownScheme(
+            f"expected sqlite:///file.db, sqlite:////absolute/file.db, sqlite:///:memory: or postgresql://user@host/database, "
+            f"found {f'scheme {scheme!r}' if scheme else 'no scheme'}"
+        )
     parts = urlsplit(url)
-    if parts.scheme != "sqlite":
-        found = f"scheme {parts.scheme!r}" if parts.scheme else "no scheme"
-        raise UnknownScheme(f"{url!r}: expected sqlite:///file.db, sqlite:////absolute/file.db or sqlite:///:memory:, found {found}")
     if parts.netloc or not url.startswith("sqlite:///"):
         raise UsageError(f"{url!r}: expected three slashes before a relative path, four before an absolute one")
     if parts.query or parts.fragment:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from perdure.core.backend import Backend
 from perdure.core.view import View
 from perdure.core.write import Write
 from perdure.core.writer import Writer
@@ -42,7 +43,7 @@ class Fault:
                 raise self.error
 
 
-async def started(backend: MemoryBackend) -> Writer:
+async def started(backend: Backend) -> Writer:
     writer = Writer(backend, on_signals=lambda _topics: None)
     await writer.start()
     return writer
@@ -58,4 +59,5 @@ def job(id: int) -> Create:
 
 
 def jobs(backend: MemoryBackend) -> set[Any]:
+    """Return the ids of the jobs that are committed."""
     return {key.parts[0] for key in backend.database.rows if key.table is JOB}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from perdure.clock import Clock, VirtualClock
-from perdure.core.backend import Batch, BatchConflict, BatchRefused, Found, ScanPage, Wanted, WriterFenced, WriterRow
+from perdure.core.backend import Batch, BatchConflict, BatchRefused, Found, ScanPage, Ticks, Wanted, WriterFenced, WriterRow
 from perdure.core.table import Key, Scan, Table
 from perdure.errors import TransactionRefused
 
@@ -31,6 +31,7 @@ class MemoryBackend:
         self.node = node
         self.at_once = at_once
         self.incarnation = 0
+        self.ticks = Ticks()
         self.before: Callable[[str], None] = lambda _call: None
         self.after: Callable[[str], None] = lambda _call: None
         self.refuse: Callable[[Key[Any]], bool] = lambda _key: False
@@ -58,7 +59,7 @@ class MemoryBackend:
             page = self._page(scan)
             rows |= {key: self.database.rows[key] for key in page.keys}
             pages.append((scan, page))
-        return Found(self.clock.now(), self.database.last_tick, wanted.keys, rows, pages)
+        return Found(self.clock.now(), self.database.last_tick, wanted.keys, rows, pages, self.ticks)
 
     def read_now(self, wanted: Wanted) -> Found | None:
         return self._found(wanted) if self.at_once else None

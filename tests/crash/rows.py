@@ -1,4 +1,4 @@
-"""The rows of a store, read from its file without the engine, with everything left out that two equal runs may differ in.
+"""The rows of a store, read without the engine, with everything left out that two equal runs may differ in.
 
 Left out: times, ticks, numbers of streams and of mail, attempts, ids that were made. Processes are named by their key,
 messages by the webhook that they come from, and a check is the same whether it was parked for its pull request or copied to it.
@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import apsw
 import msgspec
 
 from perdure.conversations.events import ProcessingFinished, ProcessingStarted, StepCompleted, decode_event
@@ -20,13 +18,10 @@ Row = dict[str, Any]
 
 
 class Rows:
-    """One store file."""
+    """What is in one store."""
 
-    def __init__(self, path: Path) -> None:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-        self.tables = {name: list(_rows(connection, name)) for name in names}
-        connection.close()
+    def __init__(self, tables: dict[str, list[Row]]) -> None:
+        self.tables = tables
         self._subject = {row["process_id"]: json.loads(row["saved"])["subject"] for row in self.tables["process_state"]}
         self._streams = {(row["tenant_id"], row["stream_no"]): row for row in self.tables["process"]}
         self._copied = {row["message_id"] for row in self.tables["message"] if row["copies"] is not None}
@@ -95,12 +90,6 @@ class Rows:
         for table in ("timer", "fan_out"):
             yield from (f"{table} is left: {row}" for row in self.tables[table])
         yield from (f"mail is left: {row}" for row in self.tables["mailbox"] if row["queued"])
-
-
-def _rows(connection: apsw.Connection, table: str) -> Iterator[Row]:
-    cursor = connection.execute(f"SELECT * FROM {table}")
-    for values in cursor:
-        yield dict(zip((column[0] for column in cursor.get_description()), values, strict=True))
 
 
 def _line(name: str, row: Row, *columns: str) -> str:

@@ -6,6 +6,7 @@ Whatever fails, the store is reopened, the same messages are delivered again, an
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -19,8 +20,11 @@ from perdure.core.backend import Backend, Batch, CommitUnknown
 from perdure.engine import inspection, verification
 from perdure.errors import PerdureError, StoreUnavailable
 from tests.engine.orders import Approve, Broadcast, Close, Comment, Ledger, Place, eventually, make_app, reaches
+from tests.stores import DURABLE, Stores, stores
 
 CALLS = ("prefetch", "apply", "applied")
+STEP = {"file": 1, "postgres": 7}
+"""Of a server, the gate lets each seventh call fail, the soak every one: a run takes some five times as long."""
 
 
 class Failing:
@@ -142,17 +146,34 @@ async def _drive_or_fail(engine: Engine, clock: VirtualClock) -> None:
     await driving
 
 
-@pytest.mark.parametrize("call", CALLS)
-async def test_whichever_call_fails_the_outcome_is_that_of_an_undisturbed_run(tmp_path: Path, call: str) -> None:
-    expected, failed = await _run(f"sqlite:///{tmp_path / 'calm.db'}", lambda backend: backend)
+async def _every(made: Stores, call: str, step: int) -> None:
+    """Let each `step`-th call of a kind fail, in a run of its own."""
+    with made.new() as url:
+        expected, failed = await _run(url, lambda backend: backend)
     assert not failed
     assert expected["findings"] == []
-    nth = failures = 0
-    while True:
-        nth += 1
-        outcome, failed = await _run(f"sqlite:///{tmp_path / f'{call}{nth}.db'}", partial(Failing, call, nth))
+    failures = 0
+    for nth in itertools.count(1, step):
+        with made.new() as url:
+            outcome, failed = await _run(url, partial(Failing, call, nth))
         assert outcome == expected, f"{call} number {nth}"
         if not failed:
             break
         failures += 1
-    assert failures >= 15, f"only {failures} calls of {call} were made to fail"
+    assert failures >= 15 // step, f"only {failures} calls of {call} were made to fail"
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("kind", DURABLE)
+async def test_whichever_call_fails_the_outcome_is_that_of_an_undisturbed_run(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, call: str
+) -> None:
+    await _every(stores(request, kind, tmp_path), call, STEP[kind])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("call", CALLS)
+async def test_whichever_call_fails_on_a_server_the_outcome_is_that_of_an_undisturbed_run(
+    request: pytest.FixtureRequest, tmp_path: Path, call: str
+) -> None:
+    await _every(stores(request, "postgres", tmp_path), call, 1)

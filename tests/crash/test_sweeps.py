@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+import itertools
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 
 from perdure import Address, Engine, Retention, VirtualClock, open_store
@@ -18,6 +17,7 @@ from perdure.engine.sweeper import Sweeper
 from perdure.errors import ProcessNotFound
 from tests.engine.keeping import DAY, Add, End, account_app, fill, say
 from tests.engine.orders import Ledger
+from tests.stores import DURABLE, Rows, Stores, stores
 
 RETENTION = Retention(
     turns=timedelta(days=1), messages=timedelta(days=1), finished_processes=timedelta(days=1), tombstones=timedelta(days=10)
@@ -26,6 +26,10 @@ RETENTION = Retention(
 
 # A process that is removed has all its events still: they take more than one transaction.
 AT_ONCE = Retention(finished_processes=timedelta(days=1), tombstones=timedelta(days=10))
+
+
+STEP = {"file": 1, "postgres": 4}
+"""On a server, the gate stops at each fourth commit, the soak at every one."""
 
 
 class Stopped(Exception):
@@ -52,9 +56,9 @@ class Stopping:
         return results
 
 
-async def _made(path: Path) -> list[str]:
-    """Make a store with something of every kind; return the ids of its processes that are over."""
-    async with open_store(f"sqlite:///{path}", clock=VirtualClock()) as store, Engine(store, account_app(Ledger())) as engine:
+async def _make(url: str) -> list[str]:
+    """Fill a store with something of every kind; return the ids of its processes that are over."""
+    async with open_store(url, clock=VirtualClock()) as store, Engine(store, account_app(Ledger())) as engine:
         for name in ("lives", "ends"):
             await fill(engine, name, 40)
         await say(engine, End("ends"), "end")
@@ -63,36 +67,32 @@ async def _made(path: Path) -> list[str]:
         return [one.process_id for one in await inspection.processes(store, status="ended")]
 
 
-def _rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+def _comparable(rows: Rows) -> dict[str, list[Any]]:
     """Every row, without its version."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    found = {}
-    for (table,) in list(connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")):
-        if table not in {"writer", "migration", "counter"}:
-            columns = [name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,)) if name != "rev"]
-            found[table] = sorted(connection.execute(f"SELECT {', '.join(columns)} FROM {table}"), key=repr)  # of the schema
-    connection.close()
-    return found
+    return {
+        table: sorted(([value for name, value in row.items() if name != "rev"] for row in found), key=repr)
+        for table, found in rows.items()
+        if table not in {"writer", "migration", "counter"}
+    }
 
 
-async def _sweep(path: Path, nth: int | None, retention: Retention, *, after: bool = False) -> bool:
+async def _sweep(url: str, archive: Path, nth: int | None, retention: Retention, *, after: bool = False) -> bool:
     """Sweep two days later; return whether it came to its end."""
     clock = VirtualClock()
     clock.advance(2 * DAY)
-    async with open_store(f"sqlite:///{path}", clock=clock) as store:
+    async with open_store(url, clock=clock) as store:
         access: Access = store.access
         if nth is not None:
             access = access._replace(writer=Stopping(access.writer, nth, after=after))  # type: ignore[arg-type]  # run is all it needs
-        archive = Folder(path.parent / f"{path.stem}-archive", clock.now)
         try:
-            await Sweeper(access, retention, archive).sweep()
+            await Sweeper(access, retention, Folder(archive, clock.now)).sweep()
         except Stopped:
             return False
         return True
 
 
-async def _whole_or_gone(path: Path, over: list[str]) -> None:
-    async with open_store(f"sqlite:///{path}", clock=VirtualClock()) as store:
+async def _whole_or_gone(url: str, over: list[str]) -> None:
+    async with open_store(url, clock=VirtualClock()) as store:
         assert await verification.verify(store) == []
         for process_id in over:
             try:
@@ -104,27 +104,47 @@ async def _whole_or_gone(path: Path, over: list[str]) -> None:
             assert [event.seq for event in events] == list(range(info.first_event, info.events))
 
 
-@pytest.mark.parametrize(("retention", "commits"), [(RETENTION, 12), (AT_ONCE, 3)], ids=["turns", "processes"])
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_a_sweep_that_is_stopped_at_any_commit_ends_as_if_nothing_had_happened(
-    tmp_path: Path, retention: Retention, commits: int, *, after: bool
-) -> None:
-    made, undisturbed = tmp_path / "made.db", tmp_path / "undisturbed.db"
-    over = await _made(made)
-    shutil.copy(made, undisturbed)
-    assert await _sweep(undisturbed, None, retention)
-    expected, kept = _rows(undisturbed), list(read_archive(tmp_path / "undisturbed-archive"))
-    stops = 0
-    while True:
-        path = tmp_path / f"{stops}.db"
-        shutil.copy(made, path)
-        if await _sweep(path, stops + 1, retention, after=after):
-            break
-        await _whole_or_gone(path, over)
-        assert await _sweep(path, None, retention)
+async def _every(having: Stores, folder: Path, retention: Retention, *, after: bool, step: int) -> int:
+    """Stop a sweep at each `step`-th commit; return at how many."""
+    undisturbed = folder / "undisturbed"
+    with having.new() as made:
+        over = await _make(made)
+        with having.copy(made) as url:
+            assert await _sweep(url, undisturbed, None, retention)
+            expected, kept = _comparable(having.rows(url)), list(read_archive(undisturbed))
+        for stops in itertools.count():
+            archive, commit = folder / f"archive-{stops}", 1 + stops * step
+            with having.copy(made) as url:
+                if await _sweep(url, archive, commit, retention, after=after):
+                    return stops
+                await _whole_or_gone(url, over)
+                assert await _sweep(url, archive, None, retention)
 
-        assert _rows(path) == expected, f"stopped at commit {stops + 1}"
-        again = [event for record in read_archive(tmp_path / f"{stops}-archive") for event in record.events]
-        assert sorted(again, key=repr) == sorted((event for record in kept for event in record.events), key=repr)
-        stops += 1
-    assert stops > commits, "every kind of transaction, and pages of them"
+                assert _comparable(having.rows(url)) == expected, f"stopped at commit {commit}"
+            again = [event for record in read_archive(archive) for event in record.events]
+            assert sorted(again, key=repr) == sorted((event for record in kept for event in record.events), key=repr)
+    raise AssertionError("it has no end")
+
+
+KINDS = [(RETENTION, 12), (AT_ONCE, 3)]
+"""What is kept, and how many commits a sweep has at least: every kind of transaction, and pages of them."""
+
+
+@pytest.mark.parametrize(("retention", "commits"), KINDS, ids=["turns", "processes"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("kind", DURABLE)
+async def test_a_sweep_that_is_stopped_at_any_commit_ends_as_if_nothing_had_happened(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, retention: Retention, commits: int, *, after: bool
+) -> None:
+    stops = await _every(stores(request, kind, tmp_path), tmp_path, retention, after=after, step=STEP[kind])
+
+    assert stops > commits // STEP[kind]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("retention", "commits"), KINDS, ids=["turns", "processes"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_sweep_that_is_stopped_at_any_commit_on_a_server_ends_as_if_nothing_had_happened(
+    request: pytest.FixtureRequest, tmp_path: Path, retention: Retention, commits: int, *, after: bool
+) -> None:
+    assert await _every(stores(request, "postgres", tmp_path), tmp_path, retention, after=after, step=1) > commits

@@ -1,12 +1,15 @@
-"""The command line, called in this process."""
+"""The command line, called in this process, and empty stores of every durable kind."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from perdure.cli import main
+from tests.stores import DURABLE, store_url
 
 Ran = tuple[int, str, str]
 """Exit status, output and errors."""
@@ -23,3 +26,9 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
         return int(str(stopped.value.code)), shown.out, shown.err
 
     return run
+
+
+@pytest.fixture(params=DURABLE)
+def place(request: Any, tmp_path: Path) -> str:
+    """Give the URL of an empty store."""
+    return store_url(request, request.param, tmp_path)

@@ -15,12 +15,16 @@ from perdure import Address, Engine, VirtualClock, open_store
 from perdure.testing import ProcessExport
 from tests.e2e.conftest import Call, Ran
 from tests.engine.orders import Comment, Ledger, Place, eventually, make_app
+from tests.stores import change
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    """A store with one order, one parked comment and one dead letter."""
-    url = f"sqlite:///{tmp_path / 'shop.db'}"
+def url(place: str) -> str:
+    return filled(place)
+
+
+def filled(url: str) -> str:
+    """Put one order, one parked comment and one dead letter into a store."""
 
     async def fill() -> None:
         clock = VirtualClock()
@@ -70,12 +74,7 @@ def test_info_shows_what_is_in_a_store(call: Call, url: str) -> None:
 
 def test_verify_finds_nothing_in_a_sound_store_and_says_what_does_not_fit(call: Call, url: str) -> None:
     assert call("store", "verify", url) == (0, "ok: everything fits\n", "")
-    import apsw
-
-    connection = apsw.Connection(url.removeprefix("sqlite:///"))
-    connection.execute("update registry_key set parked = 7 where key = 'order:9'")
-    connection.execute("delete from event where seq = (select max(seq) from event)")
-    connection.close()
+    change(url, "update registry_key set parked = 7 where key = 'order:9'", "delete from event where seq = (select max(seq) from event)")
     status, out, _ = call("store", "verify", url, "--json")
     found = json.loads(out)
     assert status == 4
@@ -83,7 +82,8 @@ def test_verify_finds_nothing_in_a_sound_store_and_says_what_does_not_fit(call: 
     assert any("counts 7 messages, 1 are parked" in finding["detail"] for finding in found)
 
 
-def test_a_backup_is_a_store(call: Call, url: str, tmp_path: Path) -> None:
+def test_a_backup_is_a_store(call: Call, tmp_path: Path) -> None:
+    url = filled(f"sqlite:///{tmp_path / 'shop.db'}")
     copy = tmp_path / "copy.db"
     assert call("store", "backup", url, str(copy))[0] == 0
     assert _json(call("store", "info", f"sqlite:///{copy}", "--json"))["rows"]["message"] == 3
@@ -145,7 +145,7 @@ def test_errors_have_a_code_and_a_status_by_kind(call: Call, url: str, arguments
 
 @pytest.mark.parametrize(
     ("bad", "status", "code"),
-    [("postgres://x", 2, "unknown-scheme"), ("sqlite:///missing/none.db", 3, "store-not-found"), ("sqlite:/x", 2, "usage")],
+    [("mysql://x", 2, "unknown-scheme"), ("sqlite:///missing/none.db", 3, "store-not-found"), ("sqlite:/x", 2, "usage")],
 )
 def test_a_store_that_is_not_there_is_a_clear_error(call: Call, bad: str, status: int, code: str) -> None:
     found, _, error = call("store", "info", bad)
@@ -158,26 +158,23 @@ def test_what_is_no_store_is_a_clear_error(call: Call, tmp_path: Path) -> None:
     assert (found, "[store-corrupt]" in error) == (3, True), error
 
 
-def test_hostile_text_is_shown_and_not_obeyed(call: Call, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'shop.db'}"
-
+def test_hostile_text_is_shown_and_not_obeyed(call: Call, place: str) -> None:
     async def fill() -> None:
-        async with open_store(url) as store, Engine(store, make_app(Ledger())) as engine:
+        async with open_store(place) as store, Engine(store, make_app(Ledger())) as engine:
             await engine.deliver(Place("\x1b[31m[bold]\n"), id="p", wait=True, to=Address.start("Order", id="o"))
 
     asyncio.run(fill())
-    out = call("processes", "timeline", "o", "--store", url)[1]
+    out = call("processes", "timeline", "o", "--store", place)[1]
     assert "\x1b" not in out
     assert "[BOLD]" in out
 
 
-async def test_a_running_engine_takes_up_what_another_process_redrives(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'live.db'}"
-    async with open_store(url) as store, Engine(store, make_app(Ledger())) as engine:
+async def test_a_running_engine_takes_up_what_another_process_redrives(place: str) -> None:
+    async with open_store(place) as store, Engine(store, make_app(Ledger())) as engine:
         await engine.deliver(Comment("1", "x"), id="c", expires_after=timedelta(0))
         await eventually(lambda: _is(engine, "c", "dead"))
         await engine.deliver(Place("1"), id="p", wait=True)
-        command = [sys.executable, "-m", "perdure", "messages", "redrive", "c", "--store", url]
+        command = [sys.executable, "-m", "perdure", "messages", "redrive", "c", "--store", place]
         child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         out, _ = await child.communicate()
         assert out == b"redriven as c~2\n"

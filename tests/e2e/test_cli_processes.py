@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,19 +21,18 @@ def call(call: Call) -> Call:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(place: str) -> str:
     """A store with four books, made one second apart."""
-    url = f"sqlite:///{tmp_path / 'books.db'}"
 
     async def fill() -> None:
         clock = VirtualClock()
-        async with open_store(url, clock=clock) as store, Engine(store, app) as engine:
+        async with open_store(place, clock=clock) as store, Engine(store, app) as engine:
             for number, name in enumerate(["one", "two", "7", "over"]):
                 await engine.deliver(Open(name, number), id=name, to=Address.start("Book", id=f"b{number}"), wait=True)
                 clock.advance(1_000_000)
 
     asyncio.run(fill())
-    return url
+    return place
 
 
 def _ids(ran: Ran) -> list[str]:

@@ -15,19 +15,18 @@ from tests.engine.orders import Ledger
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(place: str) -> str:
     """A store with an account and a greeting, of long ago."""
-    url = f"sqlite:///{tmp_path / 'old.db'}"
 
     async def make() -> None:
         clock = VirtualClock()
         clock.advance(-1_000 * DAY)
-        async with open_store(url, clock=clock) as store, Engine(store, account_app(Ledger())) as engine:
+        async with open_store(place, clock=clock) as store, Engine(store, account_app(Ledger())) as engine:
             await fill(engine, "a", 3)
             await engine.call(engine.app.type_named("greet").target, "Ann", id="g")
 
     asyncio.run(make())
-    return url
+    return place
 
 
 def test_a_sweep_removes_only_what_has_an_age(call: Call, url: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,19 +15,18 @@ from tests.engine.timetable import HOUR, START, Log, timetable, until
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(place: str) -> str:
     """A store with a schedule that an app declares, and one made at run time; two hours have gone by."""
-    url = f"sqlite:///{tmp_path / 'times.db'}"
 
     async def fill() -> None:
         clock = VirtualClock(START)
         app = timetable(Log(), hourly={"cron": "0 * * * *", "tz": "Europe/Berlin"})
-        async with open_store(url, clock=clock) as store, Engine(store, app) as engine:
+        async with open_store(place, clock=clock) as store, Engine(store, app) as engine:
             await engine.schedules.create("mine", app.types["hourly"].target, interval=1800, overlap="queue")
             await until(engine, clock, START + 2 * HOUR)
 
     asyncio.run(fill())
-    return url
+    return place
 
 
 def test_schedules_are_listed_and_shown(call: Call, url: str) -> None:
@@ -69,11 +67,10 @@ def test_what_cannot_be_done_has_its_code_and_status(call: Call, url: str) -> No
         assert (status, f"[{code}]" in error) == (1, True), error
 
 
-async def test_a_running_engine_takes_up_what_another_process_triggers(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'live.db'}"
+async def test_a_running_engine_takes_up_what_another_process_triggers(place: str) -> None:
     log = Log()
-    async with open_store(url) as store, Engine(store, timetable(log, yearly={"cron": "0 0 29 2 *"})):
-        command = [sys.executable, "-m", "perdure", "schedules", "trigger", "yearly", "--store", url]
+    async with open_store(place) as store, Engine(store, timetable(log, yearly={"cron": "0 0 29 2 *"})):
+        command = [sys.executable, "-m", "perdure", "schedules", "trigger", "yearly", "--store", place]
         child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         out, _ = await child.communicate()
         assert out.startswith(b"fired as yearly/")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +15,12 @@ from tests.engine.orders import eventually, reaches
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(place: str) -> str:
     """A store with a contract that waits for two children, which wait for two awakeables each, and a diary with five entries."""
-    url = f"sqlite:///{tmp_path / 'together.db'}"
 
     async def fill() -> None:
         clock = VirtualClock()
-        async with open_store(url, clock=clock) as store, Engine(store, app) as engine:
+        async with open_store(place, clock=clock) as store, Engine(store, app) as engine:
             waiting = asyncio.ensure_future(engine.call(contract, ["ann", "bob"], id="contract"))
             await reaches(engine, "contract", "waiting")
             await eventually(lambda: _wait(engine, 2))
@@ -33,7 +31,7 @@ def url(tmp_path: Path) -> str:
             waiting.cancel()
 
     asyncio.run(fill())
-    return url
+    return place
 
 
 async def _wait(engine: Engine, count: int) -> bool:

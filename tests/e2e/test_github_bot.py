@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from examples.github_bot import cli, crash
+from examples.github_bot import cli, crash, demo
 from examples.github_bot.effects import Effect, Ledger, in_world
 from examples.github_bot.events import Delivery, by_tenant, routed
 from examples.github_bot.job import KEEP_CHECKS_FOR, hand_in, settled
@@ -22,6 +22,7 @@ from examples.github_bot.processes import app
 from examples.github_bot.recording import WEBHOOKS, Webhook, disturbed, read, repeated
 from perdure import Engine, VirtualClock, open_store
 from perdure.engine import inspection
+from tests.stores import DURABLE
 
 MEMORY = "sqlite:///:memory:"
 SHA = "5bd5f196a46b8222fb7484f05faba41a73cf34bd"
@@ -196,6 +197,26 @@ def test_a_killed_job_goes_on_and_comes_to_the_same_end(calm: Calm, tmp_path: Pa
     assert crash.ran_again(place, left) == 0
     assert report.unrecorded_effects == 0
     assert report.outcome.lines() == calm.outcome.lines()
+
+
+@pytest.mark.parametrize("kind", DURABLE)
+def test_the_demonstration_comes_to_the_same_end_on_every_database(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = demo_url(kind, request)
+    hooks = read(WEBHOOKS)[:60]
+    recording = gz(tmp_path / "few.gz", json.dumps([{"name": hook.name, "examples": [hook.payload]} for hook in hooks]).encode())
+
+    status = demo.main(["--seed", "7", "--input", recording, *url])
+
+    out = capsys.readouterr().out
+    assert status == 0, out
+    assert "EQUAL: 0 accepted messages lost" in out
+    assert "NOT EQUAL" not in out
+
+
+def demo_url(kind: str, request: pytest.FixtureRequest) -> list[str]:
+    return [] if kind == "file" else ["--store", f"{request.getfixturevalue('postgres_url')}?schema={{name}}"]
 
 
 async def test_the_comparison_finds_one_webhook_too_many(ledger: Ledger) -> None:

@@ -34,7 +34,7 @@ class Nodes:
         while True:
             self._named += 1
             name = f"p{self._named}"
-            if engine._owner.mine("default", name):
+            if engine._owner.shards.mine("default", name):
                 return name
 
     async def look(self, *engines: Engine) -> None:

@@ -167,7 +167,7 @@ async def only_process(engine: Engine, process_type: str = "Order") -> inspectio
 async def crash(engine: Engine) -> None:
     """Drop everything in memory, as kill -9 does; the store stays open."""
     engine._owner._open = False
-    engine._owner._wheel.stop()
+    engine._owner.wheel.stop()
     for resident in engine._owner.residents.values():
         resident.leave()
     engine._owner.residents.clear()

@@ -155,7 +155,7 @@ async def test_a_rate_that_has_room_again_goes_to_who_waits(store: Store, clock:
         assert await work.begin(engine, "one") == "one"
         tasks = [work.begin(engine, "two")]
         await accepted(engine, "two")
-        engine._owner._wheel.stop()  # nobody looks, but the newcomer
+        engine._owner.wheel.stop()  # nobody looks, but the newcomer
         clock.advance(SECOND)
         tasks.append(work.begin(engine, "three"))
         await accepted(engine, "three")

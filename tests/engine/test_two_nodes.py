@@ -48,7 +48,7 @@ async def test_a_message_by_key_or_by_id_reaches_the_other_nodes_process_and_its
 ) -> None:
     async with two_nodes(url, make_app(ledger), clock) as nodes:
         process_id = await place(nodes, "o")
-        assert nodes.a._owner.mine("default", process_id)
+        assert nodes.a._owner.shards.mine("default", process_id)
 
         by_key = await nodes.b.deliver(Comment("o", "one"), id="m1", wait=True)
         by_id = await nodes.b.deliver(Comment("o", "two"), id="m2", to=Address.process(process_id), wait=True)

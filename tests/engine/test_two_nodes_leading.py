@@ -85,7 +85,9 @@ async def test_a_slot_that_waits_for_the_firing_before_it_is_released_though_tha
 
         await happens(partial(at_least, ran, 4), nodes)
         assert len(set(ran)) == 4
-        owners = {nodes.a._owner.mine("default", process_id) for (process_id,) in await nodes.run("select process_id from perdure.process")}
+        owners = {
+            nodes.a._owner.shards.mine("default", process_id) for (process_id,) in await nodes.run("select process_id from perdure.process")
+        }
         assert owners == {True, False}, "some on each node"
 
 

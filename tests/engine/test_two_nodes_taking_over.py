@@ -196,7 +196,7 @@ async def test_word_that_is_committed_after_its_shard_was_gained_is_heard(
 
         leases._session.rows = after_the_claim  # type: ignore[method-assign]  # a message is decided on before the answer has come
         await nodes.take_over(nodes.a, nodes.b)
-        assert nodes.b._owner.mine("default", process_id)
+        assert nodes.b._owner.shards.mine("default", process_id)
         for _ in range(20):  # as long as it takes to look at what is open: it is not there yet
             await inspection.processes(nodes.b.store)
         await transaction.commit()
@@ -265,7 +265,7 @@ async def test_a_turn_that_was_queued_before_its_shard_was_given_away_is_not_run
             await second.ownership._round()  # type: ignore[attr-defined]  # a look of the test's
             assert await calls[1] == given
         await leases_of(a)._round()
-        assert a._owner.mine("default", given)
+        assert a._owner.shards.mine("default", given)
 
         gated.gate.set()
         assert await calls[0] == kept

@@ -53,7 +53,7 @@ def _process(log: Log, name: str) -> Callable[..., object]:
 async def quiet(engine: Engine) -> None:
     """Let the engine do all that is to be done at this instant."""
     owner, writer, still = engine._owner, engine.store.access.writer, 0
-    wheel = owner._wheel
+    wheel = owner.wheel
     for _ in range(1_000_000):
         due = wheel._next is not None and wheel._next <= engine.clock.now()
         idle = writer._wake is not None and not writer._wake.done()

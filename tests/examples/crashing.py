@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from perdure import App, limits, testing
 from perdure.testing import CrashReport, EffectLedger, VirtualEngine
-from perdure.testing.crashes import Scenario
+from perdure.testing.crashes import Scenario, Stores
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SECTION = "## At least once"
@@ -33,7 +33,15 @@ class Seen(NamedTuple):
     history: dict[str, list[str]]
 
 
-async def survives(app: App, scenario: Scenario, *, ledger: EffectLedger, windows: Collection[str], in_order: bool = True) -> CrashReport:
+async def survives(
+    app: App,
+    scenario: Scenario,
+    *,
+    ledger: EffectLedger,
+    windows: Collection[str],
+    in_order: bool = True,
+    stores: Stores | None = None,
+) -> CrashReport:
     """Kill a scenario before and after each of its commits, resume it, and check that it comes to the end of an undisturbed run.
 
     Args:
@@ -44,6 +52,7 @@ async def survives(app: App, scenario: Scenario, *, ledger: EffectLedger, window
             effect and record repeats. No others may be repeated, and each of these has to be.
         in_order: whether the effects and the events of each process have to come in the same order as well; not when steps
             run side by side.
+        stores: where each run gets its empty store from; in memory when not given.
 
     Returns:
         The report, which has passed.
@@ -57,7 +66,7 @@ async def survives(app: App, scenario: Scenario, *, ledger: EffectLedger, window
         seen.append(Seen(firsts(ledger), await timelines(engine)))
         return outcome
 
-    report = await testing.crashes(app, watched, ledger=ledger)
+    report = await testing.crashes(app, watched, ledger=ledger, stores=stores)
     report.check(windows=windows)
     undisturbed, *disturbed = seen
     assert undisturbed.effects, "the steps note nothing in this ledger: a repetition would not be seen"

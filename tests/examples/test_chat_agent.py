@@ -17,6 +17,7 @@ from examples.world import in_world
 from perdure import testing
 from perdure.errors import AwakeableNotFound
 from perdure.testing import EffectLedger, VirtualEngine
+from perdure.testing.crashes import Stores
 from tests.examples.crashing import admitted, survives
 
 KEY = "chat:ann"
@@ -184,8 +185,10 @@ async def scenario(engine: VirtualEngine) -> object:
     return said, await transcript(engine)
 
 
-async def test_killed_at_any_commit_it_comes_to_the_same_end_and_repeats_only_what_the_readme_says(ledger: EffectLedger) -> None:
-    report = await survives(app, scenario, ledger=ledger, windows=admitted("chat_agent"))
+async def test_killed_at_any_commit_it_comes_to_the_same_end_and_repeats_only_what_the_readme_says(
+    ledger: EffectLedger, on: Stores | None
+) -> None:
+    report = await survives(app, scenario, ledger=ledger, windows=admitted("chat_agent"), stores=on)
 
     assert report.commits > 20
     assert ledger.counts["pay 30 to bob"] == 1, "in the last run, as in all: approved once, refused once"

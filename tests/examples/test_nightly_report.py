@@ -15,6 +15,7 @@ from examples.nightly_report.report import AT_ONCE, app, daily_report, nightly, 
 from examples.world import in_world
 from perdure import Between, testing
 from perdure.testing import EffectLedger, VirtualEngine
+from perdure.testing.crashes import Stores
 from tests.examples.crashing import admitted, survives
 
 DAY = date(2026, 1, 1)
@@ -168,11 +169,11 @@ async def night(engine: VirtualEngine) -> object:
 
 
 async def test_killed_at_any_commit_it_comes_to_the_same_report_and_repeats_only_what_the_readme_says(
-    shops: dict[str, Shop], ledger: EffectLedger
+    shops: dict[str, Shop], ledger: EffectLedger, on: Stores | None
 ) -> None:
     shops.update(a=FINE, b=Shop(("1.00",), down=1), c=Shop(closed=False), d=NOBODY, e=Shop(("?",)))
 
-    report = await survives(app, night, ledger=ledger, windows=admitted("nightly_report"), in_order=False)
+    report = await survives(app, night, ledger=ledger, windows=admitted("nightly_report"), in_order=False, stores=on)
 
     assert report.commits > 20
     assert ledger.counts[f"mail {EVE}: 450, 3 missing"] == 1

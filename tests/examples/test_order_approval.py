@@ -14,7 +14,7 @@ from examples.world import in_world
 from perdure import Address, testing
 from perdure.clock import SECOND
 from perdure.testing import EffectLedger, VirtualEngine
-from perdure.testing.crashes import Scenario
+from perdure.testing.crashes import Scenario, Stores
 from tests.examples.crashing import admitted, firsts, survives
 
 PLACE = PlaceOrder("7", "ann", 4_900)
@@ -156,9 +156,15 @@ async def test_an_order_is_found_and_asked_about_while_it_waits() -> None:
 
 @pytest.mark.parametrize(("scenario", "windows"), BRANCHES, ids=lambda value: getattr(value, "__name__", ""))
 async def test_killed_before_and_after_each_commit_an_order_ends_like_an_undisturbed_one(
-    scenario: Scenario, windows: set[str], ledger: EffectLedger
+    scenario: Scenario, windows: set[str], ledger: EffectLedger, on: Stores | None
 ) -> None:
-    report = await survives(app, scenario, ledger=ledger, windows=windows)
+    report = await survives(app, scenario, ledger=ledger, windows=windows, stores=on)
+
+    assert report.commits >= 2
+
+
+async def test_killed_on_a_server_an_order_ends_like_an_undisturbed_one(ledger: EffectLedger, on_a_server: Stores) -> None:
+    report = await survives(app, declined, ledger=ledger, windows={"charge_card"}, stores=on_a_server)
 
     assert report.commits >= 2
 

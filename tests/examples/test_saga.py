@@ -15,7 +15,7 @@ from examples.world import in_world
 from perdure import step_info, testing
 from perdure.errors import ProcessNotFound
 from perdure.testing import EffectLedger, VirtualEngine
-from perdure.testing.crashes import Scenario
+from perdure.testing.crashes import Scenario, Stores
 from tests.examples.crashing import admitted, firsts, survives
 
 LISBON, ATLANTIS, BERMUDA = BookTrip("1", "Lisbon"), BookTrip("2", "Atlantis"), BookTrip("3", "Bermuda")
@@ -147,11 +147,17 @@ async def test_a_cancellation_does_not_stop_what_is_being_undone(world: World) -
 
 @pytest.mark.parametrize(("scenario", "windows"), WAYS, ids=lambda value: getattr(value, "__name__", ""))
 async def test_killed_before_and_after_each_commit_a_trip_ends_like_an_undisturbed_one(
-    scenario: Scenario, windows: set[str], world: World
+    scenario: Scenario, windows: set[str], world: World, on: Stores | None
 ) -> None:
     world.slow = scenario is cancelled_while_it_is_undone
 
-    report = await survives(app, scenario, ledger=world, windows=windows)
+    report = await survives(app, scenario, ledger=world, windows=windows, stores=on)
+
+    assert report.commits >= 4
+
+
+async def test_killed_on_a_server_a_trip_ends_like_an_undisturbed_one(world: World, on_a_server: Stores) -> None:
+    report = await survives(app, booked, ledger=world, windows=RESERVED, stores=on_a_server)
 
     assert report.commits >= 4
 

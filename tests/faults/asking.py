@@ -26,7 +26,7 @@ FAULTS: Final = (
     ),
     Fault(
         "awakeable-completed-otherwise",
-        f"{HERE}/replies.py",
+        f"{HERE}/awakeables.py",
         "            if (sealed.outcome, sealed.response) != (self.outcome, self.response):\n",
         "            if False:\n",
         (f"{TESTS}/test_awakeables.py::test_the_same_completion_again_is_nothing_and_another_one_a_conflict",),

@@ -200,8 +200,8 @@ FAULTS: Final = (
     Fault(
         "force-decided-by-who-does-not-own-it",
         f"{HERE}/control.py",
-        "        elif self.rules.foreign:\n",
-        "        elif False:\n",
+        "        elif handling.foreign(process):\n            mailbox",
+        "        elif False:\n            mailbox",
         (f"{ATTACK}::test_who_waits_hears_of_a_process_that_is_ended_by_force_from_where_no_app_is",),
     ),
     Fault(
@@ -214,8 +214,8 @@ FAULTS: Final = (
     Fault(
         "pause-is-not-looked-at-again",
         f"{HERE}/owner.py",
-        "            self._read_again(resident)  # it may have been resumed meanwhile\n",
-        "            self._drop(resident)\n",
+        "            self.overtaken(resident)  # it may have been resumed meanwhile\n",
+        "            self.evict(resident)\n",
         (f"{ATTACK}::test_a_process_that_is_resumed_by_another_before_its_step_has_ended_goes_on",),
     ),
     Fault(

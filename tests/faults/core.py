@@ -154,15 +154,15 @@ FAULTS: Final = (
     Fault(
         "writer-takes-an-unknown-outcome-for-done",
         WRITER,
-        "        return row.batch == number\n",
+        "        return fenced.batch == number\n",
         "        return True\n",
         (f"{OUTCOMES}::test_an_unknown_outcome_that_was_not_committed_is_run_again",),
     ),
     Fault(
         "writer-does-not-see-lost-commits",
         WRITER,
-        "        if row.batch < number - 1:\n",
-        "        if False:\n",
+        "    if found.batch < known.batch and",
+        "    if False and",
         (f"{OUTCOMES}::test_a_database_that_lost_acknowledged_commits_stops_the_store_loudly",),
     ),
     Fault(

@@ -372,8 +372,8 @@ FAULTS: Final = (
     ),
     Fault(
         "engine-beside-another",
-        f"{HERE}/engine.py",
-        '        await self.store.exclusive("engine")\n',
+        "src/perdure/core/ownership.py",
+        '        await self._exclusive("engine")\n',
         "",
         (f"{MOMENTS}::test_a_second_engine_on_the_same_store_is_refused",),
     ),

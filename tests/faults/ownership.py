@@ -11,6 +11,7 @@ STATEMENTS: Final = "src/perdure/backends/postgres/statements.py"
 WRITER: Final = "src/perdure/core/writer.py"
 ENGINE: Final = "src/perdure/engine"
 UNIT: Final = "tests/postgres/test_ownership.py"
+ENGINES: Final = "tests/postgres/test_ownership_engines.py"
 TWO: Final = "tests/engine/test_two_nodes.py"
 LEADING: Final = "tests/engine/test_two_nodes_leading.py"
 TAKING: Final = "tests/engine/test_two_nodes_taking_over.py"
@@ -19,7 +20,7 @@ FAULTS: Final = (
     Fault(
         "leases-fenced-node-is-never-registered-again",
         LEASES,
-        "        if self._node not in {node for node, _, _ in nodes}:\n            await self._register()\n",
+        "        if self._node not in {node for node, _, _ in nodes}:\n            await self._again()\n",
         "",
         (f"{UNIT}::test_a_fenced_node_registers_again_and_gets_its_share",),
     ),
@@ -35,7 +36,7 @@ FAULTS: Final = (
         LEASES,
         "        except BaseException:\n            await self._unregister()\n            raise\n",
         "        except BaseException:\n            self._renewed_at = 0\n            raise\n",
-        (f"{UNIT}::test_a_start_that_fails_leaves_no_lease",),
+        (f"{ENGINES}::test_a_start_that_fails_leaves_no_lease",),
     ),
     Fault(
         "leases-taken-over-without-looking-at-the-expiry-again",
@@ -82,8 +83,8 @@ FAULTS: Final = (
     Fault(
         "leases-answered-before-they-are-dropped",
         WRITER,
-        "                self._row = await self._backend.fence()\n                return _fail(batch,",
-        "                _fail(batch, LeaseLost('early'))\n                self._row = await self._backend.fence()\n                return _fail(batch,",
+        "            except WriterFenced as fenced:\n                found",
+        "            except WriterFenced as fenced:\n                _fail(batch, LeaseLost('early'))\n                found",
         (f"{UNIT}::test_a_fenced_node_drops_everything_before_it_writes_again",),
     ),
     Fault(

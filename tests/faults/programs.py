@@ -120,8 +120,8 @@ FAULTS: Final = (
     ),
     Fault(
         "programs-a-fan-out-ends-with-its-first-chunk",
-        OWNER,
-        "            if more and self._open:\n                self.fan_out(tenant_id, source, message_id)\n",
+        "src/perdure/engine/fan_outs.py",
+        "        if more:\n            self.go_on(*key)\n",
         "",
         PROGRAMS,
     ),

@@ -21,8 +21,8 @@ FAULTS: Final = (
     Fault(
         "engine-remembers-who-has-left",
         f"{HERE}/owner.py",
-        '        """Let a process that waits leave memory; mail and timers bring it back."""\n',
-        '        """Let a process that waits leave memory; mail and timers bring it back."""\n'
+        '        """Let a process leave memory; one that waits is brought back by mail and timers."""\n',
+        '        """Let a process leave memory; one that waits is brought back by mail and timers."""\n'
         "        self._stuck[resident.tenant_id, resident.process_id] = RuntimeError(resident.ref)\n",
         (f"{MEMORY}::test_what_sleeps_leaves_nothing_in_memory",),
     ),

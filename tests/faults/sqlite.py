@@ -18,7 +18,7 @@ STOPPING: Final = "tests/sqlite/test_stopping.py"
 TWO: Final = "tests/sqlite/test_faults_sqlite.py"
 POWER: Final = "tests/sqlite/test_power_loss.py"
 MIGRATION_TESTS: Final = "tests/sqlite/test_migrations.py"
-SAME: Final = "tests/core/test_law.py::test_sqlite_and_a_dictionary_come_to_the_same_results"
+SAME: Final = "tests/core/test_law.py::test_every_database_and_a_dictionary_come_to_the_same_results[asyncio-sqlite]"
 
 FAULTS: Final = (
     # --- one batch -----------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ FAULTS: Final = (
         BACKEND,
         '                    self._file.writing.execute("ROLLBACK")\n',
         '                    self._file.writing.execute("COMMIT")\n',
-        ("tests/core/test_law.py::test_the_law_holds_when_the_database_refuses_rows",),
+        ("tests/core/test_law.py::test_the_law_holds_when_the_database_refuses_rows[asyncio-sqlite]",),
     ),
     # --- rows in memory, other processes -------------------------------------------------------------
     Fault(

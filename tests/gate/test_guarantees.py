@@ -29,6 +29,9 @@ SECTIONS = [
     "Versions, operations, time",
     "Retention",
     "Testing",
+    "Moving a store, and joining a transaction",
+    "Several nodes",
+    "A database that fails over",
     "Not yet",
     "What is not promised",
 ]

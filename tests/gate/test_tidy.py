@@ -29,6 +29,7 @@ TEXT_RULES: list[TextRule] = [rules.registry_host, rules.machine_path]
 SEAMS = {
     ("clock.py", "time.time_ns"): "the system's clock",
     ("clock.py", "time.monotonic_ns"): "whether the system's clock was set back",
+    ("clock.py", "time.clock_gettime_ns"): "how long a lease is surely held, whatever sleeps meanwhile",
     ("identity.py", "time.time_ns"): "`ProcessId.new()` works without a store",
     ("identity.py", "os.urandom"): "the default of the seam",
     ("engine/process.py", "random.Random"): "the type of a handler's own random numbers, which are derived from its turn",

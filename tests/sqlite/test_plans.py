@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
-import pkgutil
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import apsw
 import pytest
 
-import perdure
 from perdure.backends.sqlite.migrations import known_migrations
 from perdure.backends.sqlite.statements import TableSql
 from perdure.core.table import Index, Scan, Table
-
-
-def _declared(name: str) -> Iterator[Any]:
-    for room in pkgutil.iter_modules(perdure.__path__, "perdure."):
-        if room.ispkg and importlib.util.find_spec(f"{room.name}.tables"):
-            yield from getattr(importlib.import_module(f"{room.name}.tables"), name)
-
-
-TABLES: list[Table[Any]] = list(_declared("TABLES"))
-INDEXES: list[Index[Any]] = list(_declared("INDEXES"))
+from tests.rooms import EVERY_STORES, EVERY_STORES_INDEXES, INDEXES, TABLES
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +39,7 @@ def test_all_rooms_are_looked_at() -> None:
 def test_every_table_of_the_schema_is_declared_by_a_room_or_by_the_store(schema: apsw.Connection) -> None:
     found = {name for (name,) in schema.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
 
-    assert found == {table.name for table in TABLES} | {"store", "migration", "writer", "counter"}
+    assert found == {table.name for table in TABLES} | EVERY_STORES
 
 
 @pytest.mark.parametrize("table", TABLES, ids=repr)
@@ -105,4 +92,4 @@ def test_only_declared_indexes_exist(schema: apsw.Connection) -> None:
     """Each costs a write per row; one that no scan uses is waste."""
     found = {name for (name,) in schema.execute("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL")}
 
-    assert found == {index.name for index in INDEXES if index.name != index.table.name} | {"counter_of_node"}
+    assert found == {index.name for index in INDEXES if index.name != index.table.name} | EVERY_STORES_INDEXES

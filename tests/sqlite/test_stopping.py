@@ -17,6 +17,7 @@ from perdure.clock import VirtualClock
 from perdure.core.write import Write
 from perdure.core.writer import Writer
 from perdure.errors import NotFoundError, OutcomeUnknown, StoreFull, StoreUnavailable, TransactionRefused
+from perdure.store import open_store
 from tests.core.driving import Broken
 from tests.core.shop import Note
 from tests.sqlite.disk import Call, Disk, no_room
@@ -285,3 +286,23 @@ async def test_a_writer_that_is_cancelled_while_it_waits_for_the_lock_leaves_it_
 
     await shop.writer.run(Enter(2))
     assert shop.there() == {Enter(2)}
+
+
+async def test_the_outcome_of_a_writer_that_was_cancelled_in_its_commit_can_be_settled_after_a_clean_close(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    store = await open_store(url)
+    await store.streams.cas("a", None, 1)
+    caller = asyncio.create_task(store.streams.cas("a", 1, 2))
+    database: Any = store._database
+    while not database._file.under_way:
+        await asyncio.sleep(0)
+        assert not caller.done()
+    assert store.access.writer._task is not None
+    store.access.writer._task.cancel()
+    with pytest.raises(OutcomeUnknown) as caught:
+        await caller
+    await store.close()
+
+    async with open_store(url) as again:
+        committed = await again.settle(caught.value)
+        assert await again.streams.read_value("a") == (2 if committed else 1)

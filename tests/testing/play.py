@@ -207,9 +207,9 @@ class Found(NamedTuple):
     events: Counter[str]
 
 
-async def play(case: Case) -> tuple[Found, Play]:
-    """Play a case, and return what came of it."""
-    async with restless(app, narrow=case.narrow) as made:
+async def play(case: Case, store: str | None = None) -> tuple[Found, Play]:
+    """Play a case on an empty store, in memory when it is not given, and return what came of it."""
+    async with restless(app, narrow=case.narrow, store=store) as made:
         WORLD.forget(made.clock.now(), upgraded=case.outside.upgrade is None)
         played = Play(case, made)
         await played.go()
@@ -242,11 +242,11 @@ def text_of(event: Event) -> str:
     return f"{event.what} at {event.at}" if " heard " in event.what else event.what
 
 
-async def compare(case: Case) -> None:
+async def compare(case: Case, store: str | None = None) -> None:
     """Play a case, and raise AssertionError unless it came to what the model says. Raises Tie: the model does not say."""
     outside = case.outside
     Model(outside, interrupted=False).run(case.program)
-    found, played = await play(case)
+    found, played = await play(case, store)
     asked = msgspec.structs.replace(outside, cancel=played.asked)
     ends = Model(asked, interrupted=played.engine.interrupted).run(case.program)
     made = [differences(found, end) for end in ends]

@@ -260,9 +260,9 @@ def _rounds(on_round: Callable[[], bool]) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def restless(app: App, *, narrow: bool) -> AsyncIterator[RestlessEngine]:
+async def restless(app: App, *, narrow: bool, store: str | None = None) -> AsyncIterator[RestlessEngine]:
     """Run an app as `perdure.testing.engine` does, restlessly; `narrow`: in bounds as narrow as can be."""
-    incarnations = Incarnations(VirtualClock())
+    incarnations = Incarnations(VirtualClock(), store)
     with pytest.MonkeyPatch.context() as narrowed:
         if narrow:
             narrowed.setattr(RestlessOwner, "bounds", NARROW)

@@ -6,8 +6,10 @@ import ast
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from perdure.testing import Crash
+from tests.stores import KINDS, store_url
 from tests.testing import model, parts
 from tests.testing.cases import Case, apart
 from tests.testing.parts import (
@@ -73,7 +75,8 @@ async def test_a_probe_that_ends_while_a_key_is_asked_for_leaves_a_record_that_f
     await compare(Case(Program(Together((PROBED, binds), "gather"), fails=False, cleans="raises"), crashes=crashes))
 
 
-async def test_the_same_case_goes_the_same_way_each_time() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_same_case_goes_the_same_way_each_time(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
     part = Together((PROBED, Sleep(700, plainly=False), Hear(0, (2_100,), "tag", frees=True), Step("usual", True, 3, 3, 700, 2)), "group")
     case = Case(
         Program(part, fails=False, cleans="raises"),
@@ -84,8 +87,9 @@ async def test_the_same_case_goes_the_same_way_each_time() -> None:
     )
 
     ways = []
-    for _ in range(3):
-        found, played = await play(case)
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        found, played = await play(case, store_url(request, kind, tmp_path / str(number)))
         ways.append((found, played.engine.rounds_in_all, played.commits))
 
     assert ways[1:] == ways[:-1]

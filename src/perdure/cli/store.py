@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -11,9 +12,11 @@ import click
 from perdure.cli.shared import FOUND_SOMETHING, plain, print_answer, print_json, print_pairs, print_table, run, visible, when
 
 if TYPE_CHECKING:
+    from perdure.core.transfer import Moved
     from perdure.store import Store
 
 _AGE_DIGITS: Final = 5
+_TOLD_ROWS: Final = 100_000
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -66,9 +69,42 @@ def verify(url: str, *, as_json: bool) -> None:
 @click.argument("target", type=click.Path(dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
 def backup(url: str, target: str, *, as_json: bool) -> None:
-    """Copy a store into the new file TARGET, while it is in use."""
+    """Copy a store into the new SQLite file TARGET, while it is in use."""
     run(url, lambda opened: opened.backup(target))
     print_answer({"target": target}, f"copied to {target}", as_json=as_json)
+
+
+@store.command()
+@click.argument("source")
+@click.argument("target")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+def copy(source: str, target: str, *, as_json: bool) -> None:
+    """Copy the store at the URL SOURCE into a new one at the URL TARGET, and compare them.
+
+    No engine may run on either of them. When it is stopped in the middle, run it again: it goes on where it was.
+    """
+    from perdure.copying import copy_store  # noqa: PLC0415  # see `cli/__init__.py`
+
+    found = asyncio.run(copy_store(source, target, progress=_Told()))
+    if as_json:
+        print_json({table: digest._asdict() for table, digest in found.items()})
+    else:
+        print_table(("table", "rows", "sha256"), [(table, f"{rows:,}", sha256) for table, (rows, sha256) in found.items()], empty="nothing")
+
+
+class _Told:
+    """Tells on stderr how far a copy is: the first chunk of each table, then a line for every so many rows."""
+
+    def __init__(self) -> None:
+        self._told = ("", 0)
+
+    def __call__(self, moved: Moved) -> None:
+        table, rows = self._told
+        if moved.what == "verified":
+            click.echo(f"{moved.table}: {moved.rows:,} rows, the same in both", err=True)
+        elif moved.table != table or moved.rows >= rows + _TOLD_ROWS:
+            self._told = (moved.table, moved.rows)
+            click.echo(f"{moved.table}: {moved.rows:,} rows copied", err=True)
 
 
 def _age(text: str) -> timedelta:

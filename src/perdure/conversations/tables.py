@@ -170,6 +170,7 @@ PROCESS = Table(
     kind="owned",
     fixed=("process_type", "stream_no", "shard", "created_at"),
     indexed=("status",),
+    guard=True,
 )
 PROCESS_STATE = Table("process_state", ("tenant_id", "process_id"), ProcessStateRow, kind="owned")
 TURN = Table("turn", ("tenant_id", "process_id", "message_id"), TurnRow, kind="owned")

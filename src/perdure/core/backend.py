@@ -123,7 +123,7 @@ class Backend(Protocol):
     async def prefetch(self, wanted: Wanted, *, locked: bool) -> Found:
         """Read, and open the batch.
 
-        Called again within the batch, not locked, for what a decision discovered. `locked`: lock the rows in (table, key) order,
+        Called again within the batch, not locked, for what a decision discovered. `locked`: lock the rows in (`Table.place`, key) order,
         then scan in a later statement. Not locked: one statement, one snapshot, nothing held. A backend whose batches
         exclude one another may treat both alike.
         """
@@ -139,8 +139,8 @@ class Backend(Protocol):
     async def apply(self, batch: Batch) -> None:
         """Write and commit, durably, all or nothing.
 
-        The writer's row first (incarnation and number must follow), then updates and unchanged rows in (table, key)
-        order, then inserts in (table, key) order. Without changes nothing is written, and the number stays free.
+        The writer's row first (incarnation and number must follow), then updates and unchanged rows in (`Table.place`, key)
+        order, then inserts in the same order. Without changes nothing is written, and the number stays free.
         """
         ...
 

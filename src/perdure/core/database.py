@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from perdure.clock import Clock
 from perdure.core.backend import Backend, Reader
 from perdure.core.ownership import Ownership
+from perdure.core.table import Table
+from perdure.core.transfer import Export, Import
 from perdure.errors import OutcomeUnknown
 
 
@@ -106,6 +109,20 @@ class Database(Protocol):
         """Return what the database itself finds wrong with its files; nothing when it is sound."""
         ...
 
-    async def backup(self, target: Path) -> None:
-        """Copy everything that is committed; see `Store.backup`."""
+    async def backup(self, target: Path, tables: Sequence[Table[Any]]) -> None:
+        """Copy everything that is committed, all of `tables` among it; see `Store.backup`."""
+        ...
+
+    def exporting(self, tables: Sequence[Table[Any]], *, alone: bool) -> AbstractAsyncContextManager[Export]:
+        """Look at everything as of one moment, for as long as it takes; only while the writer has not started.
+
+        Args:
+            tables: all that there are.
+            alone: nobody writes meanwhile: who tries waits, or is refused.
+        """
+        ...
+
+    @property
+    def filling(self) -> Import:
+        """What fills this database, if it is empty; only while the writer has not started."""
         ...

@@ -31,11 +31,16 @@ class Table(Generic[RowT]):
         indexed: fields that seldom change and that indexes look at; an update leaves them out when they stay as they were.
         kind: `shared`, any node writes it; `owned`, only the owner of its shard updates it, so it may be kept in
             memory; `log`, inserted without being read first, and never changed.
+        guard: its rows guard ranges of other tables. They are locked before rows of all others: what is in a range is known
+            only after its guard is locked.
+
+    Attributes:
+        place: of this table in the order in which rows are locked.
 
     Source: architecture.md, "The core idea".
     """
 
-    __slots__ = ("columns", "fixed", "indexed", "key_columns", "kind", "name", "row")
+    __slots__ = ("columns", "fixed", "indexed", "key_columns", "kind", "name", "place", "row")
 
     def __init__(
         self,
@@ -46,6 +51,7 @@ class Table(Generic[RowT]):
         kind: Kind = "shared",
         fixed: tuple[str, ...] = (),
         indexed: tuple[str, ...] = (),
+        guard: bool = False,
     ) -> None:
         self.name = name
         self.key_columns = key_columns
@@ -53,6 +59,7 @@ class Table(Generic[RowT]):
         self.kind: Kind = kind
         self.fixed = fixed
         self.indexed = indexed
+        self.place = (not guard, name)
         self.columns = (*key_columns, *row.__struct_fields__)
 
     def key(self, *parts: Scalar) -> Key[RowT]:

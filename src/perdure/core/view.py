@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -54,6 +55,7 @@ class View:
         self._ticks = ticks
         self._rows: dict[Key[Any], Any] = {}
         self._revs: dict[Key[Any], int] = {}
+        self._loaded: list[Iterable[Key[Any]]] = []
         self._dirty: dict[Key[Any], None] = {}
         self._renewed: set[Key[Any]] = set()
         self._pages: dict[_ScanId, ScanPage] = {}
@@ -186,7 +188,9 @@ class View:
     def load(self, found: Found) -> None:
         """Take in what the backend read. Rows that this batch has read or changed already stay as they are."""
         rows, revs = self._rows, self._revs
+        self.last_tick = max(self.last_tick, found.last_tick)  # what was read now may have a tick that nobody had given out before
         self.certain = self.certain and found.certain
+        self._loaded.append(found.keys)
         for key in found.keys:
             if key not in rows:
                 entry = found.rows.get(key)
@@ -196,11 +200,16 @@ class View:
                     revs[key], rows[key] = entry
         for scan, page in found.pages:
             self._pages[_scan_id(scan)] = page
+            self._loaded.append(page.keys)
             for key in page.keys:
                 if key not in rows:
                     revs[key], rows[key] = found.rows[key]
                 elif rows[key] is None and key not in self._dirty:
                     raise BatchConflict(f"{key.table.name} {key.parts} was absent and is not any more")
+
+    def looked(self) -> Iterable[Key[Any]]:
+        """Return the keys of everything that was read."""
+        return itertools.chain.from_iterable(self._loaded)
 
     def changes(self) -> list[Change]:
         """Return the rows to write, each with the version that it was decided on."""
@@ -220,7 +229,7 @@ class View:
             found += [(key, 0) for key, row in self._rows.items() if row is None and key not in dirty and key not in revs]
         return found
 
-    def looked_at(self) -> set[Key[Any]]:
+    def existing(self) -> set[Key[Any]]:
         """Return the rows that were read and exist, as far as another node may change them."""
         return {key for key in self._revs if key.table.kind != "log"}
 

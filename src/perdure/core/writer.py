@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -173,10 +173,10 @@ class Writer:
     async def _process(self, batch: list[_Waiting]) -> None:
         """Commit the batch, or say of each transaction why not."""
         assert self._row is not None, "the writer was started"
-        seen: dict[Key[Any], None] = {}
+        tried: list[View] = []
         for attempt in range(1 + limits.CONFLICT_TRIES):
             try:
-                decided = await self._decide(batch, seen, locked=attempt > 0)
+                decided = await self._decide(batch, tried, locked=attempt > 0)
                 await self._apply(batch, decided)
             except BatchConflict:
                 await self._backend.abandon()
@@ -187,9 +187,10 @@ class Writer:
                 break
             except OutcomeUnknown as unknown:
                 raise _unsettled(batch, decided, unknown) from unknown
-            except WriterFenced:
-                # Whoever hears of it finds all leases gone.
-                self._row = await self._backend.fence()
+            except WriterFenced as fenced:
+                found = await self._backend.fence()
+                # Whoever hears of it finds all leases gone. The first incarnation is a new row: the one before was folded, after a long time without a sign of its writer.
+                self._row = found if found.incarnation == 1 else _newer(self._row, found, fenced)
                 return _fail(batch, LeaseLost(f"writer {self._row.node} was replaced by a newer incarnation; repeat the call"))
             else:
                 return None
@@ -200,28 +201,25 @@ class Writer:
         await self._process(batch[middle:])
         return None
 
-    async def _decide(self, batch: list[_Waiting], seen: dict[Key[Any], None], *, locked: bool) -> _Decided:
-        """Decide all transactions; `seen` are the rows that were looked at in earlier tries, and takes in those of this one.
+    async def _decide(self, batch: list[_Waiting], tried: list[View], *, locked: bool) -> _Decided:
+        """Decide the transactions, in a view that is added to those that were `tried`.
 
-        Locks are taken all at once, in their order: two batches that lock what they discover, one by one, wait for one another.
-        So a locked try that discovers more is made again, with all of it; in the end versions are checked in any case.
+        What the last try came upon is read at once, so that a locked run takes its locks in one order: taken one after the
+        other, they would wait for a batch that waits for them. One that comes upon more is made again; in the end versions are
+        checked in any case.
         """
         for _ in range(limits.LOCK_ROUNDS):
-            decided = await self._decide_once(batch, seen, locked=locked)
-            looked_at = decided.view.looked_at()
-            complete = seen.keys() >= looked_at
-            seen.update(dict.fromkeys(looked_at))
-            if complete or not locked:
+            known = set(tried[-1].looked()) if tried else set[Key[Any]]()
+            decided = await self._decide_once(batch, tried, locked=locked)
+            if not locked or known >= decided.view.existing():
                 return decided
             await self._backend.abandon()
-        return await self._decide_once(batch, seen, locked=locked)
+        return await self._decide_once(batch, tried, locked=locked)
 
-    async def _decide_once(self, batch: list[_Waiting], seen: dict[Key[Any], None], *, locked: bool) -> _Decided:
-        wanted = _wanted(batch)
-        if seen:
-            wanted = Wanted(list(dict.fromkeys([*wanted.keys, *seen])), wanted.scans)
-        found = await self._backend.prefetch(wanted, locked=locked)
+    async def _decide_once(self, batch: list[_Waiting], tried: list[View], *, locked: bool) -> _Decided:
+        found = await self._backend.prefetch(_wanted(batch, tried[-1].looked() if tried else ()), locked=locked)
         view = View(now=found.now, last_tick=found.last_tick, read_now=self._backend.read_now, ticks=found.ticks)
+        tried.append(view)
         view.load(found)
         outcomes: list[tuple[Any, Exception | None]] = []
         rounds = 0
@@ -280,15 +278,13 @@ class Writer:
         """Settle an unknown outcome: a new incarnation stops whatever is under way, and its row tells."""
         assert self._row is not None, "the writer was started"
         try:
-            row = await self._backend.fence()
-        except StoreUnavailable as error:
+            fenced = await self._backend.fence()
+        except StoreWentBack:
+            raise
+        except (StoreError, asyncio.CancelledError) as error:
             raise OutcomeUnknown(node=self._row.node, batch=number, cause=str(unknown)) from error
-        if row.batch < number - 1:
-            raise StoreWentBack(
-                f"writer {row.node}: batch {number - 1} was acknowledged, the database knows {row.batch}; find out which server answers"
-            ) from unknown
-        self._row = row
-        return row.batch == number
+        self._row = _newer(self._row, fenced, unknown)
+        return fenced.batch == number
 
     def _resolve(self, batch: list[_Waiting], decided: _Decided) -> None:
         for waiting, (results, error) in zip(batch, decided.outcomes, strict=True):
@@ -309,8 +305,17 @@ class Writer:
             logger.warning("the open batch could not be given up: %s", another)
 
 
-def _wanted(batch: list[_Waiting]) -> Wanted:
-    keys: dict[Key[Any], None] = {}
+def _newer(known: WriterRow, found: WriterRow, cause: Exception) -> WriterRow:
+    """Return what a fence found; raise StoreWentBack if the database does not know what it had acknowledged."""
+    if found.batch < known.batch and found.incarnation > known.incarnation:  # not one that had to be made anew
+        raise StoreWentBack(
+            f"writer {found.node}: batch {known.batch} was acknowledged, the database knows {found.batch}; find out which server answers"
+        ) from cause
+    return found
+
+
+def _wanted(batch: list[_Waiting], looked: Iterable[Key[Any]]) -> Wanted:
+    keys: dict[Key[Any], None] = dict.fromkeys(looked)
     scans: dict[Any, Scan[Any]] = {}
     for waiting in batch:
         for write in waiting.transaction.writes:

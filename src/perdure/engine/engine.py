@@ -91,7 +91,7 @@ class Engine:
         self._owner = self.owner_type(
             store, app, max_threads=max_threads, max_concurrency=max_concurrency, max_steps=max_steps, max_resident=max_resident
         )
-        self._doors = Doors(store.access, self._owner.mine)
+        self._doors = Doors(store.access, self._owner.shards.mine)
         self.schedules = Schedules(store, app=app, rules=self._owner.rules, run=self._owner.run)
         kept_in = Folder(archive, self.clock.now) if isinstance(archive, str | Path) else archive
         self._sweeper = Sweeper(store.access, retention or Retention(), kept_in)

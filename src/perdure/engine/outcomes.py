@@ -100,7 +100,8 @@ def _text_of(error: BaseException) -> str:
         text = str(error)[: limits.ERROR_TEXT_MAX]
     except Exception:  # noqa: BLE001  # any code can stand in an exception's `__str__`; the step has failed all the same
         return "(its text cannot be made)"
-    return text.encode(errors="backslashreplace").decode()
+    # It stands in columns of text: a lone surrogate has no place in any, a NUL character none on PostgreSQL.
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
 def decode_error(data: bytes, *, otherwise: type[PerdureError]) -> Exception:

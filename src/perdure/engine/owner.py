@@ -17,16 +17,15 @@ from typing import Any, ClassVar, TypeVar
 
 from perdure import limits
 from perdure.clock import Micros, SystemClock
-from perdure.conversations.writes import shard_of
 from perdure.core.ownership import Lease
 from perdure.core.signals import Listener
 from perdure.core.write import Transaction, Write
 from perdure.engine.addressing import reference
 from perdure.engine.app import App
 from perdure.engine.cancelling import Cancelling
-from perdure.engine.delivery import Deliver, FanOutChunk
+from perdure.engine.delivery import Deliver
 from perdure.engine.dispatcher import Dispatcher, Want
-from perdure.engine.handling import operation_key
+from perdure.engine.fan_outs import FanOuts
 from perdure.engine.leaving import Leave, MarkStuck
 from perdure.engine.notes import (
     CancelAsked,
@@ -48,7 +47,7 @@ from perdure.engine.recovery import Recovery
 from perdure.engine.redriving import first_id
 from perdure.engine.residency import Residency
 from perdure.engine.resident import Resident
-from perdure.engine.shards import Shards
+from perdure.engine.shards import SEALED, Shards
 from perdure.engine.watchdog import Watchdog
 from perdure.engine.wheel import Wheel
 from perdure.errors import LeaseLost, PerdureError, SequenceConflict, StoreError, StoreUnavailable, TransactionRefused, UsageError
@@ -58,9 +57,6 @@ from perdure.store import Store
 logger = logging.getLogger("perdure.engine")
 R = TypeVar("R")
 _Key = tuple[str, str]
-_SEALED = "sealed"
-_NOT_HELD = Lease()
-_NOT_HELD.held = False
 _STOPPED = "the engine stopped; the message is kept and answered after a restart"
 
 
@@ -104,11 +100,11 @@ class Owner:
         self._residency = Residency(self, most=max_resident)
         self.recovery = Recovery(self)
         self.shards = Shards(self)
-        self._wheel = Wheel(self)
+        self.wheel = Wheel(self)
         self.cancelling = Cancelling(self)
+        self.fan_outs = FanOuts(self)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening = ExitStack()
-        self._fan_outs: set[tuple[str, str, str]] = set()
         self._unbegun: set[_Key] = set()
         self._watchdog: Watchdog | None = None
 
@@ -126,10 +122,10 @@ class Owner:
         self._random.seed(self.store.access.randomness(16))
         listener = self._listening.enter_context(self.store.access.signals.listen("engine"))  # before the first look
         await self.recovery.run()
-        self._wheel.start()
+        self.wheel.start()
         self.background(self._look_out(listener))
         if not self.ownership.whole:
-            self.background(self._look_for_replies())
+            self.background(self.shards.look_for_replies())
 
     async def close(self) -> None:
         """Commit what is under way, and drop the rest from memory; a restart goes on with it."""
@@ -137,7 +133,7 @@ class Owner:
         if self._watchdog is not None:
             self._watchdog.stop()
         self._listening.close()
-        self._wheel.stop()
+        self.wheel.stop()
         self.dispatcher.stop()
         self._residency.stop()
         for task in list(self._tasks):
@@ -151,7 +147,7 @@ class Owner:
         """Forget everything at once, as a kill does: nothing more is committed, and nobody is told. Not from inside a task."""
         self._open = False
         self._listening.close()
-        self._wheel.stop()
+        self.wheel.stop()
         self.dispatcher.stop()
         self._residency.stop()
         for task in self._tasks:
@@ -168,50 +164,15 @@ class Owner:
             await listener.wait(again)
             again = None
             try:
+                if self.rules.leads:
+                    self.wheel.schedules.look_again()
                 await self.recovery.look()
                 if self.rules.leads:
-                    self._wheel.schedules.look_again()
-                    self._wheel.look_at_flows()
+                    self.wheel.look_at_flows()
             except Exception as error:  # an edge: whatever it is, the engine hears of what comes after this
                 logger.exception("looking for what others left failed; the next commit of theirs looks again")
                 ended = isinstance(error, PerdureError) and not error.retryable
                 again = None if ended else self.clock.now() + limits.STALL_US
-
-    # --- shards ------------------------------------------------------------------------------------
-
-    def mine(self, tenant_id: str, process_id: str) -> bool:
-        """Return whether this node owns a process."""
-        return self.ownership.whole or self.ownership.owns(shard_of(tenant_id, process_id, self.store.shards))
-
-    def lease_of(self, tenant_id: str, process_id: str) -> Lease:
-        """Return what work on a process depends on; one that is not held when another node owns it."""
-        lease = self.ownership.lease(0 if self.ownership.whole else shard_of(tenant_id, process_id, self.store.shards))
-        return _NOT_HELD if lease is None else lease
-
-    def look_at_all_that_is_due(self) -> None:
-        """Take in that more is ours than before."""
-        self._wheel.schedules.look_again()
-        self._wheel.look_at_flows()
-
-    async def _look_for_replies(self) -> None:
-        """Answer those who wait here for what another node has sealed."""
-        reader = self.store.access.reader
-        with self.store.access.signals.listen(_SEALED) as listener:
-            while self._open:
-                look = self.loop.call_later(limits.REPLY_LOOK_SECONDS, listener.wake)  # other nodes have no part in a test's clock
-                await listener.wait(None)
-                look.cancel()
-                waiting = list(dict.fromkeys([*self._waiters, *self._watchers]))
-                for at in range(0, len(waiting), limits.READ_PAGE):
-                    page = waiting[at : at + limits.READ_PAGE]
-                    try:
-                        rows = await reader.get_all([operation_key(*key) for key in page])
-                    except StoreError as error:
-                        logger.warning("looking for replies: %s; the next look is soon", error)
-                        break
-                    for (tenant_id, ref), row in zip(page, rows, strict=True):
-                        if row is not None and row.response is not None:
-                            self.later(self._answer, Sealed(tenant_id, ref, row.outcome, row.response))
 
     async def _leave_all(self) -> None:
         leaving = {key for key, resident in self.residents.items() if resident.resumed or not resident.loading}
@@ -225,7 +186,8 @@ class Owner:
         await heard
         leaving |= self._unbegun | self.dispatcher.unbegun()
         outcomes += await asyncio.gather(
-            *(self._writer.commit(Leave(*key), lease=self.lease_of(*key)) for key in leaving if self.mine(*key)), return_exceptions=True
+            *(self._writer.commit(Leave(*key), lease=self.shards.lease_of(*key)) for key in leaving if self.shards.mine(*key)),
+            return_exceptions=True,
         )
         errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if errors:
@@ -246,7 +208,7 @@ class Owner:
             receipt, notes, sealed = results[0]
             if not done.done():
                 accepted(receipt, sealed)
-            self._wheel.look(envelope.expires_at)
+            self.wheel.look(envelope.expires_at)
             self.route(notes)
 
         self._writer.submit(Transaction((Deliver(self.rules, envelope),), len(envelope.payload)), partial(self.later, resolved))
@@ -293,11 +255,7 @@ class Owner:
             if self._watchers.get(key) is sealed:
                 del self._watchers[key]
 
-    async def run(self, write: Write[R], notes_of: Callable[[R], list[Note]]) -> R:
-        """Commit a write of somebody's and do what it asks of the owner; see `carry_out`."""
-        return await self.carry_out(write, notes_of)
-
-    async def carry_out(self, write: Write[R], notes_of: Callable[[R], list[Note]], *, lease: Lease | None = None) -> R:
+    async def run(self, write: Write[R], notes_of: Callable[[R], list[Note]], *, lease: Lease | None = None) -> R:
         """Commit a write and do what it asks of the owner: outside of any task, and even if the caller leaves."""
         done: asyncio.Future[R] = self.loop.create_future()
 
@@ -318,6 +276,11 @@ class Owner:
     def is_open(self) -> bool:
         """Whether it runs turns. An alarm may ring after the engine has closed: the processes are another's by then."""
         return self._open
+
+    @property
+    def waiting(self) -> list[tuple[str, str]]:
+        """The messages whose replies somebody waits for, or watches for, by tenant and reference."""
+        return list(dict.fromkeys([*self._waiters, *self._watchers]))
 
     @property
     def is_awaited(self) -> bool:
@@ -387,11 +350,11 @@ class Owner:
                 case Sealed():
                     self._answer(note)
                 case FanOutBegun():
-                    self.fan_out(note.tenant_id, note.source, note.message_id)
+                    self.fan_outs.go_on(note.tenant_id, note.source, note.message_id)
                 case ChildrenToAsk():
                     self.cancelling.look()
                 case Due():
-                    self._wheel.look(note.at)
+                    self.wheel.look(note.at)
                 case CancelAsked() | Held() | Resumed() | Dropped():
                     self._control(note)
 
@@ -401,7 +364,7 @@ class Owner:
             return True
         if isinstance(note, FanOutBegun | ChildrenToAsk | Due):
             return self.rules.leads
-        mine = self.mine(note.tenant_id, note.process_id)
+        mine = self.shards.mine(note.tenant_id, note.process_id)
         if isinstance(note, TurnStarted) and not mine:
             self.shards.opened(note)
         return mine
@@ -414,7 +377,7 @@ class Owner:
         if resident is not None and resident.loading:
             resident.missed = True
         elif resident is not None and resident.held:  # it was paused, and goes on again
-            self._read_again(resident)
+            self.overtaken(resident)
         elif self.dispatcher.free or (resident is not None and resident.has_slot and not self.dispatcher.crowded):
             self._begin(note, resident)
         else:
@@ -441,7 +404,7 @@ class Owner:
 
     def load(self, tenant_id: str, process_id: str, *, crashed: bool = False, wake: bool = False) -> bool:
         """Bring a process into memory, now or when its turn comes; see `Recovery.load`. False: its tenant has too many that wait."""
-        if (tenant_id, process_id) in self.residents or not self.mine(tenant_id, process_id):
+        if (tenant_id, process_id) in self.residents or not self.shards.mine(tenant_id, process_id):
             return True
         if not self._open:
             self._unbegun.update([] if crashed else [(tenant_id, process_id)])
@@ -454,7 +417,7 @@ class Owner:
     def let_in(self, tenant_id: str, process_id: str, want: Want) -> None:
         """The turn of a queued process has come."""
         resident = self.residents.get((tenant_id, process_id))
-        if not self.mine(tenant_id, process_id):
+        if not self.shards.mine(tenant_id, process_id):
             return
         if not self._open:
             self._unbegun.update([] if want.crashed else [(tenant_id, process_id)])
@@ -473,7 +436,7 @@ class Owner:
         """A tenant had more that wait than are noted, and those have run."""
         if self._open:
             self.background(self.recovery.take_up(tenant_id=tenant_id))
-            self._wheel.look(self.clock.now())
+            self.wheel.look(self.clock.now())
 
     def _control(self, note: CancelAsked | Held | Resumed | Dropped) -> None:
         """Do what people ask of a process."""
@@ -492,7 +455,7 @@ class Owner:
             self._resume(key, resident)
         else:
             if resident is not None:
-                self._drop(resident)
+                self.evict(resident)
             self._stuck.pop(key, None)
             if note.reload:
                 self.load(*key)
@@ -507,41 +470,18 @@ class Owner:
             resident.roused()
 
     def _answer(self, note: Sealed) -> None:
-        waiting = self._waiters.pop((note.tenant_id, note.ref), ())
-        for future in waiting:
+        key = (note.tenant_id, note.ref)
+        hear = [*self._waiters.pop(key, ()), *([self._watchers[key]] if key in self._watchers else [])]
+        for future in hear:
             if not future.done():
                 future.set_result((note.outcome, note.response))
-        if not (waiting or self.ownership.whole):
-            self.store.announce(_SEALED)
-        if self._watchers and (watcher := self._watchers.get((note.tenant_id, note.ref))) is not None and not watcher.done():
-            watcher.set_result((note.outcome, note.response))
-
-    def fan_out(self, tenant_id: str, source: str, message_id: str) -> None:
-        """Deliver a fan-out, chunk by chunk."""
-        if self._open and self.rules.leads and (tenant_id, source, message_id) not in self._fan_outs:
-            self._fan_outs.add((tenant_id, source, message_id))
-            self._fan_out_chunk(tenant_id, source, message_id)
-
-    def _fan_out_chunk(self, tenant_id: str, source: str, message_id: str) -> None:
-        def done(results: Any, error: Exception | None) -> None:
-            self._fan_outs.discard((tenant_id, source, message_id))
-            if error is not None:
-                logger.error("fan-out of %s stopped: %s; a restart goes on with it", message_id, error)
-                if isinstance(error, PerdureError) and error.retryable and self._open:
-                    again = partial(self.fan_out, tenant_id, source, message_id)
-                    self.clock.call_at(self.clock.now() + limits.STALL_US, partial(self.later, again))
-                return
-            more, notes = results[0]
-            self.route(notes)
-            if more and self._open:
-                self.fan_out(tenant_id, source, message_id)
-
-        self.submit(FanOutChunk(self.rules, tenant_id, source, message_id), 0, done)
+        if not (hear or self.ownership.whole):
+            self.store.announce(SEALED)
 
     def armed(self, due: Iterable[Micros]) -> None:
         """Take in that timers were stored."""
         for when in due:
-            self._wheel.look(when)
+            self.wheel.look(when)
 
     def read_on(self, resident: Resident) -> None:
         """Read the next part of a process's mailbox, unless that is under way."""
@@ -563,23 +503,16 @@ class Owner:
 
     def unload(self, resident: Resident) -> None:
         """Forget a process that had nothing to go on with; look again if something came for it meanwhile."""
-        self._drop(resident)
+        self.evict(resident)
         if resident.missed:
             self.wake(resident.tenant_id, resident.process_id)
 
     def unsure(self, resident: Resident) -> None:
-        """Its lease may be over at this moment: it goes on here once that is renewed, or on another node."""
-        self._drop(resident)
+        """A step of it is not begun, for its lease may be over at this moment: it goes on here once that is renewed, or on another node."""
+        self.dispatcher.step_over()
+        self.later(self.evict, resident)
         again = partial(self.load, resident.tenant_id, resident.process_id)
         self.clock.call_at(self.clock.now() + limits.STALL_US, partial(self.later, again))
-
-    def evict(self, resident: Resident) -> None:
-        """Let a process that waits leave memory; mail and timers bring it back."""
-        self._drop(resident)
-
-    def overtaken(self, resident: Resident) -> None:
-        """Another has closed the turn of a process in memory: what is in the store counts."""
-        self._read_again(resident)
 
     def awaited(self, tenant_id: str, ref: str) -> list[str]:
         """Return the messages that somebody waits for and that this one is a repetition of, by its name, or may be."""
@@ -588,7 +521,7 @@ class Owner:
     def settled(self, resident: Resident) -> None:
         """Forget a process that has nothing under way; tell the poison lane when a suspect has come through."""
         if resident.holds_still:
-            self._read_again(resident)  # it may have been resumed meanwhile
+            self.overtaken(resident)  # it may have been resumed meanwhile
         elif resident.quiet:
             if resident.turn is not None:
                 self.dispatcher.release(resident)
@@ -606,13 +539,13 @@ class Owner:
         key = (resident.tenant_id, resident.process_id)
         logger.error("stuck: %s", error)
         self._stuck[key] = error
-        self._drop(resident)
+        self.evict(resident)
         _fail(self._waiters.pop((resident.tenant_id, resident.ref), ()), error)
         self.submit(MarkStuck(*key, resident.ref, str(error)), 0, _logged, lease=resident.lease)
 
     def lost(self, resident: Resident, ref: str, error: Exception) -> None:
         """A commit of that message's turn failed: what is in memory does not count; read the process again if the store still answers."""
-        self._drop(resident)
+        self.evict(resident)
         if isinstance(error, SequenceConflict | LeaseLost):
             logger.warning("process %s is read again: %s", resident.process_id, error)
             self.load(resident.tenant_id, resident.process_id)
@@ -640,11 +573,13 @@ class Owner:
         """Take in that a process is in memory again: it is stuck no more."""
         self._stuck.pop((resident.tenant_id, resident.process_id), None)
 
-    def _read_again(self, resident: Resident) -> None:
-        self._drop(resident)
+    def overtaken(self, resident: Resident) -> None:
+        """Read a process again: what is in the store counts, and not what is in memory."""
+        self.evict(resident)
         self.load(resident.tenant_id, resident.process_id)
 
-    def _drop(self, resident: Resident) -> None:
+    def evict(self, resident: Resident) -> None:
+        """Let a process leave memory; one that waits is brought back by mail and timers."""
         self._forget(resident)
         resident.leave()
         if resident.alone:

@@ -16,6 +16,9 @@ import msgspec
 
 from perdure import limits
 from perdure.codec import JSON
+from perdure.conversations.tables import LOG_ENTRIES
+from perdure.core.backend import Reader
+from perdure.core.table import Scan
 from perdure.engine.effects import LogEffect
 from perdure.engine.functions import StepFunction
 from perdure.engine.searching import checked_limit
@@ -116,3 +119,13 @@ def logs_of(target: type[msgspec.Struct]) -> dict[str, LogType]:
         if (typing.get_origin(field.type) or field.type) is Log:
             found[field.name] = LogType(field.name, *(typing.get_args(field.type) or (Any,)))
     return found
+
+
+def entries_of(reader: Reader, tenant_id: str, process_id: str) -> Callable[[LogType, int, int, int], Coroutine[Any, Any, list[Any]]]:
+    """Return what reads entries of the logs of a process: those that were there when its turn asked. They are never changed."""
+
+    async def read(of: LogType, after: int, length: int, limit: int) -> list[Any]:
+        scan = Scan(LOG_ENTRIES, (tenant_id, process_id, of.name), limit, after=(after,), upto=(length - 1,))
+        return [of.decode(row.data) for _, row in await reader.scan(scan)]
+
+    return read

@@ -88,7 +88,7 @@ class Recovery:
         if await self._reader.scan(Scan(CANCELLATIONS, (), 1)):
             self._owner.cancelling.look()
         for fan_out, _ in await self._reader.scan(Scan(FAN_OUTS, (), limits.QUEUE_MAX)):
-            self._owner.fan_out(*(str(part) for part in fan_out.parts))
+            self._owner.fan_outs.go_on(*(str(part) for part in fan_out.parts))
         async for tenant_id, key in self._all(OWED):
             await self._hand_over(tenant_id, under_key(key))
         async for tenant_id, parked_under in self._all(KEPT_FOR_TAGS):
@@ -208,7 +208,7 @@ class Recovery:
             return True
         if process.open_message is None:
             start = StartQueued(self._owner.rules, tenant_id, process_id)
-            await self._owner.carry_out(start, lambda notes: notes, lease=self._owner.lease_of(tenant_id, process_id))
+            await self._owner.run(start, lambda notes: notes, lease=self._owner.shards.lease_of(tenant_id, process_id))
             return True
         if first or process.updated_at < self._since.get(process.shard, 0):
             return await self._after_crash(made, tenant_id, process_id, process)
@@ -289,7 +289,7 @@ class Recovery:
             next=None,
             forget=awakeables,
         )
-        flushed = await self._owner.store.access.writer.run(flush, lease=self._owner.lease_of(tenant_id, process_id))
+        flushed = await self._owner.store.access.writer.run(flush, lease=self._owner.shards.lease_of(tenant_id, process_id))
         self._owner.later(self._owner.route, flushed.notes)
 
     # --- loading ---------------------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ class Recovery:
         suspect = key in self._suspects or (key == self._suspect and not alone)  # its turn comes, or it is tried again
         if suspect or not owner.is_open or key in owner.residents or not owner.app.types:
             return
-        if not owner.mine(*key):
+        if not owner.shards.mine(*key):
             if key == self._suspect:
                 owner.later(self.came_through)
             return

@@ -17,8 +17,7 @@ from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.attributes import names_found
 from perdure.conversations.events import Event, ProcessingFinished, TimerFired, encode_event
-from perdure.conversations.tables import LOG_ENTRIES, ProcessStatus
-from perdure.core.table import Scan
+from perdure.conversations.tables import ProcessStatus
 from perdure.engine.addressing import Mail, TurnId
 from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.attempts import Attempt
@@ -28,7 +27,7 @@ from perdure.engine.flush import Finish, Flush, Flushed, TurnKeys, chunks, turn_
 from perdure.engine.operation import Input, Operation, step_failed
 from perdure.engine.outcomes import encode_error
 from perdure.engine.process import Process
-from perdure.engine.process_log import LogType
+from perdure.engine.process_log import entries_of
 from perdure.engine.steps import STEP_INFO, NotBegun, StepInfo, called
 from perdure.engine.turn import Turn
 from perdure.engine.window import Window
@@ -63,7 +62,7 @@ class Resident:
         self.owner = owner
         self.tenant_id = tenant_id
         self.process_id = process_id
-        self.lease = owner.lease_of(tenant_id, process_id)
+        self.lease = owner.shards.lease_of(tenant_id, process_id)
         self.type = type
         self.turn: Turn | None = None
         self.window = Window()
@@ -137,7 +136,7 @@ class Resident:
         if attributes:
             turn.attributes_found = names_found(attributes) if isinstance(attributes, str) else attributes
         turn.cancel_step = self._cancel_step
-        turn.read_log = self._read_log
+        turn.read_log = entries_of(self.owner.store.access.reader, self.tenant_id, self.process_id)
         turn.may_take = self.window.gives_to
         self.type.attach(process, turn)
         try:
@@ -475,8 +474,7 @@ class Resident:
     @property
     def replay_time(self) -> Micros:
         """How long it would take to come back."""
-        events = 0 if self.turn is None else self.turn.events
-        return max(self.replayed_in, events * limits.REPLAY_EVENT_US)
+        return max(self.replayed_in, 0 if self.turn is None else self.turn.events * limits.REPLAY_EVENT_US)
 
     def only_steps(self) -> bool:
         """Return whether it does nothing but wait for steps under way, and has done nothing else since this was asked last."""
@@ -513,16 +511,13 @@ class Resident:
     def _begin_step(self, turn: Turn, operation: Operation) -> None:
         owner = self.owner
         if not self._may_begin():
-            owner.dispatcher.step_over()
-            owner.later(owner.unsure, self)
+            owner.unsure(self)
             return
         if operation.options is not None:
             Attempt(owner, turn, operation, self._tasks, start=self._start, stepped=self._stepped, pump=self.proceed).run(self._may_begin)
             return
         context, known, function = operation.context, operation.known, operation.function
-        assert context is not None, "an asked-for step has a context"
-        assert known is not None, "a step has a function"
-        assert function is not None, "a step has a function"
+        assert not (context is None or known is None or function is None), "an asked-for step has both"  # noqa: PT018  # it is one thing
         context.run(STEP_INFO.set, StepInfo(operation.attempt, self.tenant_id, self.process_id, self.ref, operation.id))
         if known.is_async:
             self._tasks[operation.id] = owner.loop.create_task(self._step(turn, operation), context=context)
@@ -551,7 +546,7 @@ class Resident:
             self.owner.later(self._stepped, turn, operation, value, None)
 
     def _returned(self, turn: Turn, operation: Operation, call: asyncio.Future[Any]) -> None:
-        error: BaseException | None = asyncio.CancelledError() if call.cancelled() else call.exception()
+        error = asyncio.CancelledError() if call.cancelled() else call.exception()
         self._stepped(turn, operation, None if error is not None else call.result(), error)
 
     def _stepped(self, turn: Turn, operation: Operation, result: Any, error: BaseException | None) -> None:
@@ -576,11 +571,6 @@ class Resident:
         else:
             turn.feed(step_failed(operation, error))
         self.proceed()
-
-    async def _read_log(self, of: LogType, after: int, length: int, limit: int) -> list[Any]:
-        """Read entries of a log of this process: those that were there when the turn asked. They are never changed."""
-        scan = Scan(LOG_ENTRIES, (self.tenant_id, self.process_id, of.name), limit, after=(after,), upto=(length - 1,))
-        return [of.decode(row.data) for _, row in await self.owner.store.access.reader.scan(scan)]
 
     def _cancel_step(self, operation: Operation) -> bool:
         """Stop a step that nobody waits for any more. Return whether its thread goes on, and its outcome counts."""

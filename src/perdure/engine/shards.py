@@ -1,4 +1,4 @@
-"""What an engine does when it gains shards, loses them, or gives them to another node.
+"""The shards of this node, as its engine sees them: which processes are its own, and what it does when that changes.
 
 Source: architecture.md, "More than one machine".
 """
@@ -9,19 +9,25 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from perdure import limits
 from perdure.conversations.writes import shard_of
 from perdure.core.ownership import Lease
+from perdure.engine.handling import operation_key
 from perdure.engine.leaving import Leave
-from perdure.engine.notes import TurnStarted
+from perdure.engine.notes import Sealed, TurnStarted
+from perdure.errors import StoreError
 
 if TYPE_CHECKING:
     from perdure.engine.owner import Owner
 
 logger = logging.getLogger("perdure.engine")
 _Key = tuple[str, str]
+SEALED: Final = "sealed"
+"""The topic of replies that nobody waits for where they are sealed."""
+_NOT_HELD: Final = Lease()
+_NOT_HELD.held = False
 
 
 class Shards:
@@ -30,6 +36,15 @@ class Shards:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._releasing: set[_Key] | None = None  # whose turns were opened while their shard was given back
+
+    def mine(self, tenant_id: str, process_id: str) -> bool:
+        """Return whether this node owns a process."""
+        return self._owner.ownership.whole or self._owner.ownership.owns(shard_of(tenant_id, process_id, self._owner.store.shards))
+
+    def lease_of(self, tenant_id: str, process_id: str) -> Lease:
+        """Return what work on a process depends on; one that is not held when another node owns it."""
+        lease = self._owner.ownership.lease(0 if self._owner.ownership.whole else shard_of(tenant_id, process_id, self._owner.store.shards))
+        return _NOT_HELD if lease is None else lease
 
     def gained(self, shards: Collection[int]) -> None:
         """Take up the processes of shards that this node owns from now on."""
@@ -44,7 +59,8 @@ class Shards:
         except Exception:  # an edge: whatever it is, nobody else looks at these processes
             logger.exception("processes of shards that are ours now were not taken up; the next try is soon")
             owner.clock.call_at(owner.clock.now() + limits.STALL_US, partial(owner.later, self.gained, shards))
-        owner.look_at_all_that_is_due()
+        owner.wheel.schedules.look_again()
+        owner.wheel.look_at_flows()
 
     def forget(self, shards: Collection[int]) -> None:
         """Forget the processes of shards that another node owns; nothing of them can be committed any more."""
@@ -87,3 +103,23 @@ class Shards:
 
     def _shard(self, key: _Key) -> int:
         return shard_of(*key, shards=self._owner.store.shards)
+
+    async def look_for_replies(self) -> None:
+        """Answer those who wait here for what another node has sealed."""
+        owner, access = self._owner, self._owner.store.access
+        with access.signals.listen(SEALED) as listener:
+            while owner.is_open:
+                look = owner.loop.call_later(limits.REPLY_LOOK_SECONDS, listener.wake)  # other nodes have no part in a test's clock
+                await listener.wait(None)
+                look.cancel()
+                waiting = owner.waiting
+                for at in range(0, len(waiting), limits.READ_PAGE):
+                    page = waiting[at : at + limits.READ_PAGE]
+                    try:
+                        rows = await access.reader.get_all([operation_key(*key) for key in page])
+                    except StoreError as error:
+                        logger.warning("looking for replies: %s; the next look is soon", error)
+                        break
+                    for (tenant_id, ref), row in zip(page, rows, strict=True):
+                        if row is not None and row.response is not None:
+                            owner.later(owner.route, [Sealed(tenant_id, ref, row.outcome, row.response)])

@@ -118,7 +118,7 @@ class InboxRow(msgspec.Struct, frozen=True, gc=False):
 MESSAGE = Table("message", ("tenant_id", "source", "message_id"), MessageRow)
 MAILBOX = Table("mailbox", ("tenant_id", "process_id"), MailboxRow)
 TENANT_MAIL = Table("tenant_mail", ("tenant_id",), TenantMailRow)
-PARKING = Table("parking", ("tenant_id", "parked_under"), ParkingRow)
+PARKING = Table("parking", ("tenant_id", "parked_under"), ParkingRow, guard=True)
 FAN_OUT = Table("fan_out", ("tenant_id", "source", "message_id"), FanOutRow)
 DEAD_LETTER = Table("dead_letter", ("tenant_id", "tick", "source", "message_id"), DeadLetterRow)
 

@@ -62,7 +62,7 @@ class RegistryEventRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     actor: str
 
 
-KEY = Table("registry_key", ("tenant_id", "key"), KeyRow)
+KEY = Table("registry_key", ("tenant_id", "key"), KeyRow, guard=True)
 CORRELATION = Table("correlation", ("tenant_id", "tag", "process_id"), CorrelationRow)
 REGISTRY_EVENT = Table("registry_event", ("tenant_id", "tick"), RegistryEventRow, kind="log")
 

@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from perdure.backends.sqlite.database import SqliteDatabase
 from perdure.clock import VirtualClock
 from perdure.core.access import Access
 from perdure.core.backend import Backend, Batch, Found, Wanted, WriterRow
+from perdure.core.database import Database
 from perdure.core.signals import Signals
 from perdure.core.writer import Writer
 from perdure.errors import StoreUnavailable
-from perdure.store import Store
+from perdure.store import Store, connection
+from perdure.testing.apart import open_apart
 
+_IN_MEMORY: Final = "sqlite:///:memory:"
 LOGS: Final = (logging.getLogger("perdure.core"), logging.getLogger("perdure.engine"))
 
 
@@ -101,16 +103,22 @@ class CrashingBackend:
 
 
 class Incarnations:
-    """One database in memory, and one store after another over it: what a crash leaves is what the next one finds."""
+    """One database, and one store after another over it: what a crash leaves is what the next one finds.
 
-    def __init__(self, clock: VirtualClock) -> None:
+    Args:
+        clock: the stores' time.
+        url: of the database; one in memory when not given.
+    """
+
+    def __init__(self, clock: VirtualClock, url: str | None = None) -> None:
         self._clock = clock
+        self._url = url
         self.on_crash: Callable[[], None] = _nobody
         self._before = 0
         self._to_come: deque[Crash] = deque()
         # One stream for each length: a restart, which draws 16 bytes for its jitter, does not change the ids that follow.
         self._streams: dict[int, random.Random] = {}
-        self._database: SqliteDatabase | None = None
+        self._database: Database | None = None
         self._backend: CrashingBackend | None = None
 
     def randomness(self, count: int) -> bytes:
@@ -119,15 +127,17 @@ class Incarnations:
 
     async def open(self) -> Store:
         """Open the next store."""
-        if self._database is None:
-            self._database = await SqliteDatabase.open(":memory:", clock=self._clock, randomness=self.randomness)
-        database = self._database
+        database = self._database = self._database or await self._opened()
         self._backend = CrashingBackend(database.backend, self._crash)
         self._backend.plan(self._to_come.popleft() if self._to_come else None)
         signals = Signals(self._clock)
         writer = Writer(self._backend, on_signals=signals.publish)
         await writer.start()
         return Store(Access(writer, database.reader, signals, self._clock, self.randomness), database)
+
+    async def _opened(self) -> Database:
+        connect = connection(self._url or _IN_MEMORY, self._clock, self.randomness, create=True)
+        return await (connect() if self._url in {None, _IN_MEMORY} else open_apart(connect))
 
     @property
     def _current(self) -> CrashingBackend:

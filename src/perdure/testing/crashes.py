@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack
 from datetime import datetime
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from perdure.testing.engine import VirtualEngine, engine
 from perdure.testing.ledger import EffectLedger
 
 Scenario = Callable[[VirtualEngine], Awaitable[object]]
+Stores = Callable[[], AbstractContextManager[str]]
 Picture = dict[str, object]
 _NOT_COMPARED: Final = frozenset({"message_id", "received_at", "due", "step_index"})
 """Of an event: whose it is, times, and in which order steps ended that ran side by side."""
@@ -103,6 +105,7 @@ async def crashes(
     ledger: EffectLedger | None = None,
     tenants: Sequence[str] = (DEFAULT_TENANT,),
     start: datetime | None = None,
+    stores: Stores | None = None,
 ) -> CrashReport:
     """Run a scenario, crash it at each of its commits, before and after it, go on, and compare with an undisturbed run.
 
@@ -117,6 +120,8 @@ async def crashes(
         ledger: where the app's steps note their effects; it is cleared for each run.
         tenants: whose processes and messages are compared.
         start: as for `engine`.
+        stores: gives each run the URL of an empty store of its own, as a context manager that the run is within: to try another
+            database than one in memory.
 
     Raises:
         UsageError: the scenario has too many commits.
@@ -126,7 +131,9 @@ async def crashes(
     async def run(crash: Crash | None) -> tuple[Picture, int]:
         if ledger is not None:
             ledger.clear()
-        async with engine(app, start=start) as made:
+        async with AsyncExitStack() as stack:
+            store = None if stores is None else stack.enter_context(stores())
+            made = await stack.enter_async_context(engine(app, start=start, store=store))
             made.crash_at(*([] if crash is None else [crash]))
             outcome = await _outcome(scenario, made, undisturbed=crash is None)
             await made.settled()

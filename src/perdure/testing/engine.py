@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from perdure import limits
 from perdure.clock import SECOND, Micros, VirtualClock
+from perdure.core.ownership import Lease
 from perdure.core.write import Write
 from perdure.engine.app import App
 from perdure.engine.engine import Engine
@@ -61,9 +62,9 @@ class LastingOwner(Owner):
         self.replies += 1
         return await self._lasting(partial(super().reply, envelope), lambda owner: owner.reply(envelope))
 
-    async def run(self, write: Write[R], notes_of: Callable[[R], list[Note]]) -> R:
+    async def run(self, write: Write[R], notes_of: Callable[[R], list[Note]], *, lease: Lease | None = None) -> R:
         """Commit a write, here or after a crash."""
-        return await self._lasting(partial(super().run, write, notes_of), lambda owner: owner.run(write, notes_of))
+        return await self._lasting(partial(super().run, write, notes_of, lease=lease), lambda owner: owner.run(write, notes_of))
 
     async def _lasting(self, call: Callable[[], Awaitable[R]], again: Callable[[LastingOwner], Awaitable[R]]) -> R:
         here = asyncio.ensure_future(self._once_started(call))
@@ -209,7 +210,12 @@ class VirtualEngine(Engine):
 
 @asynccontextmanager
 async def engine(
-    app: App, *, start: datetime | None = None, auto_advance: bool = True, max_threads: int = limits.MAX_THREADS
+    app: App,
+    *,
+    start: datetime | None = None,
+    auto_advance: bool = True,
+    max_threads: int = limits.MAX_THREADS,
+    store: str | None = None,
 ) -> AsyncIterator[VirtualEngine]:
     """Run an app on a store in memory, in virtual time: `async with perdure.testing.engine(app) as engine:`.
 
@@ -220,13 +226,16 @@ async def engine(
             that runs is under way, however long it takes: time stands still. When false, only `engine.advance` and
             `engine.clock.advance` move the time.
         max_threads: plain functions that run as steps at the same time.
+        store: the URL of another store to run on, a file or a database of a server, which nobody else has open. The event
+            loop stands still while it is asked.
 
     Raises:
+        StoreError: the store cannot be opened.
         UsageError: `start` has no time zone, or the event loop is not one of asyncio's own.
         UsageError, to who waits for a reply: nothing is under way, nothing is due, and nothing outside can change that.
     """
     clock = VirtualClock() if start is None else VirtualClock(_instant(start))
-    incarnations = Incarnations(clock)
+    incarnations = Incarnations(clock, store)
     made = VirtualEngine(await incarnations.open(), app, incarnations=incarnations, auto_advance=auto_advance, max_threads=max_threads)
     incarnations.on_crash = made.on_crash
     try:

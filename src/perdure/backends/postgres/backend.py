@@ -31,6 +31,7 @@ from perdure.core.table import Key, Scalar, Scan
 from perdure.errors import StoreUnavailable, StoreWentBack, UsageError
 
 logger = logging.getLogger("perdure.postgres")
+_PASSING: Final = frozenset({Failure.BUSY, Failure.CONFLICT, Failure.ELSEWHERE, Failure.FULL})
 _LOG_EVERY: Final = 10  # tries between two lines about a server that does not answer
 
 
@@ -79,6 +80,9 @@ class PostgresBackend:
         self._leaving = False
         self.on_renewed: Callable[[Micros], None] = lambda _asked_at: None
         self.on_overtaken: Callable[[], None] = lambda: None
+        self._fences = 0
+        self._unsettled = False
+        self._made = 0
 
     # --- the five calls --------------------------------------------------------------------------
 
@@ -96,15 +100,23 @@ class PostgresBackend:
         async def work() -> Fenced | None:
             if first:
                 await self._writers.fold_unseen(self._session, now)
-            return await self._writers.fence(self._session, self._node, now, first=first)
+            self._fences += 1
+            return await self._writers.fence(self._session, self._node, now, incarnation=self._fences, first=first)
 
-        fenced: Fenced | None = await self._insist(work)
+        try:
+            fenced: Fenced | None = await self._insist(work, patient=not first)
+        except asyncpg.PostgresError as error:
+            raise translated(error, self._place) from error
         if fenced is None:
             raise StoreWentBack(f"{self._place}: writer {self._node} has no row any more; find out which server answers")
+        self._session.wrote()
         self._row, self._slot = fenced.row, fenced.slot
-        if before is not None and fenced.row.incarnation != before.incarnation + 1:
-            self.on_overtaken()  # somebody else has raised it: what was leased is no longer ours
-        self.on_renewed(asked_at)
+        self._fences, self._made = fenced.row.incarnation, self._session.made
+        self._unsettled = False
+        if fenced.leased:
+            self.on_renewed(asked_at)
+        elif before is not None:
+            self.on_overtaken()  # what was leased, if anything was, is no longer ours
         self._last_tick = max(self._last_tick, fenced.last_tick)
         self._now = max(self._now, fenced.now if now is None else now)
         return fenced.row
@@ -116,6 +128,7 @@ class PostgresBackend:
         if first:
             self._open, self._locked, self._asked = True, locked, False
             self._read_keys.clear()
+            await self._connected()
         read = _Read({}, [])
         missing = wanted.keys if self._locked else self._remembered(wanted.keys, read.rows)
         # What is in memory, and what is read behind something else, need not have been true at one moment.
@@ -139,7 +152,8 @@ class PostgresBackend:
         assert self._open, "a batch is opened by its prefetch"
         assert self._row is not None, "a writer is fenced before its first batch"
         self._check()
-        if batch.number == self._row.batch:
+        self._still_connected()
+        if batch.number == self._row.batch and not (batch.changes or batch.counts):
             await self._check_read(batch)
             return
         asked_at = boottime()
@@ -147,6 +161,7 @@ class PostgresBackend:
         unchanged = batch.unchanged()
         mark = (batch.number, last_tick, self._now, self._row.node, self._row.incarnation)
         sql, values = self._statements.write(batch.changes, unchanged, mark, batch.counts)
+        self._unsettled = True
         try:
             await self._session.rows(sql, values)
             if self._session.in_transaction:
@@ -155,11 +170,14 @@ class PostgresBackend:
             self._end()
             raise CommitUnknown(str(error)) from error
         except asyncpg.PostgresError as error:
+            self._unsettled = False
             raise await self._not_written(error, batch, unchanged) from error
         except asyncio.CancelledError:
             self._session.drop()
             raise
         self._end()
+        self._session.wrote()
+        self._unsettled = False
         self._row = WriterRow(self._row.node, self._row.incarnation, batch.number)
         self._last_tick = last_tick
         self._remember(batch)
@@ -175,14 +193,15 @@ class PostgresBackend:
             self._session.drop()
 
     async def close(self) -> None:
-        """Fold this writer's row, and close."""
+        """Fold this writer's row, unless it has to tell what became of the last batch, and close."""
         if self._why_not is not None:
             return
         await self.abandon()
         try:
-            if self._row is not None:
-                await self._writers.fold(self._session, self._row.node)
-        except (Lost, Unreachable, asyncpg.PostgresError) as error:
+            if self._row is not None and not self._unsettled:
+                async with asyncio.timeout(limits.POSTGRES_CONNECT_SECONDS):
+                    await self._writers.fold(self._session, self._row.node)
+        except (Lost, Unreachable, TimeoutError, asyncpg.PostgresError) as error:
             # Nothing is lost: the row is folded by another when it is old.
             logger.info("%s: closed without folding its writer: %s", self._place, error)
         finally:
@@ -213,22 +232,40 @@ class PostgresBackend:
         if asyncio.get_running_loop() is not self._loop:
             raise UsageError("a store belongs to the event loop that opened it; open another one here")
 
-    async def _insist(self, work: Callable[[], Any]) -> Any:
-        """Repeat `work` while the server does not answer: what was accepted waits, for as long as it takes."""
+    async def _insist(self, work: Callable[[], Any], *, patient: bool = False) -> Any:
+        """Repeat `work` while the server does not answer, or `patient`, while it has no time or no room: what was accepted waits."""
         tries = 0
         while True:
             try:
                 return await work()
             except (Lost, Unreachable) as error:
-                self._session.drop()
-                if self._leaving:
-                    raise StoreUnavailable(f"{self._place}: the store closes, and no server answers: {error}") from error
-                if tries % _LOG_EVERY == 0:
-                    logger.warning("%s: no server that can be written to, trying again: %s", self._place, error)
-                tries += 1
+                failed: Exception = error
             except asyncpg.PostgresError as error:
-                raise self._refusal(error) from error
+                if not patient or failure_of(error) not in _PASSING:
+                    raise
+                failed = error
+            self._session.drop()
+            # One that was lost while nobody looked says nothing of the server.
+            if self._leaving and (tries or not isinstance(failed, Lost)):
+                raise StoreUnavailable(f"{self._place}: the store closes, and no server answers: {failed}") from failed
+            if tries % _LOG_EVERY == 0:
+                logger.warning("%s: no server that can be written to, trying again: %s", self._place, failed)
+            tries += 1
             await asyncio.sleep(min(limits.POSTGRES_RETRY_SECONDS * 2 ** min(tries, 10), limits.POSTGRES_RETRY_MOST_SECONDS))
+
+    async def _connected(self) -> None:
+        """See to a connection; what is in memory was read on this very one."""
+        if not self._session.live:
+            await self._insist(self._session.connected)
+        if self._session.made != self._made:
+            self._made = self._session.made
+            self._cache.clear()
+
+    def _still_connected(self) -> None:
+        """Raise BatchConflict when the batch was not read on the connection that is to write it."""
+        if not self._session.live or self._session.made != self._made:
+            self._end()
+            raise BatchConflict("the connection was lost before the batch was written")
 
     def _remembered(self, keys: Sequence[Key[Any]], rows: dict[Key[Any], Entry]) -> list[Key[Any]]:
         """Put what is in memory into `rows`, and return the keys of the rest."""
@@ -310,8 +347,8 @@ class PostgresBackend:
         sql, values = self._statements.check(seen)
         self._end()
         try:
+            found = (await self._session.rows(sql, values))[0][0] if seen else 0  # what is locked still is
             await self._session.rollback()
-            found = (await self._session.rows(sql, values))[0][0] if seen else 0
         except (Lost, Unreachable) as error:
             raise BatchConflict(f"the connection was lost: {error}") from error
         except asyncpg.PostgresError as error:

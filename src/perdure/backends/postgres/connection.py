@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections import OrderedDict
 from collections.abc import Sequence
 from enum import Enum, auto
@@ -13,6 +14,7 @@ import asyncpg
 
 from perdure import limits
 from perdure.backends.postgres.address import Address
+from perdure.backends.postgres.borrowed import Refused
 from perdure.backends.postgres.statements import CHANGED, FENCED
 from perdure.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull, StoreNotFound, StoreUnavailable, TransactionRefused, UsageError
 
@@ -80,13 +82,13 @@ class Unreachable(Exception):
         self.lasting = lasting
 
 
-def failure_of(error: asyncpg.PostgresError) -> Failure:
+def failure_of(error: asyncpg.PostgresError | Refused) -> Failure:
     """Judge an error by its code, never by its text."""
     code = error.sqlstate or ""
     return _CODES.get(code) or _CLASSES.get(code[:2]) or Failure.BROKEN
 
 
-def translated(error: asyncpg.PostgresError, place: str) -> StoreError:
+def translated(error: asyncpg.PostgresError | Refused, place: str) -> StoreError:
     """Return the error of ours for one of the server's; nothing was written."""
     told = f"{error} (SQLSTATE {error.sqlstate})"
     match failure_of(error):
@@ -108,6 +110,10 @@ def translated(error: asyncpg.PostgresError, place: str) -> StoreError:
             return StoreUnavailable(f"{place}: the server failed, nothing was written: {told}")
 
 
+def _settings() -> dict[str, str]:
+    return {**PLANNER, "statement_timeout": f"{limits.POSTGRES_STATEMENT_SECONDS * 1000:.0f}"}
+
+
 class Session:
     """One connection to whichever server of the address can be written to; made again when it is lost.
 
@@ -121,8 +127,17 @@ class Session:
         self._address = address
         self._connection: asyncpg.Connection[Any] | None = None
         self._statements: OrderedDict[str, Any] = OrderedDict()
+        self._connecting: asyncio.Task[asyncpg.Connection[Any]] | None = None
         self._transaction = False
-        self._server = 0
+        self._server = address.leading.server
+        self._changes = address.leading.changes
+        self.made = 0
+        """How many connections there have been: behind another one may be another server, or the same with older data."""
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a connection, as far as is known here."""
+        return self._connection is not None and not self._connection.is_closed()
 
     @property
     def in_transaction(self) -> bool:
@@ -130,56 +145,107 @@ class Session:
         return self._transaction
 
     async def connected(self) -> asyncpg.Connection[Any]:
-        """Return the connection, a new one if need be."""
-        if self._connection is None or self._connection.is_closed():
+        """Return the connection, a new one if need be: also when another server than its own has taken a write since.
+
+        Lost in the middle of a transaction, which no other connection can go on with.
+        """
+        if self._overtaken() or self._connection is None or self._connection.is_closed():
+            amid = self._transaction
             self.drop()
-            self._connection = await self._connect()
+            if amid:
+                raise Lost("the connection was closed in the middle of a transaction")
+            if self._connecting is None:
+                self._connecting = asyncio.get_running_loop().create_task(self._connect(), name="perdure-connects")
+                self._connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
+            connecting = self._connecting
+            # Who is cancelled leaves the attempt to the next one: the driver's own does not end well in its middle.
+            await asyncio.wait([connecting])
+            self._connecting = None
+            self._connection = connecting.result()
+            self.made += 1
         return self._connection
+
+    def wrote(self) -> None:
+        """Say that a write over this connection is durable: what else there is of the store goes to that server, too."""
+        leading = self._address.leading
+        leading.wrote(self._server)
+        self._changes = leading.changes
+
+    def _overtaken(self) -> bool:
+        leading = self._address.leading
+        if self._transaction or self._changes == leading.changes:
+            return False
+        before, self._server, self._changes = self._server, leading.server, leading.changes
+        return before != self._server
 
     async def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Run one statement, prepared once per connection; behind a pooler, in a transaction."""
+        if self._address.pooler and not self._transaction:
+            return await self._alone(sql, values)
         connection = await self.connected()
         try:
             if self._address.pooler:
-                if self._transaction:
-                    return await connection.fetch(sql, *values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
-                async with connection.transaction():
-                    return await connection.fetch(sql, *values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+                return await connection.fetch(sql, *values, timeout=limits.POSTGRES_ANSWER_SECONDS)
             prepared = self._statements.get(sql)
             if prepared is None:
-                prepared = await connection.prepare(sql, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+                prepared = await connection.prepare(sql, timeout=limits.POSTGRES_ANSWER_SECONDS)
                 self._statements[sql] = prepared
                 if len(self._statements) > limits.POSTGRES_PREPARED:
                     self._statements.popitem(last=False)
             else:
                 self._statements.move_to_end(sql)
-            return await prepared.fetch(*values, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+            return await prepared.fetch(*values, timeout=limits.POSTGRES_ANSWER_SECONDS)
         except BaseException as error:
             raise self._judged(error) from error
+
+    async def _alone(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        """Run one statement in a transaction: to prepare it and to run it are two messages, which a pooler would give two connections."""
+        await self.begin()
+        try:
+            found = await self.rows(sql, values)
+            await self.commit()
+        finally:
+            await self.rollback()
+        return found
 
     async def execute(self, sql: str) -> None:
         """Run statements without values."""
         connection = await self.connected()
         try:
-            await connection.execute(sql, timeout=limits.POSTGRES_STATEMENT_SECONDS)
+            await connection.execute(sql, timeout=limits.POSTGRES_ANSWER_SECONDS)
         except BaseException as error:
             raise self._judged(error) from error
 
-    async def begin(self) -> None:
+    async def copy(self, table: tuple[str, str], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add rows to a table, named with its schema, all or none."""
+        schema, name = table
+        connection = await self.connected()
+        try:
+            async with connection.transaction():
+                await connection.copy_records_to_table(
+                    name, schema_name=schema, columns=columns, records=rows, timeout=limits.POSTGRES_STATEMENT_SECONDS
+                )
+        except BaseException as error:
+            raise self._judged(error) from error
+
+    async def begin(self, modes: str = "") -> None:
         """Open a transaction; the server ends it if we do not go on with it in time."""
-        await self.execute(f"begin; set local idle_in_transaction_session_timeout = {limits.POSTGRES_IDLE_MS}")
+        settings = {"idle_in_transaction_session_timeout": str(limits.POSTGRES_IDLE_MS)} | (_settings() if self._address.pooler else {})
+        await self.execute("; ".join([f"begin {modes}".strip(), *(f"set local {name} = {value}" for name, value in settings.items())]))
         self._transaction = True
 
     async def commit(self) -> None:
         """End the transaction; Lost means that it may or may not be committed."""
-        self._transaction = False
-        await self.execute("commit")
+        try:
+            await self.execute("commit")
+        finally:
+            self._transaction = False
 
     async def rollback(self) -> None:
         """Give up the transaction, if there is one."""
         if self._transaction:
             self._transaction = False
-            if self._connection is not None and not self._connection.is_closed():
+            if self.live:
                 await self.execute("rollback")
 
     def drop(self) -> None:
@@ -191,7 +257,12 @@ class Session:
             connection.terminate()
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and one that is being made."""
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            await asyncio.wait([connecting])
+            if not connecting.cancelled() and connecting.exception() is None:
+                connecting.result().terminate()
         connection, self._connection = self._connection, None
         self._statements.clear()
         if connection is not None and not connection.is_closed():
@@ -211,6 +282,9 @@ class Session:
             return error
         # The driver has no error of its own for a connection that breaks within a statement.
         self.drop()
+        if isinstance(error, TimeoutError):
+            # It takes connections, and would be chosen again: it may be a primary that no standby follows any more.
+            self._server = (self._server + 1) % len(self._address.servers)
         lost = refused or isinstance(
             error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | asyncio.IncompleteReadError
         )
@@ -229,9 +303,18 @@ class Session:
                 failures.append(f"{error} (SQLSTATE {error.sqlstate})")
                 if (told := self._lasting(error)) is not None:
                     lasting.append(told)
+            except ssl.SSLError as error:
+                failures.append(f"{type(error).__name__} {error}")
+                lasting.append(
+                    StoreUnavailable(
+                        f"{self._address.place}: no encrypted connection: {error}; check sslmode, sslrootcert and the host's name"
+                    )
+                )
             except (ValueError, asyncpg.InterfaceError) as error:
                 failures.append(str(error))
                 lasting.append(UsageError(f"{self._address.place}: {error}"))  # type: ignore[arg-type]
+            except FileNotFoundError:  # it does not say which
+                failures.append("no such file: the server's socket, or a certificate, that the URL names (sslrootcert, sslcert, sslkey)")
             except (OSError, asyncpg.InternalClientError, asyncio.IncompleteReadError) as error:
                 failures.append(f"{type(error).__name__} {error}".strip())
             else:
@@ -242,8 +325,9 @@ class Session:
         raise Unreachable("; ".join(failures), lasting=lasting[0] if len(lasting) == len(failures) else None)
 
     async def _connect_to(self, server: str) -> asyncpg.Connection[Any] | None:
-        name = {"application_name": f"perdure {self._address.node}".rstrip()}
-        settings = name if self._address.pooler else {**name, **PLANNER}
+        # A pooler knows only few settings of a session; it gets ours with each transaction.
+        name = {"application_name": f"{self._address.name} {self._address.node}".rstrip()}
+        settings = name if self._address.pooler else name | _settings()
         connection: asyncpg.Connection[Any] = await asyncpg.connect(
             server,
             timeout=limits.POSTGRES_CONNECT_SECONDS,

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import asyncpg
 import msgspec
@@ -14,14 +16,19 @@ import msgspec
 from perdure.backends.postgres.address import Address
 from perdure.backends.postgres.backend import PostgresBackend
 from perdure.backends.postgres.connection import Lost, Session, Unreachable, translated
+from perdure.backends.postgres.joined import LANE
 from perdure.backends.postgres.migrations import FORMAT, columns, known_migrations, migrate
 from perdure.backends.postgres.notices import Notices
 from perdure.backends.postgres.ownership import LeasedShards, lock_key
 from perdure.backends.postgres.reader import Readers
 from perdure.backends.postgres.statements import Statements, Types
+from perdure.backends.postgres.transfer import PostgresTransfer
 from perdure.backends.postgres.writers import Writers
+from perdure.backends.sqlite.database import SqliteDatabase
 from perdure.clock import Clock, ServerClock
 from perdure.core.database import StoreInfo
+from perdure.core.table import Table
+from perdure.core.transfer import Export, transfer
 from perdure.errors import EngineRunning, OutcomeUnknown, StoreCorrupt, StoreUnavailable, UsageError
 from perdure.identity import Randomness, uuid7
 
@@ -31,9 +38,13 @@ _LOCK_NAME: Final = re.compile(r"[a-z]{1,32}")
 class PostgresDatabase:
     """See `perdure.core.database.Database`."""
 
-    def __init__(self, address: Address, session: Session, types: Types, *, shards: int, node: str, clock: Clock) -> None:
+    def __init__(
+        self, address: Address, session: Session, types: Types, *, shards: int, node: str, clock: Clock, randomness: Randomness
+    ) -> None:
         statements = Statements(address.schema, types)
         self._address = address
+        self._types = types
+        self._randomness = randomness
         self._locks: dict[str, Session] = {}
         self._node = node
         self.shards = shards
@@ -42,15 +53,18 @@ class PostgresDatabase:
         self.reader = Readers(address, statements)
         self._notices = Notices(address, node)
         self.ownership = LeasedShards(address, self.backend, node, shards)
+        self.filling = PostgresTransfer(address, types)
 
     @classmethod
-    async def open(cls, address: Address, *, clock: Clock | None, randomness: Randomness, create: bool = True) -> Self:
-        """Open the store of a schema, and bring it up to date.
+    async def open(
+        cls, address: Address, *, clock: Clock | None, randomness: Randomness, create: bool = True, unfinished: bool = False
+    ) -> Self:
+        """Open the store of a schema, and bring it up to date; `unfinished`: for a copy that goes on.
 
         Raises:
             StoreNotFound: there is no such database, or no store in it and `create` is false.
             StoreCorrupt: the schema holds tables, but not those of a store.
-            SchemaTooNew, MigrationChanged: see `migrate`.
+            SchemaTooNew, MigrationChanged, CopyUnfinished: see `migrate`.
             StoreUnavailable: no server can be reached, or none that can be written to.
         """
         used = clock or ServerClock()
@@ -58,7 +72,8 @@ class PostgresDatabase:
         address = msgspec.structs.replace(address, node=node)
         session = Session(address)
         try:
-            await migrate(session, address, known_migrations(), None if clock is None else clock.now(), create=create)
+            now = None if clock is None else clock.now()
+            await migrate(session, address, known_migrations(), now, create=create, unfinished=unfinished)
             types = await columns(session, address.schema)
             shards = await _shards(session, address)
         except Unreachable as error:
@@ -72,7 +87,7 @@ class PostgresDatabase:
         except BaseException:
             session.drop()
             raise
-        return cls(address, session, types, shards=shards, node=node, clock=used)
+        return cls(address, session, types, shards=shards, node=node, clock=used, randomness=randomness)
 
     def watch(
         self, listeners: int, on_change: Callable[[], None], on_topics: Callable[[tuple[str, ...]], None] = lambda _topics: None
@@ -115,7 +130,7 @@ class PostgresDatabase:
             format=(await rows(f"select format from {schema}.store"))[0][0],
             migrations=tuple(f"{n:04}_{name}" for n, name in await rows(f"select number, name from {schema}.migration order by number")),
             shards=self.shards,
-            writers=(await rows(f"select count(*) from {schema}.writer where node <> ''"))[0][0],
+            writers=(await rows(f"select count(*) from {schema}.writer where node <> '' and node not like '{LANE}%'"))[0][0],
             data_bytes=(await rows(size, (schema,)))[0][0],
             log_bytes=0,
             rows={table: (await rows(f"select count(*) from {schema}.{table}"))[0][0] for table in tables},
@@ -126,12 +141,25 @@ class PostgresDatabase:
         self.reader.check()
         return []
 
-    async def backup(self, target: Path) -> None:
-        """Refuse: a server has its own tools for that."""
+    def exporting(self, tables: Sequence[Table[Any]], *, alone: bool) -> AbstractAsyncContextManager[Export]:
+        """Look at everything as of one moment."""
+        return PostgresTransfer(self._address, self._types).exporting(tables, alone=alone)
+
+    async def backup(self, target: Path, tables: Sequence[Table[Any]]) -> None:
+        """Copy what is committed into a new SQLite file, as of one moment; writers go on meanwhile."""
         self.reader.check()
-        raise UsageError(
-            f"{target}: a store on PostgreSQL is backed up by the server's tools: pg_dump --schema={self._address.schema}, or pg_basebackup"
-        )
+        if await asyncio.to_thread(target.exists):
+            raise UsageError(f"{target}: exists already; a backup never overwrites, choose another name")
+        file = await SqliteDatabase.open(str(target), clock=self.clock, randomness=self._randomness, unfinished=True)
+        try:
+            try:
+                async with self.exporting(tables, alone=False) as source:
+                    await transfer(source, file.filling, tables=tables, progress=lambda _moved: None)
+            finally:
+                await file.backend.close()
+        except BaseException:
+            await asyncio.to_thread(target.unlink, missing_ok=True)
+            raise
 
     async def exclusive(self, name: str) -> None:
         """Hold `name` alone: by a lock of a session, which ends with the process."""
@@ -165,6 +193,7 @@ class PostgresDatabase:
         await self._notices.close()
         for name in list(self._locks):
             await self.give_back(name)
+        await self.filling.close()
         await self.reader.close()
 
 

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
+from perdure.backends.marks import check_finished
 from perdure.backends.migrations import Migration, lacking
 from perdure.backends.migrations import known_migrations as of_package
 from perdure.backends.postgres.address import Address
@@ -16,6 +17,11 @@ from perdure.clock import Micros
 from perdure.errors import StoreCorrupt, StoreNotFound
 
 FORMAT: Final = 1
+COLUMNS: Final = (
+    "select c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod) from pg_class c join pg_attribute a on a.attrelid = c.oid "
+    "where c.relnamespace = (select oid from pg_namespace where nspname = $1::text) and c.relkind in ('r', 'p') and a.attnum > 0 "
+    "and not a.attisdropped order by c.relname, a.attnum"
+)
 
 
 def known_migrations() -> tuple[Migration, ...]:
@@ -23,16 +29,23 @@ def known_migrations() -> tuple[Migration, ...]:
     return of_package("perdure.backends.postgres")
 
 
-async def migrate(session: Session, address: Address, migrations: Sequence[Migration], now: Micros | None, *, create: bool) -> None:
+async def migrate(
+    session: Session, address: Address, migrations: Sequence[Migration], now: Micros | None, *, create: bool, unfinished: bool = False
+) -> None:
     """Bring the schema up to date, each migration in one transaction; another node may do the same at the same time.
+
+    `unfinished`: for a copy that goes on.
 
     Raises:
         StoreNotFound: there is no store and `create` is false.
         SchemaTooNew: the schema has a migration that this installation does not know; nothing was changed.
         MigrationChanged: an applied migration is not the one of this installation; nothing was changed.
         StoreCorrupt: the schema holds tables, but not those of a store; nothing was changed.
+        CopyUnfinished: a copy into the schema is not finished; nothing was changed.
     """
     missing = await _missing(session, address, migrations)
+    if not unfinished:
+        check_finished(address.place, await columns(session, address.schema))
     if len(missing) == len(migrations) and not create:
         raise StoreNotFound(
             f"{address.place}: no store in this schema; check the URL; a store is made by the program that uses it (open_store, with create=True)"
@@ -80,13 +93,12 @@ async def _applied(session: Session, address: Address) -> dict[int, tuple[str, s
 
 async def columns(session: Session, schema: str) -> Types:
     """Return the type of each column of the schema's tables."""
+    return columns_in(await session.rows(COLUMNS, (schema,)))
+
+
+def columns_in(rows: Iterable[Sequence[Any]]) -> Types:
+    """Return what the rows of COLUMNS say, by table and column."""
     found: dict[str, dict[str, str]] = {}
-    rows = await session.rows(
-        "select c.relname, a.attname, format_type(a.atttypid, a.atttypmod) from pg_class c join pg_attribute a on a.attrelid = c.oid "
-        "where c.relnamespace = (select oid from pg_namespace where nspname = $1) and c.relkind in ('r', 'p') and a.attnum > 0 "
-        "and not a.attisdropped order by c.relname, a.attnum",
-        (schema,),
-    )
     for table, column, kind in rows:
         found.setdefault(table, {})[column] = kind
     return found

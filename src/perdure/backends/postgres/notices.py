@@ -55,7 +55,8 @@ class Notices:
 
     async def close(self) -> None:
         """Stop, and let go of whoever waits."""
-        tasks = [task for task in (self._watching, self._telling) if task is not None]
+        here = asyncio.get_running_loop()  # what belongs to another loop has ended with it
+        tasks = [task for task in (self._watching, self._telling) if task is not None and task.get_loop() is here]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -69,7 +70,8 @@ class Notices:
                 try:
                     connection = await self._session.connected()
                     if connection is not listening and not self._address.pooler:
-                        await connection.add_listener(self._channel, self._hear)
+                        async with asyncio.timeout(limits.POSTGRES_ANSWER_SECONDS):
+                            await connection.add_listener(self._channel, self._hear)
                         listening = connection
                     if await self._others():
                         self._on_change()

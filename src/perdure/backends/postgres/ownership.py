@@ -11,6 +11,7 @@ Source: architecture.md, "More than one machine".
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
@@ -25,7 +26,7 @@ from perdure.backends.postgres.connection import Lost, Session, Unreachable, tra
 from perdure.backends.postgres.statements import NOW
 from perdure.clock import Micros, boottime
 from perdure.core.ownership import Keeper, Lease
-from perdure.errors import EngineRunning, StoreError, StoreUnavailable
+from perdure.errors import EngineRunning, LeaseLost, StoreError, StoreUnavailable
 
 logger = logging.getLogger("perdure.postgres")
 
@@ -77,20 +78,22 @@ class LeasedShards:
                 f"{self._address.place}: this open store runs an engine already; close that one first, or open the store again"
             )
         self._backend.on_renewed, self._backend.on_overtaken = self._on_renewed, self._on_overtaken
+        self._renew = renew
         try:
             await self._begin(renew)
         except BaseException:
             await self._unregister()
             raise
-        self._keeper, self._renew = keeper, renew
+        self._keeper = keeper
         self._task = asyncio.get_running_loop().create_task(self._watch(), name="perdure-ownership")
 
     async def stop(self) -> None:
         """Give back what is owned."""
         if self._task is None:
             return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        if self._task.get_loop() is asyncio.get_running_loop():  # else its loop is over, and it with that
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         self._task = self._keeper = None
         await self._unregister()
 
@@ -114,6 +117,14 @@ class LeasedShards:
             f"update {schema}.shard set node = null where node = $1 and exists (select 1 from me)",
             (self._node, self._backend.row.incarnation),
         )
+
+    async def _again(self) -> None:
+        """Begin a new lease after somebody took the one before."""
+        assert self._renew is not None, "started"
+        with contextlib.suppress(LeaseLost):
+            await self._renew()  # the writer hears of it, if it has not yet
+        await self._register()
+        await self._renew()  # only a commit tells how long the new lease surely lasts
 
     async def _unregister(self) -> None:
         self._drop(list(self._leases))
@@ -186,7 +197,7 @@ class LeasedShards:
             if expired and node != self._node:
                 await self._take_over(node, incarnation)
         if self._node not in {node for node, _, _ in nodes}:
-            await self._register()
+            await self._again()
         live = 1 + sum(not expired for node, _, expired in nodes if node != self._node)
         fair = -(-self._count // live)
         over = len(self._leases) - fair

@@ -78,6 +78,7 @@ class Readers:
     async def _read(self, session: Session, sql: str, values: Sequence[Any]) -> list[Any]:
         tries = 0
         while True:
+            self.check()  # it may have been closed while this waited
             try:
                 return await session.rows(sql, values)
             except (Lost, Unreachable) as error:

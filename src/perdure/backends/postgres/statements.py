@@ -271,10 +271,11 @@ def _sorted_out(
         else:
             (work.renew if change.renewed else work.update).append((*key.parts, change.rev, *astuple(row)))
     found = []
-    for table in sorted(tables, key=lambda each: each.name):
+    for table in sorted(tables, key=lambda each: each.place):
         work = tables[table]
-        if work.unchanged and (work.update or work.renew or work.delete):
-            # Locked first, all in one order: two batches of which each changes what the other has read would wait for one another.
+        if sum(map(bool, (work.unchanged, work.update, work.renew, work.delete))) > 1:
+            # Locked first, all in one order: two batches of which each changes what the other has read, or deletes what the other
+            # updates, would wait for one another.
             size = len(table.key_columns) + 1
             changed = [values[:size] for values in (*work.update, *work.renew, *work.delete)]
             kinds = [("lock", [*work.unchanged, *changed])]
@@ -353,7 +354,7 @@ def by_table(keys: Iterable[Key[Any]]) -> dict[Table[Any], list[Key[Any]]]:
     found: dict[Table[Any], list[Key[Any]]] = {}
     for key in keys:
         found.setdefault(key.table, []).append(key)
-    return {table: sorted(found[table], key=lambda key: key.parts) for table in sorted(found, key=lambda table: table.name)}
+    return {table: sorted(found[table], key=lambda key: key.parts) for table in sorted(found, key=lambda table: table.place)}
 
 
 def by_shape(scans: Iterable[Scan[Any]]) -> dict[Any, list[Scan[Any]]]:

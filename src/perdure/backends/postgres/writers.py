@@ -13,15 +13,21 @@ from perdure.core.backend import WriterRow
 from perdure.errors import NotFoundError
 
 _DAY = 86_400 * SECOND
+# Two that open at once may get the same slot: then their ticks may be the same, which is found when they are written.
+SLOT = (
+    "coalesce((select min(s) from generate_series(1, {slots} - 1) s where not exists (select 1 from {schema}.writer where slot = s)), "
+    f"1 + ({NOW} % ({{slots}} - 1)))"
+)
 
 
 class Fenced(NamedTuple):
-    """A new incarnation of a writer, and what it begins with."""
+    """A new incarnation of a writer, and what it begins with; `leased` if its lease was not taken from it."""
 
     row: WriterRow
     slot: int
     last_tick: int
     now: Micros
+    leased: bool
 
 
 class Writers:
@@ -30,31 +36,59 @@ class Writers:
     def __init__(self, schema: str) -> None:
         self._schema = schema
 
-    async def fence(self, session: Session, node: str, now: Micros | None, *, first: bool) -> Fenced | None:
+    async def fence(self, session: Session, node: str, now: Micros | None, *, incarnation: int, first: bool) -> Fenced | None:
         """Raise the incarnation of a writer, which waits for what it has under way; `first`: its row is made, with a slot that nobody has.
 
-        Returns None when there is no row of it any more.
+        An attempt whose answer was lost may arrive after a later one: it finds an incarnation that is not below its own, and does nothing.
+
+        Args:
+            session: the connection.
+            node: whose.
+            now: the store's time; None is the server's.
+            incarnation: higher than in any attempt before; it is raised further if another has raised it so far.
+            first: see above.
+
+        Returns:
+            What it begins with; None when there is no row of it any more.
         """
+        while True:
+            found = await (self._made if first else self._raised)(session, node, now, incarnation)
+            if found:
+                raised, batch, slot, last_tick, there, leased = found[0]
+                return Fenced(WriterRow(node, raised, batch), slot, last_tick, there, leased)
+            present = await session.rows(f"select incarnation from {self._schema}.writer where node = $1 and lane = 0", (node,))
+            if not present:
+                return None
+            incarnation = present[0][0] + 1
+
+    async def _raised(self, session: Session, node: str, now: Micros | None, incarnation: int) -> list[Any]:
+        sql = (
+            f"update {self._schema}.writer set incarnation = $4, seen_at = coalesce($2, {NOW}), slot = least(slot, $3 - 1), {renewed()} "
+            f"where node = $1 and lane = 0 and incarnation < $4 {self._returned()}"
+        )
+        return await session.rows(sql, (node, now, limits.TICK_SLOTS, incarnation))
+
+    async def _made(self, session: Session, node: str, now: Micros | None, incarnation: int) -> list[Any]:
         schema = self._schema
-        if first:
-            # Two that open at once may get the same slot: then their ticks may be the same, which is found when they are written.
-            sql = (
-                f"insert into {schema}.writer (node, lane, incarnation, batch, last_tick, seen_at, slot) "
-                f"select $1, 0, 1, 0, 0, coalesce($2, {NOW}), coalesce((select min(s) from generate_series(1, $3 - 1) s "
-                f"where not exists (select 1 from {schema}.writer where slot = s)), 1 + ({NOW} % ($3 - 1))) "
-                "on conflict (node, lane) do update set incarnation = writer.incarnation + 1, seen_at = excluded.seen_at "
-            )
-        else:
-            sql = (
-                f"update {schema}.writer set incarnation = incarnation + 1, seen_at = coalesce($2, {NOW}), slot = least(slot, $3 - 1), {renewed()} "
-                "where node = $1 and lane = 0 "
-            )
-        sql += f"returning incarnation, batch, slot, (select max(last_tick) from {schema}.writer), {NOW}"
-        found = await session.rows(sql, (node, now, limits.TICK_SLOTS))
-        if not found:
-            return None
-        incarnation, batch, slot, last_tick, there = found[0]
-        return Fenced(WriterRow(node, incarnation, batch), slot, last_tick or 0, there)
+        sql = (
+            f"insert into {schema}.writer (node, lane, incarnation, batch, last_tick, seen_at, slot) "
+            f"select $1, 0, $4, 0, 0, coalesce($2, {NOW}), {SLOT.format(schema=schema, slots='$3')} "
+            "on conflict (node, lane) do update set incarnation = excluded.incarnation, seen_at = excluded.seen_at "
+            f"where writer.incarnation < excluded.incarnation {self._returned()}"
+        )
+        await session.begin()
+        try:
+            # One after the other: two that open at once would find the same slot free, and give out the same ticks.
+            await session.rows(f"select 1 from {schema}.writer where node = '' and lane = 0 for update")
+            found = await session.rows(sql, (node, now, limits.TICK_SLOTS, incarnation))
+            await session.commit()
+        finally:
+            await session.rollback()
+        return found
+
+    def _returned(self) -> str:
+        # What was waited for is in the row itself; a look at all of them is from before the wait.
+        return f"returning incarnation, batch, slot, greatest(last_tick, (select max(last_tick) from {self._schema}.writer)), {NOW}, expires_at is not null"
 
     async def fold_unseen(self, session: Session, now: Micros | None) -> None:
         """Fold the writers that were not seen for `limits.WRITER_ROW_DAYS`."""
@@ -63,14 +97,18 @@ class Writers:
             await self.fold(session, node)
 
     async def fold(self, session: Session, node: str) -> None:
-        """Add a writer's counters and tick to the base row and forget the writer."""
+        """Add a writer's counters, tick and commits to the base row and forget the writer.
+
+        The commits, so that who looks for those of other nodes sees one of a writer that came and went between two looks.
+        """
         schema = self._schema
         sql = (
-            f"with gone as (delete from {schema}.writer where node = $1 and node <> '' returning last_tick), "
+            f"with gone as (delete from {schema}.writer where node = $1 and node <> '' returning last_tick, batch + incarnation as moves), "
             f"counted as (delete from {schema}.counter where node = $1 and exists (select 1 from gone) returning name, value), "
-            f"base as (insert into {schema}.counter (name, node, value) select name, '', value from counted "
+            f"base as (insert into {schema}.counter (name, node, value) select name, '', value from counted order by name "
             "on conflict (name, node) do update set value = counter.value + excluded.value returning 1) "
-            f"update {schema}.writer set last_tick = greatest(writer.last_tick, gone.last_tick) from gone where node = '' and lane = 0"
+            f"update {schema}.writer set last_tick = greatest(writer.last_tick, gone.last_tick), batch = writer.batch + gone.moves "
+            "from gone where node = '' and lane = 0"
         )
         await session.rows(sql, (node,))
 

@@ -50,6 +50,7 @@ class SqliteBackend:
         self._cache = RowCache()
         self._checkpoints = Checkpoints(file)
         self._row: WriterRow | None = None
+        self._unsettled = False
         self._open = False
         self._data_version = -1
         self._last_tick = 0
@@ -116,6 +117,9 @@ class SqliteBackend:
             self._cache.clear()
             await self.abandon()
             raise
+        except asyncio.CancelledError:
+            self._unsettled = True
+            raise
         self._open = False
         self._row = row
         self._last_tick = batch.last_tick
@@ -133,7 +137,7 @@ class SqliteBackend:
                     raise self._file.judged(error) from error
 
     async def close(self) -> None:
-        """Fold this writer's row, copy the WAL, and close; a poisoned store is only closed."""
+        """Fold this writer's row, unless it has to tell what became of the last batch, copy the WAL, and close; a poisoned store is only closed."""
         self.watch(0, self._on_change)
         try:
             await self.abandon()
@@ -313,7 +317,7 @@ class SqliteBackend:
         if file.writing.in_transaction:
             file.writing.execute("ROLLBACK")  # of a writer that was cancelled while it waited for the lock
         try:
-            if self._row is not None:
+            if self._row is not None and not self._unsettled:
                 insist(file.randomness, self._fold)
             if not file.memory:
                 file.reading.close()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import apsw
 
@@ -14,9 +15,12 @@ from perdure.backends.sqlite.backend import Placement, SqliteBackend
 from perdure.backends.sqlite.connection import connect, transaction, translating
 from perdure.backends.sqlite.file import SqliteFile
 from perdure.backends.sqlite.reader import SqliteReader
+from perdure.backends.sqlite.transfer import SqliteTransfer
 from perdure.clock import Clock
 from perdure.core.database import StoreInfo
 from perdure.core.ownership import WholeStore
+from perdure.core.table import Table
+from perdure.core.transfer import Export
 from perdure.errors import EngineRunning, OutcomeUnknown, UsageError
 from perdure.identity import Randomness, uuid7
 
@@ -34,6 +38,7 @@ class SqliteDatabase:
         self.backend = SqliteBackend(file, node, placement=placement)
         self.reader = SqliteReader(file)
         self.ownership = WholeStore(self.exclusive, self.give_back, file.shards)
+        self.filling = SqliteTransfer(file)
 
     @classmethod
     async def open(
@@ -43,11 +48,12 @@ class SqliteDatabase:
         clock: Clock,
         randomness: Randomness,
         create: bool = True,
+        unfinished: bool = False,
         vfs: str = "",
         placement: Placement = "inline",
     ) -> Self:
         """Open a file, or `:memory:`; see `SqliteFile.open` for what is raised. `vfs` and `placement` are for tests."""
-        file = await SqliteFile.open(path, clock, randomness, create=create, vfs=vfs)
+        file = await SqliteFile.open(path, clock, randomness, create=create, unfinished=unfinished, vfs=vfs)
         return cls(file, uuid7(now=clock.now(), randomness=randomness), placement)
 
     def watch(
@@ -84,8 +90,14 @@ class SqliteDatabase:
 
         return await self._file.aside(work)
 
-    async def backup(self, target: Path) -> None:
+    def exporting(self, tables: Sequence[Table[Any]], *, alone: bool) -> AbstractAsyncContextManager[Export]:
+        """Look at everything as of one moment."""
+        del tables  # the lock is on the whole file
+        return self.filling.exporting(alone=alone)
+
+    async def backup(self, target: Path, tables: Sequence[Table[Any]]) -> None:
         """Copy what is committed into a new file, in one piece; writers go on meanwhile."""
+        del tables  # a file is copied page by page
 
         def work(connection: apsw.Connection) -> None:
             if target.exists():

@@ -13,8 +13,9 @@ from typing import Final, Self, TypeVar
 import apsw
 
 from perdure import limits
+from perdure.backends.marks import check_finished
 from perdure.backends.sqlite.connection import ERRORS, MEMORY, Failure, connect, failure_of, insist, translated, translating
-from perdure.backends.sqlite.migrations import known_migrations, migrate, missing
+from perdure.backends.sqlite.migrations import known_migrations, migrate, missing, tables
 from perdure.clock import Clock
 from perdure.errors import StoreCorrupt, StoreError, StoreNotFound, StoreUnavailable, UsageError
 from perdure.identity import Randomness
@@ -79,11 +80,12 @@ class SqliteFile:
         self._closed = False
 
     @classmethod
-    async def open(cls, path: str, clock: Clock, randomness: Randomness, *, create: bool, vfs: str = "") -> Self:
-        """Open the database, after a crash or an I/O error too, and bring its schema up to date.
+    async def open(cls, path: str, clock: Clock, randomness: Randomness, *, create: bool, unfinished: bool = False, vfs: str = "") -> Self:
+        """Open the database, after a crash or an I/O error too, and bring its schema up to date; `unfinished`: for a copy that goes on.
 
         Raises:
             StoreNotFound: there is no store and `create` is false.
+            CopyUnfinished: a copy into the file is not finished.
             StoreBusy: another process holds the lock.
             StoreCorrupt: the file is another program's, no database, or damaged.
             SchemaTooNew, MigrationChanged: see `migrate`.
@@ -91,7 +93,7 @@ class SqliteFile:
         """
         file = cls(path, clock, randomness, vfs=vfs)
         try:
-            await file.off_loop(lambda: file._open(create=create))
+            await file.off_loop(lambda: file._open(create=create, unfinished=unfinished))
         except BaseException:
             file._thread.shutdown()
             raise
@@ -156,20 +158,22 @@ class SqliteFile:
 
     # --- in the thread ---------------------------------------------------------------------------
 
-    def _open(self, *, create: bool) -> None:
+    def _open(self, *, create: bool, unfinished: bool) -> None:
         self.writing = connect(self.path, self.randomness, create=create, vfs=self.vfs)
         try:
             with translating(self.path):
-                self._prepare(create=create)
+                self._prepare(create=create, unfinished=unfinished)
             self.reading = self.writing if self.memory else connect(self.path, self.randomness, create=False, vfs=self.vfs)
         except BaseException:
             self.writing.close(force=True)
             raise
 
-    def _prepare(self, *, create: bool) -> None:
+    def _prepare(self, *, create: bool, unfinished: bool) -> None:
         connection, migrations = self.writing, known_migrations()
         # First of all, and without a change to the file: is it one of ours?
         lacking = insist(self.randomness, lambda: missing(connection, migrations))
+        if not unfinished:
+            check_finished(self.path, tables(connection))
         if len(lacking) == len(migrations) and not create:
             raise StoreNotFound(
                 f"{self.path}: the file is empty; check the URL; a store is made by the program that uses it (open_store, with create=True)"

@@ -47,10 +47,15 @@ def missing(connection: apsw.Connection, migrations: Sequence[Migration]) -> lis
     return lacking(connection.filename, _applied(connection), migrations)
 
 
+def tables(connection: apsw.Connection) -> set[str]:
+    """Return the names of all tables."""
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+
+
 def _applied(connection: apsw.Connection) -> dict[int, tuple[str, str]]:
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if not tables:
+    found = tables(connection)
+    if not found:
         return {}
-    if not {"migration", "store", "writer"} <= tables:
-        raise StoreCorrupt(f"{connection.filename}: another program's database, with tables such as {min(tables)!r}; choose another file")
+    if not {"migration", "store", "writer"} <= found:
+        raise StoreCorrupt(f"{connection.filename}: another program's database, with tables such as {min(found)!r}; choose another file")
     return {number: (name, checksum) for number, name, checksum in connection.execute("SELECT number, name, checksum FROM migration")}

@@ -1,0 +1,18 @@
+"""Every table of a store, room by room: what has to come along when a store moves."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from perdure.conversations import tables as conversations
+from perdure.core.table import Table
+from perdure.flows import tables as flows
+from perdure.messages import tables as messages
+from perdure.operations import tables as operations
+from perdure.routing import tables as routing
+from perdure.streams import tables as streams
+from perdure.timers import tables as timers
+
+_ROOMS: Final = (conversations, flows, messages, operations, routing, streams, timers)
+
+TABLES: Final[tuple[Table[Any], ...]] = tuple(sorted((table for room in _ROOMS for table in room.TABLES), key=lambda table: table.name))

@@ -1,0 +1,1 @@
+"""High availability, run for real: see `python -m tests.ha --help`."""

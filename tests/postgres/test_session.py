@@ -1,0 +1,35 @@
+"""A connection that breaks in the middle of a transaction: what comes after it is not done on another one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from perdure.backends.postgres.address import parse
+from perdure.backends.postgres.connection import Lost, Session
+from tests.engine.orders import eventually
+
+
+@pytest.mark.parametrize("next_call", [lambda session: session.rows("select 1"), lambda session: session.commit()])
+async def test_a_transaction_does_not_go_on_over_another_connection(
+    postgres_url: str, next_call: Callable[[Session], Awaitable[object]]
+) -> None:
+    session, other = Session(parse(postgres_url)), Session(parse(postgres_url))
+    await session.begin()
+    [(pid,)] = await session.rows("select pg_backend_pid()")
+    connection = await session.connected()
+    await other.rows("select pg_terminate_backend($1)", (pid,))
+
+    async def closed() -> bool:
+        return connection.is_closed()
+
+    await eventually(closed)
+
+    with pytest.raises(Lost):
+        await next_call(session)
+
+    assert not session.in_transaction
+    assert [tuple(row) for row in await session.rows("select 1")] == [(1,)], "the next one begins anew"
+    await session.close()
+    await other.close()
