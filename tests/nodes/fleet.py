@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -69,18 +69,21 @@ class Fleet:
                 cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=output, stderr=errors,
             )  # fmt: skip
         node = Node(process, said)
-        self.nodes.append(node)
         self.all.append(node)
         await self.comes(lambda: node.said("node"), node)
+        self.nodes.append(node)
         return node
 
-    async def kill(self, node: Node) -> None:
-        """End it at once, and wait until others have all that it owned."""
+    def kill(self, node: Node) -> Coroutine[Any, Any, None]:
+        """End it at once; what this returns waits until others have all that it owned."""
         self.nodes.remove(node)
-        owned, since = await self.owned(node), time.time()
+        since = time.time()
         node.signal(signal.SIGKILL)
+        return self._killed(node, since)
+
+    async def _killed(self, node: Node, since: float) -> None:
         await node.process.wait()
-        await self._taken_over(owned, node, since)
+        await self._taken_over(await self.owned(node), node, since)
 
     async def stand_still(self, node: Node) -> None:
         """Stop it until others have all that it owned, and let it go on."""
@@ -107,9 +110,9 @@ class Fleet:
 
     async def share(self) -> None:
         """Wait until all that run own something."""
-        for node in self.nodes:
+        for node in list(self.nodes):
             for _ in range(PATIENCE):
-                if await self.owned(node):
+                if node not in self.nodes or await self.owned(node):  # it may be killed meanwhile
                     break
                 await asyncio.sleep(LOOK)
             else:
@@ -155,7 +158,7 @@ class Fleet:
             await node.process.wait()
 
     async def end(self) -> None:
-        for node in self.nodes:
+        for node in self.all:
             if node.process.returncode is None:
                 node.signal(signal.SIGKILL)
                 await node.process.wait()

@@ -332,7 +332,10 @@ class Recovery:
             mailbox = await self._reader.get(MAILBOX.key(*key))
             opening = None if await self._end_forced(*key, mailbox) else await self._read(resident, mailbox)
         except Exception as error:  # an edge: whatever it is, it keeps neither the slot nor the lane
-            logger.exception("process %s cannot be loaded; others are not affected", resident.process_id)
+            if isinstance(error, LeaseLost):
+                logger.info("process %s is another node's by now, which takes it up", resident.process_id)
+            else:
+                logger.exception("process %s cannot be loaded; others are not affected", resident.process_id)
             opening = None
             if isinstance(error, PerdureError) and error.retryable:
                 clock = owner.clock
