@@ -63,6 +63,7 @@ LEASE_US: Final = 10_000_000  # microseconds that a node's shards are its own wi
 LEASE_MARGIN_US: Final = 2_000_000  # before the end of its lease a node begins nothing more: for clocks that go at different speeds
 LEASE_RENEW_US: Final = 3_000_000  # a node that has committed nothing for so long commits an empty batch
 LEASE_LOOK_SECONDS: Final = 1.0  # between two looks at who has died and what is free
+LEASE_LOOKS: Final = 2  # looks that a free shard is left to whose share it is: after that, whoever looks next takes it
 TICK_SLOTS: Final = 64  # writers that give out ticks of their own: more at a time meet now and then, and decide again
 
 # --- copies of stores ----------------------------------------------------------------------------------

@@ -121,6 +121,27 @@ async def test_what_is_given_back_is_free_though_the_node_goes_on(one: Node, two
     assert len(one.keeper.released) == 1
 
 
+async def test_what_a_node_that_died_would_share_in_waits_for_no_second_lease(one: Node, two: Node, rows: Rows, url: str) -> None:
+    await one.start()
+    await two.start()
+    async with node(url) as three:
+        await three.start()  # and dies: nobody hears of it before its lease is over
+        await rows.expire(two)  # as did this one, earlier
+
+        await one.look()
+        assert await rows.owned() == {one.name: one.shards, None: ALL - one.shards}, "the share of who may live"
+        for _ in range(limits.LEASE_LOOKS + 1):
+            await one.look()
+
+        assert one.shards == ALL
+        await one.look()
+        assert one.shards == ALL, "nobody has wanted them"
+        one.ownership._keeps_until = 0
+        await one.look()
+        await three.look()
+        assert len(one.shards) == len(three.shards) == HALF, "it lives"
+
+
 async def test_a_clean_stop_frees_everything_at_once(one: Node, two: Node, rows: Rows) -> None:
     await one.start()
     lease = one.ownership.lease(0)

@@ -50,6 +50,8 @@ class LeasedShards:
         self._task: asyncio.Task[None] | None = None
         self._overtaken = False
         self._giving: list[Lease] = []
+        self._looks: dict[int, int] = {}  # how often a shard was found free
+        self._keeps_until: Micros = 0
         self._held: Any = None
 
     # --- what an engine asks --------------------------------------------------------------------
@@ -200,16 +202,17 @@ class LeasedShards:
             await self._again()
         live = 1 + sum(not expired for node, _, expired in nodes if node != self._node)
         fair = -(-self._count // live)
-        over = len(self._leases) - fair
-        if over > 0 and self._keeper is not None:
+        over, unwanted = len(self._leases) - fair, await self._unwanted()
+        if unwanted > max(0, -over):
+            self._keeps_until = boottime() + limits.LEASE_US
+        if over > 0 and self._keeper is not None and boottime() >= self._keeps_until:
             await self._give(sorted(self._leases)[-over:])
-        if over < 0:
+        if (most := max(-over, unwanted)) > 0:
             await rows(
                 f"with me as (select 1 from {schema}.writer where node = $1 and lane = 0 and incarnation = $2 and expires_at > {NOW} for share), "
-                f"free as (select o.shard from {schema}.shard o where o.node is null or not exists (select 1 from {schema}.writer w "
-                "where w.node = o.node and w.expires_at is not null) order by o.shard limit $3 for update of o skip locked) "
+                f"free as (select o.shard from {self._free()} order by o.shard limit $3 for update of o skip locked) "
                 f"update {schema}.shard s set node = $1, epoch = s.epoch + 1 from free where s.shard = free.shard and exists (select 1 from me)",
-                (self._node, self._backend.row.incarnation, -over),
+                (self._node, self._backend.row.incarnation, most),
             )
         # What an answer that was lost has given us is ours, too.
         ours = {shard for (shard,) in await rows(f"select shard from {schema}.shard where node = $1", (self._node,))}
@@ -220,6 +223,19 @@ class LeasedShards:
         for shard in gained:
             self._leases[shard] = Lease()
         return gained
+
+    def _free(self) -> str:
+        schema = self._address.schema
+        return f"{schema}.shard o where (o.node is null or not exists (select 1 from {schema}.writer w where w.node = o.node and w.expires_at is not null))"
+
+    async def _unwanted(self) -> int:
+        """Return how many shards are free that nobody has taken for a while.
+
+        A node that has died counts among those who share until its lease is over: what would be its part waits for nobody else.
+        """
+        free = [shard for (shard,) in await self._session.rows(f"select o.shard from {self._free()}")]
+        self._looks = {shard: self._looks.get(shard, 0) + 1 for shard in free}
+        return sum(looks > limits.LEASE_LOOKS for looks in self._looks.values())
 
     async def _take_over(self, node: str, incarnation: int) -> None:
         schema = self._address.schema
