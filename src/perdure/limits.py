@@ -85,7 +85,7 @@ PAGE_MAX: Final = 1_000  # rows of one page that a caller may ask for
 READ_PAGE: Final = 500  # rows of one page inside the engine
 LIST_ROWS_MAX: Final = 10_000  # rows that one page of a list looks at to find those that are asked for: some 100 ms
 AHEAD_MAX: Final = 20  # messages before another in a mailbox that are counted for people: each is up to 1 MiB
-VERIFY_TRIES: Final = 3  # looks at a counter, which moves with the traffic while its rows are counted
+VERIFY_TRIES: Final = 3  # looks at what does not fit, which may be a commit that came between two reads
 
 # --- conversations and streams ----------------------------------------------------------------------------
 SHARDS: Final = 64  # shares of all processes, as a new store is made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from perdure.engine.operation import Operation
 from perdure.engine.verification import verify
 from perdure.engine.window import Window
 from perdure.errors import MailboxFull
+from perdure.messages.tables import MAILBOX
 from tests.engine.orders import eventually, reaches
 
 WINDOW = 4
@@ -175,6 +177,24 @@ def test_mail_announced_while_the_mailbox_is_read_is_not_taken_for_read() -> Non
     window.put([Mail(1, "", "m1", "letter", b""), Mail(2, "", "m2", "letter", b"")], last=2, whole=True)
 
     assert (window.seen, window.more) == (2, True)
+
+
+async def test_verify_reports_nothing_that_was_committed_between_two_of_its_reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Engine(store, make_app([])) as engine:
+        await fill(engine)
+        reader, meanwhile = store.access.reader, list[Letter]()
+        get = reader.get
+
+        async def move_and_get(key: Any) -> Any:
+            if key.table is MAILBOX and not meanwhile:
+                meanwhile.append(Letter(99))
+                await engine.deliver(meanwhile[0], id="meanwhile")
+            return await get(key)
+
+        monkeypatch.setattr(reader, "get", move_and_get)
+
+        assert await verify(store) == []
+        assert meanwhile
 
 
 async def test_a_tenant_with_too_much_mail_is_refused_and_others_are_not(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ async def test_connections_that_an_administrator_ends_are_made_again(url: str, f
     told = Told()
     async with open_store(url) as store:
         for _ in range(5):
-            await foreign.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'perdure'")
+            await foreign.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'perdure %'")
             await told.add_together(store, 3)
             assert await store.streams.read_value("sum", tenant_id=ACME) == len(told.sums)
 
@@ -209,9 +209,9 @@ async def test_a_server_that_became_read_only_is_waited_for(url: str, foreign: C
         await told.add(store)
         await foreign.execute(f"alter database {name} set default_transaction_read_only = on")
         try:
-            await foreign.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'perdure'")
+            await foreign.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'perdure %'")
             adding = asyncio.create_task(told.add_together(store, 3))
-            while await foreign.fetchval("select count(*) from pg_stat_activity where application_name = 'perdure'") == 0:
+            while await foreign.fetchval("select count(*) from pg_stat_activity where application_name like 'perdure %'") == 0:
                 pass
             assert not adding.done()
         finally:
