@@ -19,7 +19,7 @@ from tests.faults.fault import ROOT, Fault
 
 SECONDS = 60
 SECONDS_TO_HANG = 10
-COPIED = ("src", "tests", "examples", "pyproject.toml")
+COPIED = ("src", "tests", "examples", "docs", "pyproject.toml")
 
 _FAILED = 1  # pytest's exit status when tests failed; collection and usage errors have others
 _FIRST = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)

@@ -369,9 +369,10 @@ class PostgresBackend:
             return WriterFenced()
         if failure is Failure.DUPLICATE:
             # One that was read as absent is a conflict. One that nobody had looked for will be there next time, too.
-            surely = locked and not any(
-                change.key in looked_for for change in batch.changes if not change.rev and change.key.table.name == error.table_name
-            )
+            inserts = [change.key for change in batch.changes if not change.rev]
+            # A partition has a name of its own, which says of no table that it was another one.
+            named = [key for key in inserts if key.table.name == error.table_name] or inserts
+            surely = locked and not any(key in looked_for for key in named)
             return self._refusal(error) if surely else BatchConflict(str(error))
         return self._refusal(error)
 

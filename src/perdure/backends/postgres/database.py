@@ -120,7 +120,8 @@ class PostgresDatabase:
         tables = [
             name
             for (name,) in await rows(
-                "select relname from pg_class where relnamespace = $1::regnamespace and relkind in ('r', 'p') order by 1", (schema,)
+                "select relname from pg_class where relnamespace = $1::regnamespace and relkind in ('r', 'p') and not relispartition order by 1",
+                (schema,),
             )
         ]
         size = "select coalesce(sum(pg_total_relation_size(oid)), 0)::bigint from pg_class where relnamespace = $1::regnamespace and relkind in ('r', 'p')"
