@@ -19,6 +19,21 @@ LAW: Final = "tests/core/test_law.py::test_one_batch_of_n_is_n_batches_of_one[as
 MADE_AGAIN: Final = f"{NODES}::test_a_row_that_another_node_changed_meanwhile_is_read_and_decided_again"
 
 FAULTS: Final = (
+    # --- tables that are partitioned -------------------------------------------------------------------------
+    Fault(
+        "postgres-name-of-a-partition-is-no-tables",
+        BACKEND,
+        "[key for key in inserts if key.table.name == error.table_name] or inserts",
+        "[key for key in inserts if key.table.name == error.table_name]",
+        ("tests/postgres/test_partitions.py::test_of_two_nodes_that_insert_the_same_row_into_a_partition_the_second_decides_again",),
+    ),
+    Fault(
+        "postgres-partitions-are-tables-of-their-own",
+        f"{HERE}/database.py",
+        " and not relispartition order by 1",
+        " order by 1",
+        ("tests/postgres/test_partitions.py::test_partitions_are_no_tables_of_their_own_to_people_and_a_backup_has_every_row",),
+    ),
     # --- what is compared when a batch is written ----------------------------------------------------------
     Fault(
         "postgres-update-without-version",
