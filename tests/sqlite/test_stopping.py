@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -288,19 +289,29 @@ async def test_a_writer_that_is_cancelled_while_it_waits_for_the_lock_leaves_it_
     assert shop.there() == {Enter(2)}
 
 
-async def test_the_outcome_of_a_writer_that_was_cancelled_in_its_commit_can_be_settled_after_a_clean_close(tmp_path: Path) -> None:
+async def test_the_outcome_of_a_writer_that_was_cancelled_in_its_commit_can_be_settled_after_a_clean_close(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SQLITE_QUICK_COMMIT", 0)  # in the thread, where it is held
     url = f"sqlite:///{tmp_path / 'a.db'}"
     store = await open_store(url)
     await store.streams.cas("a", None, 1)
-    caller = asyncio.create_task(store.streams.cas("a", 1, 2))
     database: Any = store._database
-    while not database._file.under_way:
-        await asyncio.sleep(0)
-        assert not caller.done()
+    committing, may = threading.Event(), threading.Event()
+
+    def hold() -> bool:
+        committing.set()
+        may.wait()
+        return False
+
+    database._file.writing.set_commit_hook(hold)
+    caller = asyncio.create_task(store.streams.cas("a", 1, 2))
+    await asyncio.to_thread(committing.wait)
     assert store.access.writer._task is not None
     store.access.writer._task.cancel()
     with pytest.raises(OutcomeUnknown) as caught:
         await caller
+    may.set()
     await store.close()
 
     async with open_store(url) as again:

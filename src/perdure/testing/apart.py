@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar, cast
 
 from perdure.core.database import Database
+from perdure.core.ownership import WholeStore
 
 T = TypeVar("T")
 _ROUNDS: Final = (0, 1, 3, 2)
@@ -61,12 +62,14 @@ class _Calls:
 
 
 class _Database(_Calls):
-    """A `Database`, with its backend and its reader."""
+    """A `Database`, with its backend and its reader, of which its engine owns all."""
 
     def __init__(self, inner: Database, apart: Apart) -> None:
         super().__init__(inner, apart)
         self.backend = _Calls(inner.backend, apart)
         self.reader = _Calls(inner.reader, apart)
+        # A lease ends by a time that is not the engine's.
+        self.ownership = WholeStore(self.exclusive, self.give_back, inner.shards)
         self._closed = False
 
     async def close(self) -> None:
