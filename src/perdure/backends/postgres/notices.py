@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -13,6 +14,7 @@ import asyncpg
 from perdure import limits
 from perdure.backends.postgres.address import Address
 from perdure.backends.postgres.connection import Lost, Session, Unreachable
+from perdure.backends.postgres.joined import LANE
 
 logger = logging.getLogger("perdure.postgres")
 
@@ -27,6 +29,7 @@ class Notices:
     def __init__(self, address: Address, node: str) -> None:
         self._address = address
         self._session = Session(address)
+        self._mouth = Session(address)
         self._node = node
         self._channel = f"perdure_{address.schema}"
         self._on_change: Callable[[], None] = lambda: None
@@ -36,6 +39,7 @@ class Notices:
         self._telling: asyncio.Task[None] | None = None
         self._untold = asyncio.Event()
         self._seen: tuple[Any, ...] = ()
+        self._alone = False  # at the last look: until the next one, who has come since hears nothing, and looks
 
     def watch(self, listeners: int, on_change: Callable[[], None], on_topics: Callable[[tuple[str, ...]], None]) -> None:
         """Tell of commits of other nodes while somebody listens: of their topics as they come, and from time to time of anything at all."""
@@ -54,12 +58,17 @@ class Notices:
             self._telling = asyncio.get_running_loop().create_task(self._tell(), name="perdure-tells")
 
     async def close(self) -> None:
-        """Stop, and let go of whoever waits."""
+        """Tell what is untold, stop, and let go of whoever waits."""
         here = asyncio.get_running_loop()  # what belongs to another loop has ended with it
         tasks = [task for task in (self._watching, self._telling) if task is not None and task.get_loop() is here]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._telling in tasks and self._untold.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(limits.POSTGRES_CONNECT_SECONDS):
+                    await self._notify()
+        await self._mouth.close()
         await self._session.close()
         self._on_change()  # whoever waits for a commit would wait for ever
 
@@ -78,40 +87,48 @@ class Notices:
                 except (Lost, Unreachable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                     logger.info("%s: looking for commits of other nodes: %s", self._address.place, error)
                     self._session.drop()
+                    self._alone = False
                 await asyncio.sleep(limits.POSTGRES_POLL_MS / 1000)
         finally:
             self._session.drop()
+            self._alone = False
 
     async def _others(self) -> bool:
         """Return whether other nodes have committed anything since the last look."""
-        sql = f"select coalesce(sum(batch + incarnation), 0)::bigint, count(*) from {self._address.schema}.writer where node <> $1"
+        sql = (
+            "select coalesce(sum(batch + incarnation), 0)::bigint, count(*), count(*) filter (where node <> '' "
+            f"and node not like '{LANE}%') from {self._address.schema}.writer where node <> $1"
+        )
         seen: tuple[Any, ...] = tuple((await self._session.rows(sql, (self._node,)))[0])
         changed, self._seen = seen != self._seen, seen
+        self._alone = not seen[2]
         return changed
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         node, _, topics = str(payload).partition("\n")
         if node == self._node:
             return
+        self._alone = False
         if topics:
             self._on_topics(tuple(topics.split("\n")))
         else:
             self._on_change()
 
     async def _tell(self) -> None:
-        session = Session(self._address)
+        while True:
+            await self._untold.wait()
+            await asyncio.sleep(limits.POSTGRES_NOTICE_MS / 1000)
+            await self._notify()
+
+    async def _notify(self) -> None:
+        self._untold.clear()
+        payload = "\n".join([self._node, *self._topics])
+        self._topics.clear()
+        if self._alone:
+            return
+        if len(payload.encode()) > limits.POSTGRES_NOTICE_BYTES:
+            payload = self._node  # without topics it is about anything
         try:
-            while True:
-                await self._untold.wait()
-                await asyncio.sleep(limits.POSTGRES_NOTICE_MS / 1000)
-                self._untold.clear()
-                payload = "\n".join([self._node, *self._topics])
-                self._topics.clear()
-                if len(payload.encode()) > limits.POSTGRES_NOTICE_BYTES:
-                    payload = self._node  # without topics it is about anything
-                try:
-                    await session.rows("select pg_notify($1, $2)", (self._channel, payload))
-                except (Lost, Unreachable, asyncpg.PostgresError) as error:
-                    logger.info("%s: telling of a commit: %s", self._address.place, error)
-        finally:
-            await session.close()
+            await self._mouth.rows("select pg_notify($1, $2)", (self._channel, payload))
+        except (Lost, Unreachable, asyncpg.PostgresError) as error:
+            logger.info("%s: telling of a commit: %s", self._address.place, error)
