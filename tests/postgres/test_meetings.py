@@ -12,6 +12,7 @@ import pytest
 
 from perdure.backends.postgres.statements import by_table
 from perdure.clock import VirtualClock
+from perdure.core.backend import Batch, BatchConflict, Change, Wanted
 from perdure.core.table import Key, Read
 from perdure.core.view import View
 from perdure.errors import OutcomeUnknown, StoreUnavailable
@@ -76,6 +77,22 @@ async def test_two_who_change_and_remove_the_same_rows_crosswise_do_not_wait_for
         assert sorted(await asyncio.gather(*going)) == [(False,), (True,)]
     await second.close()
     assert await deadlocks(url) == before
+
+
+async def test_who_inserts_what_is_there_does_not_wait_for_who_deletes_it(url: str, foreign: Any) -> None:
+    """Out of turn: that one may wait for its locks. The decision was behind anyway."""
+    async with open_store(url) as store:
+        await store.commit(Add())
+        backend: Any = store.access.writer._backend
+        async with foreign.transaction():
+            await foreign.execute("delete from perdure.value")
+            await backend.prefetch(Wanted([], []), locked=False)
+            change = Change(VALUE.key("acme", "sum"), 0, ValueRow(7, 0))
+
+            with pytest.raises(BatchConflict):
+                await backend.apply(Batch(backend.row.batch + 1, 0, [change], list, {}))
+            await backend.abandon()
+        assert await store.commit(Add()) == (1,)
 
 
 def test_rows_that_guard_ranges_are_locked_before_what_is_in_the_ranges() -> None:

@@ -33,3 +33,13 @@ async def test_a_transaction_does_not_go_on_over_another_connection(
     assert [tuple(row) for row in await session.rows("select 1")] == [(1,)], "the next one begins anew"
     await session.close()
     await other.close()
+
+
+async def test_a_statement_is_prepared_once_per_connection(url: str) -> None:
+    session = Session(parse(url))
+    for number in range(3):
+        assert [tuple(row) for row in await session.rows("select $1::int", (number,))] == [(number,)]
+    kept = await session.rows("select custom_plans + generic_plans from pg_prepared_statements where statement = 'select $1::int'")
+    await session.close()
+
+    assert [tuple(row) for row in kept] == [(3,)]

@@ -51,7 +51,7 @@ class ProcessRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     turn's MessageReceived, or that of the last one; events before `first`, whole turns, are gone; `timers` counts rows
     elsewhere; `placed` says that flow control has a row for it; `attributes` are the names of its search attributes
     (`attributes.py`); `aging` is 1 while it has a row in that table; `note` says why it is failed, stuck or paused; `parent`
-    is the process that started it as its child.
+    is the process that started it as its child; `over_at` is when it ended or failed, until it is removed.
     """
 
     process_type: str
@@ -71,6 +71,7 @@ class ProcessRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     parent: str = ""
     created_at: Micros
     updated_at: Micros
+    over_at: Micros | None = None
 
 
 class ProcessStateRow(msgspec.Struct, frozen=True, gc=False):
@@ -224,9 +225,9 @@ LOGS = Index(PROCESS_LOG, "process_log", prefix=("tenant_id", "process_id"), ord
 ENDED = Index(
     PROCESS,
     "process_over",
-    order=("updated_at", "tenant_id", "process_id"),
-    where=lambda row: row.status == ProcessStatus.ENDED or row.status == ProcessStatus.FAILED,  # noqa: PLR1714  # as the SQL says it
-    where_sql="status = 'ended' or status = 'failed'",
+    order=("over_at", "tenant_id", "process_id"),
+    where=lambda row: row.over_at is not None,
+    where_sql="over_at is not null",
 )
 TURNS = Index(TURN, "turn", prefix=("tenant_id", "process_id"), order=("message_id",))
 AGES = Index(AGING, "aging_at", prefix=("what",), order=("at", "tenant_id", "process_id"))

@@ -458,7 +458,8 @@ class Handling(msgspec.Struct, eq=False):
         while process.timers and (timers := self.view.scan(Scan(TIMERS, (tenant_id, process_id), limits.READ_PAGE))):
             for timer, _ in timers:
                 self.view.delete(timer)
-        ended = replace(process, status=status, note=note, open_message=None, timers=0, updated_at=self.view.now)
+        now = self.view.now
+        ended = replace(process, status=status, note=note, open_message=None, timers=0, updated_at=now, over_at=now)
         self.view.update(process_key, ended)
         release_child(self.view, tenant_id, process_id, process)
         if mailbox is not None and mailbox.queued:

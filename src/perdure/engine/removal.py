@@ -103,9 +103,7 @@ class Remove(msgspec.Struct, frozen=True, gc=False):
         """Return whether it was removed: it is still over, and for long enough."""
         key = PROCESS.key(self.tenant_id, self.process_id)
         process = view.get(key)
-        if process is None or process.status not in (ProcessStatus.ENDED, ProcessStatus.FAILED):
-            return False
-        if process.updated_at > view.now - self.age:
+        if process is None or process.over_at is None or process.over_at > view.now - self.age:
             return False
         for table in SINGLE:
             single: Key[Any] = table.key(self.tenant_id, self.process_id)
@@ -116,7 +114,7 @@ class Remove(msgspec.Struct, frozen=True, gc=False):
             view.delete(attribute)
         gone = replace(process, status=ProcessStatus.REMOVED, first=process.head, turn_seq=process.head)
         gone = replace(gone, note="", attributes="", aging=1)
-        view.update(key, replace(gone, updated_at=view.now))
+        view.update(key, replace(gone, updated_at=view.now, over_at=None))
         age(view, self.tenant_id, self.process_id, AgingRow(Aging.ROWS, view.now))
         return True
 

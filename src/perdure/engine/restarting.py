@@ -148,6 +148,7 @@ class _FromStep(Control, frozen=True, gc=False):
             aging=1 if process.head else 0,
             note="",
             updated_at=view.now,
+            over_at=None,
         )
         if view.get(key) is None:
             view.insert(key, fresh)

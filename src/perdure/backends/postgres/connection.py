@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import ssl
 from collections import OrderedDict
@@ -127,6 +128,7 @@ class Session:
         self._address = address
         self._connection: asyncpg.Connection[Any] | None = None
         self._statements: OrderedDict[str, Any] = OrderedDict()
+        self._names = itertools.count(1)
         self._connecting: asyncio.Task[asyncpg.Connection[Any]] | None = None
         self._transaction = False
         self._server = address.leading.server
@@ -188,7 +190,9 @@ class Session:
                 return await connection.fetch(sql, *values, timeout=limits.POSTGRES_ANSWER_SECONDS)
             prepared = self._statements.get(sql)
             if prepared is None:
-                prepared = await connection.prepare(sql, timeout=limits.POSTGRES_ANSWER_SECONDS)
+                # With a name: one without is parsed and planned again each time.
+                name = f"perdure_{next(self._names)}"
+                prepared = await connection.prepare(sql, name=name, timeout=limits.POSTGRES_ANSWER_SECONDS)
                 self._statements[sql] = prepared
                 if len(self._statements) > limits.POSTGRES_PREPARED:
                     self._statements.popitem(last=False)

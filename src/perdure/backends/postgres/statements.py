@@ -166,7 +166,8 @@ class Statements:
         """Return the statement that writes a batch, or raises FENCED or CHANGED and writes nothing; and its values.
 
         In one order, whoever writes: the writer's row, then the rows that must be as they were read, then inserts, each by
-        table and key. So no two batches wait for one another.
+        table and key. So no two batches wait for one another: an insert would wait out of turn for who deletes what is there
+        already, so it is refused before anything is locked.
 
         Args:
             changes: rows to update, delete and insert.
@@ -198,11 +199,16 @@ class Statements:
         )
         parts = [writer]
         checks = [f"when (select count(*) from w) <> 1 then {self.schema}.refuse('{FENCED}')"]
-        inserts = []
+        inserts, vacant = [], []
         for table, kinds in shape:
             sql = self.table(table)
             for kind in kinds:
                 name = f"c{len(parts)}"
+                if kind == "insert" and sql.versioned:
+                    given = numbers.unnest(table.key_columns, sql.types, ahead=True)
+                    vacant.append(
+                        f"when exists (select 1 from {given} join {sql.name} t on {sql.on(table.key_columns)}) then {self.schema}.refuse('{CHANGED}')"
+                    )
                 parts.append(f"{name} as ({_change_sql(sql, kind, numbers)})")
                 if kind == "insert":
                     inserts.append(f"when (select count(*) from {name}) < 0 then 0")
@@ -215,7 +221,7 @@ class Statements:
                 "on conflict (name, node) do update set value = counter.value + excluded.value returning 1)"
             )
             inserts.append("when (select count(*) from n) < 0 then 0")
-        return f"with {', '.join(parts)} select case {' '.join(checks + inserts)} else 1 end"
+        return f"with {', '.join(parts)} select case {' '.join([checks[0], *vacant, *checks[1:], *inserts])} else 1 end"
 
 
 class _Numbers:
@@ -236,9 +242,11 @@ class _Numbers:
         self._used += 1
         return f"${self._used}"
 
-    def unnest(self, columns: Sequence[str], types: Mapping[str, str], *, ordinal: bool = False) -> str:
-        """Return a relation `u` of arrays, one for each column, with its rows' numbers from 1 as `_n`."""
+    def unnest(self, columns: Sequence[str], types: Mapping[str, str], *, ordinal: bool = False, ahead: bool = False) -> str:
+        """Return a relation `u` of arrays, one for each column, with its rows' numbers from 1 as `_n`; `ahead`: the next relation begins with the same."""
+        used = self._used
         arrays = ", ".join(self.next(f"{types[column]}[]") for column in columns)
+        self._used = used if ahead else self._used
         names = ", ".join([*columns, *(["_n"] if ordinal else [])])
         return f"unnest({arrays}) {'with ordinality ' if ordinal else ''}u({names})"
 
