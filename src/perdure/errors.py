@@ -128,7 +128,7 @@ class TransactionRefused(StoreError):
 
 
 class SchemaTooNew(StoreError):
-    """A newer Perdure has written this store; use that version or a later one."""
+    """A newer Perdure has changed this store, and this one cannot work with it; use that version or a later one."""
 
     code = "schema-too-new"
 

@@ -64,6 +64,12 @@ LEASE_MARGIN_US: Final = 2_000_000  # before the end of its lease a node begins 
 LEASE_RENEW_US: Final = 3_000_000  # a node that has committed nothing for so long commits an empty batch
 LEASE_LOOK_SECONDS: Final = 1.0  # between two looks at who has died and what is free
 LEASE_LOOKS: Final = 2  # looks that a free shard is left to whose share it is: after that, whoever looks next takes it
+OPEN_US: Final = (
+    60_000_000  # microseconds that a store counts as open without a sign of it: so long a dead node holds back a contract migration
+)
+OPEN_RENEW_SECONDS: Final = 15.0  # between two signs of an open store
+MIGRATION_LOCK_MS: Final = 2_000  # that a migration waits for who uses a table: everybody else waits behind it
+MIGRATION_TRIES: Final = 5  # of a migration, with a second for the others in between
 TICK_SLOTS: Final = 64  # writers that give out ticks of their own: more at a time meet now and then, and decide again
 
 # --- copies of stores ----------------------------------------------------------------------------------
@@ -203,5 +209,7 @@ assert TURN_EVENTS_MAX * REPLAY_EVENT_US * REST_REPLAYS < REST_MAX_US, "the long
 assert PAGE_DEFAULT <= PAGE_MAX, "the default page has to be allowed"
 assert SCHEDULE_ID_MAX + 40 <= REGISTRY_KEY_MAX, "a process that a schedule starts is named by schedule, slot and number"
 assert LEASE_RENEW_US + LEASE_MARGIN_US < LEASE_US, "a lease is renewed before a node has to stop"
+assert LEASE_RENEW_US + MIGRATION_LOCK_MS * 1_000 < LEASE_US - LEASE_MARGIN_US, "a renewal that waits behind a migration is in time"
+assert OPEN_RENEW_SECONDS * 3_000_000 < OPEN_US, "two signs may be lost"
 assert POSTGRES_STATEMENT_SECONDS < POSTGRES_ANSWER_SECONDS, "what the server says of a statement that took too long is heard"
 assert TURN_EVENTS_WARN < TURN_EVENTS_MAX, "a warning comes before the refusal"

@@ -181,7 +181,7 @@ def open_store(url: str, *, clock: Clock | None = None, create: bool = True, ran
         UnknownScheme: the URL names no backend.
         UsageError: the URL is malformed. Both at once, before anything is opened.
         StoreNotFound: there is no store and `create` is false.
-        SchemaTooNew: a newer Perdure has written the store.
+        SchemaTooNew: a newer Perdure has taken away what this one needs.
         MigrationChanged: one of its migrations is not the one that is installed.
         CopyUnfinished: a copy into it is not finished.
         StoreBusy, StoreCorrupt, StoreFull, StoreUnavailable: it cannot be opened; the text says why.

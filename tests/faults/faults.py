@@ -26,6 +26,7 @@ from tests.faults import (
     sqlite,
     steps,
     testing,
+    upgrades,
 )
 from tests.faults.fault import Fault
 
@@ -51,4 +52,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *residency.FAULTS,
     *copying.FAULTS,
     *ownership.FAULTS,
+    *upgrades.FAULTS,
 )

@@ -124,8 +124,8 @@ FAULTS: Final = (
     Fault(
         "postgres-incarnation-not-raised",
         WRITERS,
-        'set incarnation = $4, seen_at = coalesce($2, {NOW}), slot = least(slot, $3 - 1), {renewed()} "',
-        'set seen_at = coalesce($2, {NOW}), slot = least(slot, $3 - 1), {renewed()} "',
+        "set incarnation = $4, seen_at = coalesce($2, {NOW}), slot = least(slot, $3 - 1), {renewed()}, knows = $5",
+        "set seen_at = coalesce($2, {NOW}), slot = least(slot, $3 - 1), {renewed()}, knows = $5",
         (f"{OUTCOMES}::test_a_settled_outcome_is_fenced_against_what_is_still_under_way[asyncio-postgres]",),
     ),
     Fault(

@@ -87,8 +87,8 @@ FAULTS: Final = (
     Fault(
         "postgres-anything-taken-for-a-store",
         MIGRATIONS,
-        '    if not {"migration", "store", "writer"} <= tables:\n',
-        '    if not {"migration"} <= tables:\n',
+        '    if not {"migration", "store", "writer"} <= tables.keys():\n',
+        '    if not {"migration"} <= tables.keys():\n',
         (f"{MIGRATING}::test_another_programs_schema_refuses_to_open_and_stays_as_it_is",),
     ),
     Fault(

@@ -233,7 +233,7 @@ FAULTS: Final = (
         "src/perdure/backends/migrations.py",
         "        if migration is None:\n",
         "        if migration is None:\n            continue\n",
-        (f"{MIGRATION_TESTS}::test_a_newer_schema_refuses_to_open",),
+        ("tests/upgrades/test_phases.py::test_a_phase_that_is_not_known_refuses_like_a_contract",),
     ),
     Fault(
         "sqlite-migration-applied-twice",

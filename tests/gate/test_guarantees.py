@@ -31,6 +31,7 @@ SECTIONS = [
     "Testing",
     "Moving a store, and joining a transaction",
     "Several nodes",
+    "A new release",
     "A database that fails over",
     "Not yet",
     "What is not promised",

@@ -310,6 +310,7 @@ async def test_a_writer_that_was_not_seen_for_long_is_folded_by_the_next_and_fen
     one = await site.open()
     _, tick = await one.run(When())
     site.clock.advance(limits.WRITER_ROW_DAYS * DAY + 1)
+    await site.fetch("update perdure.writer set open_until = 0")
 
     two = await site.open()
 
@@ -319,6 +320,16 @@ async def test_a_writer_that_was_not_seen_for_long_is_folded_by_the_next_and_fen
     told = await asyncio.gather(one.run(When()), return_exceptions=True)
     assert isinstance(told[0], Exception), "it has no row to write with any more"
     assert await two.reader.counter("looks") == 2
+
+
+async def test_a_writer_that_writes_nothing_for_long_stays_while_its_store_is_open(site: Site) -> None:
+    one = await site.open()
+    site.clock.advance(limits.WRITER_ROW_DAYS * DAY + 1)
+
+    two = await site.open()
+
+    assert (await two.database.info()).writers == 2
+    assert await one.run(add("k")) == 1
 
 
 async def test_a_writer_that_a_newer_one_replaced_writes_nothing_more(site: Site) -> None:

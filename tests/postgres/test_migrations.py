@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from perdure.backends.migrations import Migration
+from perdure.backends.migrations import CONTRACT, EXPAND, Migration
 from perdure.backends.postgres import database as database_module
 from perdure.backends.postgres.address import parse
 from perdure.backends.postgres.connection import Lost, Session
@@ -23,8 +23,8 @@ FIRST = known_migrations()[0]
 LATER = "create table later (a bigint)"
 
 
-def migration(number: int, text: str) -> Migration:
-    return Migration(number, f"m{number}", text, hashlib.sha256(text.encode()).hexdigest())
+def migration(number: int, text: str, phase: str = EXPAND) -> Migration:
+    return Migration(number, f"m{number}", text, hashlib.sha256(text.encode()).hexdigest(), phase)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, *migrations: Migration) -> None:
@@ -96,7 +96,7 @@ async def test_a_new_migration_is_applied_to_an_older_store(postgres_url: str, m
 
 async def test_a_newer_schema_refuses_to_open(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as newer:
-        use(newer, *known_migrations(), migration(100, LATER))
+        use(newer, *known_migrations(), migration(100, LATER, CONTRACT))
         async with open_store(postgres_url):
             pass
     before = await made(postgres_url)

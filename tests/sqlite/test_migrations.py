@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from perdure.backends.migrations import Migration
+from perdure.backends.migrations import CONTRACT, EXPAND, Migration
 from perdure.backends.sqlite import file as file_module
 from perdure.backends.sqlite.migrations import known_migrations, migrate
 from perdure.clock import VirtualClock
@@ -20,8 +20,8 @@ from perdure.store import open_store
 FIRST = known_migrations()[0]
 
 
-def migration(number: int, text: str) -> Migration:
-    return Migration(number, f"m{number}", text, hashlib.sha256(text.encode()).hexdigest())
+def migration(number: int, text: str, phase: str = EXPAND) -> Migration:
+    return Migration(number, f"m{number}", text, hashlib.sha256(text.encode()).hexdigest(), phase)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, *migrations: Migration) -> None:
@@ -78,7 +78,7 @@ async def test_a_new_migration_is_applied_to_an_older_store(tmp_path: Path, monk
 async def test_a_newer_schema_refuses_to_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path / 'a.db'}"
     with monkeypatch.context() as newer:
-        use(newer, *known_migrations(), migration(100, "CREATE TABLE later (a INTEGER) STRICT"))
+        use(newer, *known_migrations(), migration(100, "CREATE TABLE later (a INTEGER) STRICT", CONTRACT))
         async with open_store(url):
             pass
     before = (tmp_path / "a.db").read_bytes()

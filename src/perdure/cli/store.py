@@ -39,6 +39,7 @@ def info(url: str, *, as_json: bool) -> None:
         ("engine", found.engine),
         ("format", found.format),
         ("migrations", ", ".join(found.migrations)),
+        ("waiting migrations", ", ".join(found.waiting) or "none"),
         ("shards", found.shards),
         ("open writers", found.writers),
         ("size", f"{found.data_bytes:,} bytes, and {found.log_bytes:,} in the log"),

@@ -25,6 +25,7 @@ class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
         engine: the database and its version.
         format: of the tables, raised when an older Perdure could not read them.
         migrations: their names, in the order of their numbers.
+        waiting: those of this release that wait until no store of an older one is open.
         shards: the number of shares that all processes are spread over.
         writers: how many stores are open, or were not closed cleanly.
         data_bytes: of the database, free pages included.
@@ -36,6 +37,7 @@ class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     format: int
     migrations: tuple[str, ...]
+    waiting: tuple[str, ...]
     shards: int
     writers: int
     data_bytes: int

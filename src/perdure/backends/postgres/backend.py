@@ -55,14 +55,15 @@ class PostgresBackend:
         node: the name of this writer, one per open store.
         clock: the store's time.
         place: of the store, for people.
+        knows: the last migration of this installation.
 
     Source: architecture.md, "Backends".
     """
 
-    def __init__(self, session: Session, statements: Statements, *, node: str, clock: Clock, place: str) -> None:
+    def __init__(self, session: Session, statements: Statements, *, node: str, clock: Clock, place: str, knows: int) -> None:
         self._session = session
         self._statements = statements
-        self._writers = Writers(statements.schema)
+        self._writers = Writers(statements.schema, place=place, knows=knows)
         self._node = node
         self._clock = clock
         self._place = place
@@ -80,6 +81,7 @@ class PostgresBackend:
         self._leaving = False
         self.on_renewed: Callable[[Micros], None] = lambda _asked_at: None
         self.on_overtaken: Callable[[], None] = lambda: None
+        self.on_fenced: Callable[[], None] = lambda: None
         self._fences = 0
         self._unsettled = False
         self._made = 0
@@ -119,6 +121,7 @@ class PostgresBackend:
             self.on_overtaken()  # what was leased, if anything was, is no longer ours
         self._last_tick = max(self._last_tick, fenced.last_tick)
         self._now = max(self._now, fenced.now if now is None else now)
+        self.on_fenced()
         return fenced.row
 
     async def prefetch(self, wanted: Wanted, *, locked: bool) -> Found:

@@ -13,15 +13,16 @@ from typing import Any, Final, Self
 import asyncpg
 import msgspec
 
+from perdure.backends.migrations import Migration, last_known, not_applied
 from perdure.backends.postgres.address import Address
 from perdure.backends.postgres.backend import PostgresBackend
 from perdure.backends.postgres.connection import Lost, Session, Unreachable, translated
-from perdure.backends.postgres.joined import LANE
 from perdure.backends.postgres.migrations import FORMAT, columns, known_migrations, migrate
 from perdure.backends.postgres.notices import Notices
 from perdure.backends.postgres.ownership import LeasedShards, lock_key
+from perdure.backends.postgres.presence import Presence
 from perdure.backends.postgres.reader import Readers
-from perdure.backends.postgres.statements import Statements, Types
+from perdure.backends.postgres.statements import LANE, Statements, Types
 from perdure.backends.postgres.transfer import PostgresTransfer
 from perdure.backends.postgres.writers import Writers
 from perdure.backends.sqlite.database import SqliteDatabase
@@ -39,7 +40,16 @@ class PostgresDatabase:
     """See `perdure.core.database.Database`."""
 
     def __init__(
-        self, address: Address, session: Session, types: Types, *, shards: int, node: str, clock: Clock, randomness: Randomness
+        self,
+        address: Address,
+        session: Session,
+        types: Types,
+        *,
+        shards: int,
+        node: str,
+        clock: Clock,
+        randomness: Randomness,
+        migrations: Sequence[Migration],
     ) -> None:
         statements = Statements(address.schema, types)
         self._address = address
@@ -47,13 +57,17 @@ class PostgresDatabase:
         self._randomness = randomness
         self._locks: dict[str, Session] = {}
         self._node = node
+        self._migrations = migrations
+        self._knows = knows = last_known(migrations)
         self.shards = shards
         self.clock = clock
-        self.backend = PostgresBackend(session, statements, node=node, clock=clock, place=address.place)
+        self.backend = PostgresBackend(session, statements, node=node, clock=clock, place=address.place, knows=knows)
         self.reader = Readers(address, statements)
+        self.presence = Presence(self.reader, node, place=address.place, schema=address.schema, knows=knows)
+        self.backend.on_fenced = self.presence.begin
         self._notices = Notices(address, node)
         self.ownership = LeasedShards(address, self.backend, node, shards)
-        self.filling = PostgresTransfer(address, types)
+        self.filling = PostgresTransfer(address, types, knows)
 
     @classmethod
     async def open(
@@ -73,7 +87,8 @@ class PostgresDatabase:
         session = Session(address)
         try:
             now = None if clock is None else clock.now()
-            await migrate(session, address, known_migrations(), now, create=create, unfinished=unfinished)
+            migrations = known_migrations()
+            await migrate(session, address, migrations, now, create=create, unfinished=unfinished)
             types = await columns(session, address.schema)
             shards = await _shards(session, address)
         except Unreachable as error:
@@ -87,7 +102,7 @@ class PostgresDatabase:
         except BaseException:
             session.drop()
             raise
-        return cls(address, session, types, shards=shards, node=node, clock=used, randomness=randomness)
+        return cls(address, session, types, shards=shards, node=node, clock=used, randomness=randomness, migrations=migrations)
 
     def watch(
         self, listeners: int, on_change: Callable[[], None], on_topics: Callable[[tuple[str, ...]], None] = lambda _topics: None
@@ -108,7 +123,9 @@ class PostgresDatabase:
         self.reader.check()
         session = Session(self._address)
         try:
-            return await Writers(self._address.schema).settle(session, error.node, error.batch)
+            return await Writers(self._address.schema, place=self._address.place, knows=self._knows).settle(
+                session, error.node, error.batch
+            )
         except (Lost, Unreachable) as lost:
             raise StoreUnavailable(f"{self._address.place}: no server that can be written to, repeat later: {lost}") from lost
         finally:
@@ -124,12 +141,14 @@ class PostgresDatabase:
                 (schema,),
             )
         ]
+        applied = await rows(f"select number, name from {schema}.migration order by number")
         size = "select coalesce(sum(pg_total_relation_size(oid)), 0)::bigint from pg_class where relnamespace = $1::regnamespace and relkind in ('r', 'p')"
         return StoreInfo(
             place=self._address.place,
             engine=f"PostgreSQL {(await rows('show server_version'))[0][0]}",
             format=(await rows(f"select format from {schema}.store"))[0][0],
-            migrations=tuple(f"{n:04}_{name}" for n, name in await rows(f"select number, name from {schema}.migration order by number")),
+            migrations=tuple(f"{n:04}_{name}" for n, name in applied),
+            waiting=not_applied(self._migrations, [n for n, _ in applied]),
             shards=self.shards,
             writers=(await rows(f"select count(*) from {schema}.writer where node <> '' and node not like '{LANE}%'"))[0][0],
             data_bytes=(await rows(size, (schema,)))[0][0],
@@ -144,7 +163,7 @@ class PostgresDatabase:
 
     def exporting(self, tables: Sequence[Table[Any]], *, alone: bool) -> AbstractAsyncContextManager[Export]:
         """Look at everything as of one moment."""
-        return PostgresTransfer(self._address, self._types).exporting(tables, alone=alone)
+        return PostgresTransfer(self._address, self._types, self._knows).exporting(tables, alone=alone)
 
     async def backup(self, target: Path, tables: Sequence[Table[Any]]) -> None:
         """Copy what is committed into a new SQLite file, as of one moment; writers go on meanwhile."""
@@ -191,6 +210,7 @@ class PostgresDatabase:
     async def close(self) -> None:
         """Give back the locks and the connections."""
         await self.ownership.stop()
+        await self.presence.close()
         await self._notices.close()
         for name in list(self._locks):
             await self.give_back(name)

@@ -8,12 +8,12 @@ from typing import Any, Final, NamedTuple, cast
 
 from perdure import limits
 from perdure.backends.marks import check_finished
-from perdure.backends.migrations import lacking
+from perdure.backends.migrations import EXPAND, lacking, last_known, too_new
 from perdure.backends.postgres.address import checked_schema
 from perdure.backends.postgres.borrowed import Borrowed, Refused
 from perdure.backends.postgres.connection import Failure, failure_of, translated
-from perdure.backends.postgres.migrations import COLUMNS, columns_in, known_migrations
-from perdure.backends.postgres.statements import NOW, Statements, by_shape, by_table
+from perdure.backends.postgres.migrations import COLUMNS, applied, beyond, columns_in, known_migrations, remembered
+from perdure.backends.postgres.statements import LANE, NOW, Statements, by_shape, by_table
 from perdure.backends.postgres.writers import SLOT
 from perdure.core.backend import Found, ScanPage, Ticks, Wanted
 from perdure.core.table import Key, RowT, Scan, Table
@@ -22,8 +22,6 @@ from perdure.core.write import Write
 from perdure.errors import StoreBusy, StoreNotFound, UsageError
 from perdure.identity import Randomness
 
-LANE: Final = "~"
-"""What the names of writers begin with that belong to no open store, but to whoever joins a transaction of its own."""
 _AGAIN: Final = frozenset({Failure.CONFLICT, Failure.DUPLICATE})
 
 
@@ -98,8 +96,8 @@ class JoinedWriter:
             if "migration" not in types:
                 raise StoreNotFound(f"{self._place}: no store in this schema of this database; check the connection, or open_store first")
             check_finished(self._place, types)
-            found = await self.rows(f"select number, name, checksum from {self._schema}.migration")
-            if lacking(self._place, {number: (name, checksum) for number, name, checksum in found}, known_migrations()):
+            found = applied(await self.rows(remembered(self._schema, types)))
+            if any(migration.phase == EXPAND for migration in lacking(self._place, found, known_migrations())):
                 raise UsageError(f"{self._place}: the store is of an older version; open it once with this one, which brings it up to date")
             self._statements = Statements(self._schema, types)
         return self._statements
@@ -155,7 +153,10 @@ class JoinedWriter:
 
     async def _lane(self) -> _Lane:
         """Take a writer's row that no transaction has, or make one; and let the server end us if we keep it for long."""
-        schema = self._schema
+        schema, knows = self._schema, last_known(known_migrations())
+        # In each transaction: a store may have been narrowed since the one before.
+        for number, name in await self.rows(beyond(schema), (knows,)):
+            raise too_new(self._place, number, name, knows)
         await self.rows(
             "select set_config(name, $1::text, true) from pg_settings where name = 'idle_in_transaction_session_timeout' "
             "and (setting::bigint = 0 or setting::bigint > $1::text::bigint)",

@@ -14,7 +14,7 @@ import asyncpg
 from perdure import limits
 from perdure.backends.postgres.address import Address
 from perdure.backends.postgres.connection import Lost, Session, Unreachable
-from perdure.backends.postgres.joined import LANE
+from perdure.backends.postgres.statements import LANE
 
 logger = logging.getLogger("perdure.postgres")
 

@@ -27,7 +27,7 @@ class Readers:
         self._all = tuple(self._free)
         self._turns = asyncio.Semaphore(len(self._all))
         self._loop = asyncio.get_running_loop()
-        self._closed = False
+        self._why_not: str | None = None
 
     async def get(self, key: Key[RowT]) -> RowT | None:
         """Return the row or None."""
@@ -83,20 +83,24 @@ class Readers:
                 return await session.rows(sql, values)
             except (Lost, Unreachable) as error:
                 tries += 1
-                if tries > limits.POSTGRES_READ_TRIES or self._closed:
+                if tries > limits.POSTGRES_READ_TRIES or self._why_not is not None:
                     raise StoreUnavailable(f"{self._address.place}: no server that answers, repeat later: {error}") from error
             except asyncpg.PostgresError as error:
                 raise translated(error, self._address.place) from error
             await asyncio.sleep(min(limits.POSTGRES_RETRY_SECONDS * 2**tries, limits.POSTGRES_RETRY_MOST_SECONDS))
 
     def check(self) -> None:
-        """Raise StoreUnavailable when the store is closed, UsageError on another event loop."""
-        if self._closed:
-            raise StoreUnavailable(f"{self._address.place}: the store is closed; open it again")
+        """Raise StoreUnavailable when the store is closed or stopped, UsageError on another event loop."""
+        if self._why_not is not None:
+            raise StoreUnavailable(self._why_not)
         if asyncio.get_running_loop() is not self._loop:
             raise UsageError("a store belongs to the event loop that opened it; open another one here")
 
+    def stop(self, why: str) -> None:
+        """Refuse everything from here on."""
+        self._why_not = why
+
     async def close(self) -> None:
         """Close the connections."""
-        self._closed = True
+        self.stop(f"{self._address.place}: the store is closed; open it again")
         await asyncio.gather(*(session.close() for session in self._all))

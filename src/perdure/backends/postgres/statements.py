@@ -23,6 +23,8 @@ Types = Mapping[str, Mapping[str, str]]
 
 FENCED: Final = "PD001"
 CHANGED: Final = "PD002"
+LANE: Final = "~"
+"""What the names of writers begin with that belong to no open store, but to whoever joins a transaction of its own."""
 NOW: Final = "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
 astuple = msgspec.structs.astuple
 _part_of = itemgetter(0)

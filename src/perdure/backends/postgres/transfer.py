@@ -11,8 +11,10 @@ import asyncpg
 
 from perdure import limits
 from perdure.backends.marks import MARK, in_use
+from perdure.backends.migrations import too_new
 from perdure.backends.postgres.address import Address
 from perdure.backends.postgres.connection import Lost, Session, Unreachable, translated
+from perdure.backends.postgres.migrations import beyond
 from perdure.backends.postgres.statements import Types
 from perdure.core.table import Table
 from perdure.core.transfer import Contents, Values, check_mark, stored_columns
@@ -25,8 +27,9 @@ _SIZED: Final = frozenset({"text", "bytea"})
 class PostgresTransfer:
     """See `perdure.core.transfer.Export` and `Import`; on a connection of its own."""
 
-    def __init__(self, address: Address, types: Types) -> None:
+    def __init__(self, address: Address, types: Types, knows: int) -> None:
         self._address = address
+        self._knows = knows
         self._schema = address.schema
         self._types = types
         self._session = Session(address)
@@ -42,6 +45,9 @@ class PostgresTransfer:
                 names = ", ".join(f"{self._schema}.{name}" for name in ("writer", "counter", *(table.name for table in tables)))
                 await self._session.execute(f"set local lock_timeout = {limits.COPY_LOCK_MS}; lock table {names} in share mode")
         try:
+            # What a later release has added would be left behind.
+            for number, name in await self._rows(beyond(self._schema, only="true"), (self._knows,)):
+                raise too_new(self._address.place, number, name, self._knows)
             yield self
         finally:
             await self.close()

@@ -70,6 +70,7 @@ class SqliteBackend:
 
         def work() -> WriterRow:
             with transaction(file.writing):
+                file.check_known()
                 if self._row is None:
                     writers.fold_unseen(file.writing, self._now)
                 return writers.fence(file.writing, self._node, self._now)

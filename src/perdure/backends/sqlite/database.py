@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 import apsw
 
+from perdure.backends.migrations import not_applied
 from perdure.backends.sqlite import writers
 from perdure.backends.sqlite.backend import Placement, SqliteBackend
 from perdure.backends.sqlite.connection import connect, transaction, translating
@@ -153,13 +154,15 @@ class SqliteDatabase:
 
     def _info(self, connection: apsw.Connection) -> StoreInfo:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")]
+        applied: Any = connection.execute("SELECT number, name FROM migration ORDER BY number").fetchall()
         pages, size = connection.pragma("page_count"), connection.pragma("page_size")
         wal = Path(f"{self._file.path}-wal")
         return StoreInfo(
             place=self._file.path,
             engine=f"SQLite {apsw.sqlite_lib_version()}",
             format=connection.execute("SELECT format FROM store").get,
-            migrations=tuple(f"{n:04}_{name}" for n, name in connection.execute("SELECT number, name FROM migration ORDER BY number")),
+            migrations=tuple(f"{n:04}_{name}" for n, name in applied),
+            waiting=not_applied(self._file.migrations, [n for n, _ in applied]),
             shards=self.shards,
             writers=connection.execute("SELECT count(*) FROM writer WHERE node <> ''").get,
             data_bytes=pages * size,

@@ -14,8 +14,10 @@ import apsw
 
 from perdure import limits
 from perdure.backends.marks import check_finished
+from perdure.backends.migrations import last_known
 from perdure.backends.sqlite.connection import ERRORS, MEMORY, Failure, connect, failure_of, insist, translated, translating
-from perdure.backends.sqlite.migrations import known_migrations, migrate, missing, tables
+from perdure.backends.sqlite.migrations import check_known, known_migrations, migrate, missing, tables
+from perdure.backends.sqlite.presence import Presence
 from perdure.clock import Clock
 from perdure.errors import StoreCorrupt, StoreError, StoreNotFound, StoreUnavailable, UsageError
 from perdure.identity import Randomness
@@ -71,6 +73,9 @@ class SqliteFile:
         self.randomness = randomness
         self.vfs = vfs
         self.shards = 0
+        self.migrations = known_migrations()
+        self.knows = last_known(self.migrations)
+        self._presence = Presence(path, self.knows)
         self.under_way = 0  # calls in the thread
         self.writing: apsw.Connection
         self.reading: apsw.Connection
@@ -166,10 +171,11 @@ class SqliteFile:
             self.reading = self.writing if self.memory else connect(self.path, self.randomness, create=False, vfs=self.vfs)
         except BaseException:
             self.writing.close(force=True)
+            self._presence.give_up()
             raise
 
     def _prepare(self, *, create: bool, unfinished: bool) -> None:
-        connection, migrations = self.writing, known_migrations()
+        connection, migrations = self.writing, self.migrations
         # First of all, and without a change to the file: is it one of ours?
         lacking = insist(self.randomness, lambda: missing(connection, migrations))
         if not unfinished:
@@ -183,6 +189,7 @@ class SqliteFile:
             if mode != "wal":
                 raise StoreUnavailable(f"{self.path}: a write-ahead log is not possible there; choose a local disk")
             self._empty_wal()
+        self._presence.hold(self.randomness)
         migrate(connection, migrations, self.clock, self.randomness)
         found, self.shards = connection.execute("SELECT format, shards FROM store").get or (None, 0)
         if found != FORMAT:
@@ -207,6 +214,11 @@ class SqliteFile:
     def _close_connections(self) -> None:
         for connection in (self.reading, self.writing):
             connection.close(force=True)
+        self._presence.give_up()
+
+    def check_known(self, *, every: bool = False) -> None:
+        """Raise SchemaTooNew when the file is not for this release any more; within a transaction of the writing connection."""
+        check_known(self.writing, self.knows, every=every)
 
     def _aside(self, work: Callable[[apsw.Connection], R]) -> R:
         connection = connect(self.path, self.randomness, create=False, vfs=self.vfs)

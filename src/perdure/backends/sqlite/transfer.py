@@ -35,6 +35,7 @@ class SqliteTransfer:
         file = self._file
         await self._run(lambda connection: insist(file.randomness, partial(connection.execute, "BEGIN IMMEDIATE" if alone else "BEGIN")))
         try:
+            await self._run(lambda _connection: file.check_known(every=True))  # what a later release has added would be left behind
             yield self
         finally:
             if file.usable and file.writing.in_transaction:
