@@ -56,6 +56,7 @@ POSTGRES_RETRY_MOST_SECONDS: Final = 1.0
 POSTGRES_READ_TRIES: Final = 8  # of a read outside of a batch, with the same pauses: some 5 s, a restart of the server
 POSTGRES_READERS: Final = 4  # connections of one store that read outside of batches
 POSTGRES_PREPARED: Final = 500  # statements that a connection keeps prepared: a batch is one of some hundred shapes
+POSTGRES_PLANS_RUNS: Final = 64  # statements after which a connection plans anew, and again whenever they have doubled
 POSTGRES_POLL_MS: Final = 500  # how often a waiter looks for other nodes' commits, if no notice of them comes
 POSTGRES_NOTICE_BYTES: Final = 7_900  # of one notice: the server takes less than 8,000
 POSTGRES_NOTICE_MS: Final = 10  # notices of commits are put together for so long
@@ -155,6 +156,7 @@ LEAVE_ROUNDS: Final = 100  # times that code which leaves memory may catch its c
 POISON_SOLO_AFTER: Final = 2  # crashes before a turn is resumed alone
 POISON_ATTEMPTS: Final = 5  # attempts alone before the message is a dead letter
 LATER_MORE: Final = 64  # callbacks that one round of the loop runs beyond those queued at its begin: turns that follow turns
+LATER_BESIDE: Final = 32  # of one round where a server works on batches: it has the first of them while the others are on their way
 LATER_MAX: Final = 1_000  # callbacks of one round: some 50 ms of turns, so that everything else on the loop gets its time
 GC_THRESHOLD: Final = (
     100_000  # objects made between two looks for cycles while an engine is open; a thousand turns at once have as many that live

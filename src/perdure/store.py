@@ -44,6 +44,7 @@ class Store:
         operations: contract 3, which requests were done, and their answers.
         streams: contract 4's append-only streams and values.
         ownership: which processes an engine on this store may work on; for the engine.
+        beside: whether a batch is worked on beside this process; for the engine.
 
     Source: contracts.md, "One store gives all five".
     """
@@ -54,6 +55,7 @@ class Store:
         self.operations: Final[OperationStore] = Operations(access)
         self.streams: Final[DurableStore] = Streams(access)
         self.ownership: Final = database.ownership
+        self.beside: Final = database.beside
         self._database = database
 
     @property

@@ -83,8 +83,8 @@ FAULTS: Final = (
     Fault(
         "retention-reopened-processes-are-removed",
         REMOVAL,
-        "        if process is None or process.status not in (ProcessStatus.ENDED, ProcessStatus.FAILED):\n            return False\n",
-        "        if process is None:\n            return False\n",
+        "process.over_at is None or process.over_at > view.now - self.age",
+        "(process.over_at or 0) > view.now - self.age",
         (f"{EDGES}::test_a_process_that_is_not_over_is_not_removed",),
     ),
     Fault(

@@ -69,6 +69,11 @@ class Database(Protocol):
         ...
 
     @property
+    def beside(self) -> bool:
+        """Whether a batch is worked on beside this process, which has its processor for something else meanwhile."""
+        ...
+
+    @property
     def ownership(self) -> Ownership:
         """The shards that this node owns."""
         ...

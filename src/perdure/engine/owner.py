@@ -85,6 +85,7 @@ class Owner:
             owns=store.ownership.owns,
         )
         self.ownership = store.ownership
+        self._round = limits.LATER_BESIDE if store.beside else limits.LATER_MAX
         self.threads = ThreadPoolExecutor(max_threads, thread_name_prefix="perdure-step")
         self.residents: dict[_Key, Resident] = {}
         self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # there is none before `open`
@@ -306,7 +307,7 @@ class Owner:
         """Run what is queued, and what that queues, up to a limit: each round of the loop itself costs a system call."""
         self._running_later = True
         try:
-            for _ in range(min(len(self._later) + limits.LATER_MORE, limits.LATER_MAX)):
+            for _ in range(min(len(self._later) + limits.LATER_MORE, self._round)):
                 if not self._later:
                     break
                 callback, args = self._later.popleft()

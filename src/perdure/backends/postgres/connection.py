@@ -129,6 +129,7 @@ class Session:
         self._connection: asyncpg.Connection[Any] | None = None
         self._statements: OrderedDict[str, Any] = OrderedDict()
         self._names = itertools.count(1)
+        self._runs = 0
         self._connecting: asyncio.Task[asyncpg.Connection[Any]] | None = None
         self._transaction = False
         self._server = address.leading.server
@@ -188,6 +189,10 @@ class Session:
         try:
             if self._address.pooler:
                 return await connection.fetch(sql, *values, timeout=limits.POSTGRES_ANSWER_SECONDS)
+            self._runs += 1
+            if self._runs >= limits.POSTGRES_PLANS_RUNS and self._runs.bit_count() == 1:
+                # Plans are kept, and those of a small table may go through any of its indexes: made anew as it may have doubled.
+                await connection.execute("discard plans", timeout=limits.POSTGRES_ANSWER_SECONDS)
             prepared = self._statements.get(sql)
             if prepared is None:
                 # With a name: one without is parsed and planned again each time.
@@ -256,6 +261,7 @@ class Session:
         """Close the connection at once; whatever is under way on it may still happen."""
         connection, self._connection = self._connection, None
         self._statements.clear()
+        self._runs = 0
         self._transaction = False
         if connection is not None and not connection.is_closed():
             connection.terminate()

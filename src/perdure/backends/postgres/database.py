@@ -66,6 +66,7 @@ class PostgresDatabase:
         self.presence = Presence(self.reader, node, place=address.place, schema=address.schema, knows=knows)
         self.backend.on_fenced = self.presence.begin
         self._notices = Notices(address, node)
+        self.beside = True
         self.ownership = LeasedShards(address, self.backend, node, shards)
         self.filling = PostgresTransfer(address, types, knows)
 

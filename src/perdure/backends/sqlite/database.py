@@ -38,6 +38,7 @@ class SqliteDatabase:
         self.clock = file.clock
         self.backend = SqliteBackend(file, node, placement=placement)
         self.reader = SqliteReader(file)
+        self.beside = False
         self.ownership = WholeStore(self.exclusive, self.give_back, file.shards)
         self.filling = SqliteTransfer(file)
 

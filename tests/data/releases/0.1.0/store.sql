@@ -399,6 +399,7 @@ CREATE TABLE perdure.process (
     created_at bigint NOT NULL,
     updated_at bigint NOT NULL,
     rev bigint NOT NULL,
+    over_at bigint,
     CONSTRAINT process_aging_check CHECK (((aging = 0) OR (aging = 1))),
     CONSTRAINT process_check CHECK ((first <= turn_seq)),
     CONSTRAINT process_first_check CHECK ((first >= 0)),
@@ -929,6 +930,7 @@ INSERT INTO perdure.migration VALUES (13, 'cancellation', '985c18860a780e8e03274
 INSERT INTO perdure.migration VALUES (14, 'waits', '1f06c212cc56f5834074c17ce2ace185c40a8c2ccde26ce7dd1490a73ba6a893', 1767268800000000, 'expand');
 INSERT INTO perdure.migration VALUES (15, 'inbox', '12a103b08a300c1decb33e90f3f928fc371fcc873ab7952cd58e836f9bcc83a9', 1767268800000000, 'expand');
 INSERT INTO perdure.migration VALUES (16, 'phases', '9a634e754f27f8b914500a215c7c875f1e31b4061c770af162388e16f5dec194', 1767268800000000, 'expand');
+INSERT INTO perdure.migration VALUES (17, 'over', '09a6c25d2102f1dd0e309920fc72d66bdb8c32a81a61b16956893819508abbf0', 1767268800000000, 'expand');
 
 
 --
@@ -963,15 +965,15 @@ INSERT INTO perdure.operation VALUES ('default', 'message', 'crashing', 'sealed'
 -- Data for Name: process; Type: TABLE DATA; Schema: perdure; Owner: -
 --
 
-INSERT INTO perdure.process VALUES ('default', '019b796d-d600-75f9-89a7-83b684cf0429', 'Order', NULL, 'idle', 8, 1767268800000577, 48, NULL, 5, 5, 0, 0, 'total', 0, '', '', 1767268800000000, 1767268800000000, 7);
-INSERT INTO perdure.process VALUES ('default', '019b796d-d600-7c29-897b-b8cafd93cc03', 'Order', NULL, 'removed', 11, 1767268800000193, 63, NULL, 11, 11, 0, 0, '', 1, '', '', 1767268800000000, 1769860800000000, 10);
-INSERT INTO perdure.process VALUES ('default', 'hello-old', 'hello', NULL, 'removed', 4, 1767268800000065, 22, NULL, 4, 4, 0, 0, '', 1, '', '', 1767268800000000, 1769860800000000, 3);
-INSERT INTO perdure.process VALUES ('default', 'hello-1', 'hello', NULL, 'ended', 4, 1769860800000129, 40, NULL, 0, 0, 0, 0, '', 0, '', '', 1769860800000000, 1769860800000000, 2);
-INSERT INTO perdure.process VALUES ('default', 'nightly/2026-01-31T03:00:00Z', 'report', NULL, 'ended', 4, 1769860800000257, 41, NULL, 0, 0, 0, 0, '', 0, '', '', 1769860800000000, 1769860800000000, 2);
-INSERT INTO perdure.process VALUES ('default', '019c13ec-9e00-7c29-897b-b8cafd93cc03', 'Order', NULL, 'idle', 11, 1769860800000385, 1, NULL, 8, 0, 0, 0, 'total', 1, '', '', 1769860800000000, 1769860800000000, 8);
-INSERT INTO perdure.process VALUES ('default', '019c13ec-9e00-75f9-89a7-83b684cf0429', 'Order', NULL, 'ended', 8, 1769860800000705, 35, NULL, 5, 0, 0, 0, 'total', 1, '', '', 1769860800000000, 1769860800000000, 6);
-INSERT INTO perdure.process VALUES ('default', '019c13ec-9e00-73eb-a853-77977a13ff3f', 'Order', NULL, 'waiting', 3, 1769860800001025, 46, 'place big', 0, 0, 1, 0, '+total', 0, '', '', 1769860800000000, 1769860800000000, 3);
-INSERT INTO perdure.process VALUES ('default', 'crashing', 'crashing', NULL, 'failed', 9, 1769860800001473, 30, NULL, 0, 0, 0, 0, '', 0, 'PoisonMessage: message ''crashing'': the engine crashed 7 times while it was open; it is a dead letter', '', 1769860800000000, 1769860800000000, 8);
+INSERT INTO perdure.process VALUES ('default', '019b796d-d600-75f9-89a7-83b684cf0429', 'Order', NULL, 'idle', 8, 1767268800000577, 48, NULL, 5, 5, 0, 0, 'total', 0, '', '', 1767268800000000, 1767268800000000, 7, NULL);
+INSERT INTO perdure.process VALUES ('default', '019b796d-d600-7c29-897b-b8cafd93cc03', 'Order', NULL, 'removed', 11, 1767268800000193, 63, NULL, 11, 11, 0, 0, '', 1, '', '', 1767268800000000, 1769860800000000, 10, NULL);
+INSERT INTO perdure.process VALUES ('default', 'hello-old', 'hello', NULL, 'removed', 4, 1767268800000065, 22, NULL, 4, 4, 0, 0, '', 1, '', '', 1767268800000000, 1769860800000000, 3, NULL);
+INSERT INTO perdure.process VALUES ('default', 'hello-1', 'hello', NULL, 'ended', 4, 1769860800000129, 40, NULL, 0, 0, 0, 0, '', 0, '', '', 1769860800000000, 1769860800000000, 2, 1769860800000000);
+INSERT INTO perdure.process VALUES ('default', 'nightly/2026-01-31T03:00:00Z', 'report', NULL, 'ended', 4, 1769860800000257, 41, NULL, 0, 0, 0, 0, '', 0, '', '', 1769860800000000, 1769860800000000, 2, 1769860800000000);
+INSERT INTO perdure.process VALUES ('default', '019c13ec-9e00-7c29-897b-b8cafd93cc03', 'Order', NULL, 'idle', 11, 1769860800000385, 1, NULL, 8, 0, 0, 0, 'total', 1, '', '', 1769860800000000, 1769860800000000, 8, NULL);
+INSERT INTO perdure.process VALUES ('default', '019c13ec-9e00-75f9-89a7-83b684cf0429', 'Order', NULL, 'ended', 8, 1769860800000705, 35, NULL, 5, 0, 0, 0, 'total', 1, '', '', 1769860800000000, 1769860800000000, 6, 1769860800000000);
+INSERT INTO perdure.process VALUES ('default', '019c13ec-9e00-73eb-a853-77977a13ff3f', 'Order', NULL, 'waiting', 3, 1769860800001025, 46, 'place big', 0, 0, 1, 0, '+total', 0, '', '', 1769860800000000, 1769860800000000, 3, NULL);
+INSERT INTO perdure.process VALUES ('default', 'crashing', 'crashing', NULL, 'failed', 9, 1769860800001473, 30, NULL, 0, 0, 0, 0, '', 0, 'PoisonMessage: message ''crashing'': the engine crashed 7 times while it was open; it is a dead letter', '', 1769860800000000, 1769860800000000, 8, 1769860800000000);
 
 
 --
@@ -1606,7 +1608,7 @@ CREATE INDEX process_halted ON perdure.process USING btree (tenant_id, status, p
 -- Name: process_over; Type: INDEX; Schema: perdure; Owner: -
 --
 
-CREATE INDEX process_over ON perdure.process USING btree (updated_at, tenant_id, process_id) WHERE ((status = 'ended'::text) OR (status = 'failed'::text));
+CREATE INDEX process_over ON perdure.process USING btree (over_at, tenant_id, process_id) WHERE (over_at IS NOT NULL);
 
 
 --
