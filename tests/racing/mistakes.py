@@ -11,6 +11,7 @@ import apsw
 from perdure import limits
 from perdure.backends.postgres import statements
 from perdure.backends.postgres.backend import PostgresBackend
+from perdure.backends.postgres.statements import Statements
 from perdure.backends.sqlite import database
 from perdure.backends.sqlite.backend import SqliteBackend
 from perdure.backends.sqlite.connection import insist
@@ -59,6 +60,9 @@ def _upserts(put: Put) -> None:
         return text.removesuffix(" returning 1") + upsert
 
     _change_sql(put, change)
+    right = Statements._write_sql
+    vacant = r"when exists \(select 1 from unnest\(.*?\) then \S+refuse\('\w+'\) "
+    put(Statements, "_write_sql", lambda self, shape, counted: re.sub(vacant, "", right(self, shape, counted)))
 
 
 def _looks_without_a_lock(put: Put) -> None:
