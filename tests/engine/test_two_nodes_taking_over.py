@@ -30,6 +30,7 @@ MANY = 12
 @pytest.fixture
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(limits, "LEASE_LOOK_SECONDS", NEVER)
+    monkeypatch.setattr(limits, "LEASE_US", 3_600_000_000)  # nothing but a test makes a node late
     return store_url(request, "postgres", tmp_path)
 
 

@@ -92,13 +92,14 @@ async def test_a_store_that_is_alone_tells_nobody_until_somebody_comes(
         notices = notices_of(here)
         with here.access.signals.listen("anything"):
             await holds(lambda: notices._alone)
+            assert await heard.next() == notices._node, "here I am"
             here.announce("anything")
             await holds(lambda: not notices._untold.is_set())
             await heard.says("a guest")
             assert await heard.next() == "a guest"
             async with open_store(url) as there:
-                there.announce("anything")
-                assert await heard.next() == notices_of(there)._node
-                await holds(lambda: not notices._alone)
+                with there.access.signals.listen("anything"):
+                    assert await heard.next() == notices_of(there)._node
+                    await holds(lambda: not notices._alone)
                 here.announce("anything")
                 assert await heard.next() == notices._node

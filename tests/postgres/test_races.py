@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import asyncpg
 import pytest
@@ -15,6 +16,7 @@ from tests.racing.race import SOAK_SECONDS, problems, raced, raced_for, raced_he
 from tests.racing.racer import NAMES, WATCH, Park, Take, Telling, Watch
 
 ROUNDS = 12
+GATE_SECONDS = 30
 MISTAKES = ["upserts", "parks without a row"]  # whether others show is a matter of luck here; below it is not
 
 WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
@@ -104,11 +106,22 @@ async def test_what_is_parked_while_a_taker_waits_for_the_name_is_taken(
     await foreign.close()
 
 
-@pytest.mark.soak
-async def test_nothing_is_lost_in_a_long_race_of_three_processes(url: str) -> None:
+def tell(told: list[Telling], seconds: float, stopped: int) -> None:
+    """Print what was measured."""
+    calls, refused, again = (sum(getattr(telling, what) for telling in told) for what in ("calls", "refused", "again"))
+    sys.stdout.write(
+        f"\n{len(told)} processes, {seconds:.0f} s: {calls / seconds:,.0f} calls per second, of which {refused / seconds:,.0f} came second, "
+        f"and {again / seconds:,.0f} decided again; {stopped} deadlocks\n"
+    )
+
+
+@pytest.mark.parametrize("seconds", [GATE_SECONDS, pytest.param(SOAK_SECONDS, marks=pytest.mark.soak)], ids=["gate", "soak"])
+async def test_nothing_is_lost_in_a_long_race(url: str, seconds: float) -> None:
     before = await deadlocks(url)
 
-    told = await raced_for(url, SOAK_SECONDS, racers=3)
+    told = await raced_for(url, seconds, racers=3)
 
+    stopped = await deadlocks(url) - before
+    tell(told, seconds, stopped)
     assert await problems(url, told) == []
-    assert await deadlocks(url) - before <= few(told)
+    assert stopped <= few(told)

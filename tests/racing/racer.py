@@ -48,6 +48,9 @@ class Telling(msgspec.Struct):
     taken: list[int] = msgspec.field(default_factory=list)
     stuck: list[int] = msgspec.field(default_factory=list)
     busy: int = 0
+    calls: int = 0
+    refused: int = 0  # because another one was first
+    again: int = 0  # decided once more, because another one has changed a row since
     errors: list[str] = msgspec.field(default_factory=list)
 
 
@@ -180,15 +183,26 @@ class Racer:
         self.number = number
         self.told = Telling()
         self.heads: dict[str, int] = {}
+        self._count_what_is_decided_again(store.access.writer)
         self.conversation = DurableConversation("race", store, tenant_id=ACME)
+
+    def _count_what_is_decided_again(self, writer: Any) -> None:
+        decide = writer._decide
+
+        async def counted(batch: Any, tried: Any, *, locked: bool) -> Any:
+            self.told.again += len(batch) if locked else 0
+            return await decide(batch, tried, locked=locked)
+
+        writer._decide = counted
 
     async def round(self, n: int) -> None:
         """Race once on everything; the others are at about the same number."""
         for attempt in (self._add, self._append, self._converse, self._begin, self._bind, self._tag, self._watch, self._park, self._take):
+            self.told.calls += 1
             try:
                 await attempt(n)
             except (SequenceConflict, ValueConflict):
-                continue
+                self.told.refused += 1
             except StoreBusy:
                 self.told.busy += 1
             except (PerdureError, AssertionError) as error:  # a decision that meets what cannot be is a finding, too

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
@@ -17,6 +17,7 @@ from perdure.backends.postgres.connection import Lost, Session, Unreachable
 from perdure.backends.postgres.statements import LANE
 
 logger = logging.getLogger("perdure.postgres")
+NOTIFY: Final = "select pg_notify($1, $2)"
 
 
 class Notices:
@@ -39,7 +40,8 @@ class Notices:
         self._telling: asyncio.Task[None] | None = None
         self._untold = asyncio.Event()
         self._seen: tuple[Any, ...] = ()
-        self._alone = False  # at the last look: until the next one, who has come since hears nothing, and looks
+        self._alone = False  # at the last look; who comes says so
+        self._heard = 0
 
     def watch(self, listeners: int, on_change: Callable[[], None], on_topics: Callable[[tuple[str, ...]], None]) -> None:
         """Tell of commits of other nodes while somebody listens: of their topics as they come, and from time to time of anything at all."""
@@ -82,6 +84,7 @@ class Notices:
                         async with asyncio.timeout(limits.POSTGRES_ANSWER_SECONDS):
                             await connection.add_listener(self._channel, self._hear)
                         listening = connection
+                        await self._session.rows(NOTIFY, (self._channel, self._node))
                     if await self._others():
                         self._on_change()
                 except (Lost, Unreachable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
@@ -99,9 +102,10 @@ class Notices:
             "select coalesce(sum(batch + incarnation), 0)::bigint, count(*), count(*) filter (where node <> '' "
             f"and node not like '{LANE}%') from {self._address.schema}.writer where node <> $1"
         )
+        heard = self._heard
         seen: tuple[Any, ...] = tuple((await self._session.rows(sql, (self._node,)))[0])
         changed, self._seen = seen != self._seen, seen
-        self._alone = not seen[2]
+        self._alone = not seen[2] and heard == self._heard
         return changed
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
@@ -109,6 +113,7 @@ class Notices:
         if node == self._node:
             return
         self._alone = False
+        self._heard += 1
         if topics:
             self._on_topics(tuple(topics.split("\n")))
         else:
@@ -129,6 +134,6 @@ class Notices:
         if len(payload.encode()) > limits.POSTGRES_NOTICE_BYTES:
             payload = self._node  # without topics it is about anything
         try:
-            await self._mouth.rows("select pg_notify($1, $2)", (self._channel, payload))
+            await self._mouth.rows(NOTIFY, (self._channel, payload))
         except (Lost, Unreachable, asyncpg.PostgresError) as error:
             logger.info("%s: telling of a commit: %s", self._address.place, error)
