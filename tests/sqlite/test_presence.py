@@ -9,8 +9,9 @@ from typing import Any
 import apsw
 import pytest
 
-from perdure.backends.sqlite import presence
+from perdure.backends.sqlite import file, migrations, presence
 from perdure.backends.sqlite.presence import Presence, open_before
+from perdure.store import open_store
 
 
 @pytest.fixture
@@ -100,3 +101,48 @@ def test_a_lock_whose_file_is_removed_meanwhile_is_taken_again(
 
     assert open_before(path, 17)
     holding.give_up()
+
+
+def test_who_opens_a_file_waits_for_one_who_looks_whether_it_was_the_last(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    connected = presence._connected
+    looking = connected(f"{path}-open0016", create=True)
+    looking.execute("BEGIN EXCLUSIVE")
+    refused: list[Exception] = []
+
+    def until_busy(*arguments: Any, **named: Any) -> apsw.Connection:
+        try:
+            return connected(*arguments, **named)
+        except apsw.BusyError as error:
+            refused.append(error)
+            looking.execute("ROLLBACK")
+            raise
+
+    monkeypatch.setattr(presence, "_connected", until_busy)
+
+    held(path, 16).give_up()
+
+    assert refused
+
+
+async def test_a_file_that_others_open_at_the_same_moment_is_waited_for_at_each_look(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[str] = []
+
+    def busy_once(module: Any, name: str) -> None:
+        call, place = getattr(module, name), f"{module.__name__.rpartition('.')[2]}.{name}"
+
+        def look(*arguments: Any) -> Any:
+            if place not in refused:
+                refused.append(place)
+                raise apsw.BusyError
+            return call(*arguments)
+
+        monkeypatch.setattr(module, name, look)
+
+    busy_once(file, "tables")
+    busy_once(file, "missing")
+    busy_once(migrations, "missing")
+
+    async with open_store(f"sqlite:///{path}"):
+        pass
+
+    assert refused == ["file.missing", "file.tables", "migrations.missing"]

@@ -179,7 +179,7 @@ class SqliteFile:
         # First of all, and without a change to the file: is it one of ours?
         lacking = insist(self.randomness, lambda: missing(connection, migrations))
         if not unfinished:
-            check_finished(self.path, tables(connection))
+            check_finished(self.path, insist(self.randomness, lambda: tables(connection)))
         if len(lacking) == len(migrations) and not create:
             raise StoreNotFound(
                 f"{self.path}: the file is empty; check the URL; a store is made by the program that uses it (open_store, with create=True)"
@@ -191,7 +191,8 @@ class SqliteFile:
             self._empty_wal()
         self._presence.hold(self.randomness)
         migrate(connection, migrations, self.clock, self.randomness)
-        found, self.shards = connection.execute("SELECT format, shards FROM store").get or (None, 0)
+        row = insist(self.randomness, lambda: connection.execute("SELECT format, shards FROM store").get)
+        found, self.shards = row or (None, 0)
         if found != FORMAT:
             raise StoreCorrupt(f"{self.path}: expected format {FORMAT}, found {found}; restore it from a backup")
 

@@ -34,7 +34,7 @@ def migrate(connection: apsw.Connection, migrations: Sequence[Migration], clock:
         MigrationChanged: an applied migration is not the one of this installation; nothing was changed.
         StoreCorrupt: the file holds tables, but not those of a store; nothing was changed.
     """
-    for migration in missing(connection, migrations):
+    for migration in insist(randomness, partial(missing, connection, migrations)):
         if not insist(randomness, partial(_apply, connection, migration, clock.now())):
             logger.info("%s: migration %04d_%s is left for a later opening", connection.filename, migration.number, migration.name)
 

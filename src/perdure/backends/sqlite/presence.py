@@ -28,7 +28,7 @@ class Presence:
         """Say that the file is open."""
         while self._lock is None and not self._memory:
             before = _number(self._path)
-            lock = _connected(self._path, create=True)
+            lock = insist(randomness, partial(_connected, self._path, create=True))
             try:
                 insist(randomness, partial(_share, lock))
                 # Whoever closes last removes the file: what is locked then would be seen by nobody.
@@ -99,5 +99,9 @@ def _number(path: str) -> int | None:
 
 def _connected(path: str, *, create: bool) -> apsw.Connection:
     lock = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0))
-    lock.pragma("journal_mode", "memory")  # or the lock would leave a file of its own
+    try:
+        lock.pragma("journal_mode", "memory")  # or the lock would leave a file of its own
+    except apsw.Error:
+        lock.close(force=True)
+        raise
     return lock
