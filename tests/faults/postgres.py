@@ -191,6 +191,27 @@ FAULTS: Final = (
         "batch = writer.batch",
         ("tests/postgres/test_notices.py::test_a_commit_of_another_store_is_heard_of_whether_or_not_it_stays",),
     ),
+    Fault(
+        "postgres-versions-begin-anew",
+        STATEMENTS,
+        'return 1 + int.from_bytes(randomness(7), "big")',
+        "return 1",
+        ("tests/postgres/test_meetings.py::test_a_row_that_was_removed_and_made_anew_is_not_taken_for_the_one_in_memory",),
+    ),
+    Fault(
+        "postgres-insert-waits-for-who-deletes",
+        STATEMENTS,
+        "[checks[0], *vacant, *checks[1:], *inserts]",
+        "[*checks, *inserts]",
+        ("tests/postgres/test_meetings.py::test_who_inserts_what_is_there_does_not_wait_for_who_deletes_it",),
+    ),
+    Fault(
+        "postgres-statements-without-names",
+        f"{HERE}/connection.py",
+        "name=name, timeout",
+        "timeout",
+        ("tests/postgres/test_session.py::test_a_statement_is_prepared_once_per_connection",),
+    ),
     # --- reading -------------------------------------------------------------------------------------------------
     Fault(
         "postgres-scan-from-its-own-place",

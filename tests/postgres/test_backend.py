@@ -89,10 +89,11 @@ async def test_a_batch_reads_what_is_wanted_and_whether_each_range_ends(site: Si
     found = await backend.prefetch(Wanted(keys, scans), locked=locked)
     await backend.abandon()
 
-    assert {key: found.rows[key] for key in keys if key in found.rows} == {
-        JOB.key(4): (1, Job("a", "pending", 0, 0, 0)),
-        JOB.key(1): (1, Job("a", "pending", 1, 0, 0)),
+    assert {key: found.rows[key][1] for key in keys if key in found.rows} == {
+        JOB.key(4): Job("a", "pending", 0, 0, 0),
+        JOB.key(1): Job("a", "pending", 1, 0, 0),
     }
+    assert found.rows[JOB.key(1)][0] == found.rows[JOB.key(4)][0] > 0, "they were inserted by one batch"
     pages = dict(found.pages)
     whole, head, none, within = (pages[scan] for scan in scans)
     assert [key.parts[0] for key in whole.keys] == [0, 2, 4, 1, 3, 5]

@@ -55,6 +55,18 @@ class Cross(msgspec.Struct, frozen=True):
         return True
 
 
+class Remove(msgspec.Struct, frozen=True):
+    """Remove a value."""
+
+    key: str
+
+    def reads(self) -> Iterable[Read]:
+        yield VALUE.key("acme", self.key)
+
+    def decide(self, view: View) -> None:
+        view.delete(VALUE.key("acme", self.key))
+
+
 async def both_blocked(connection: Any) -> None:
     """Return once two wait for somebody else's locks."""
     while await connection.fetchval(BLOCKED) < 2:
@@ -93,6 +105,20 @@ async def test_who_inserts_what_is_there_does_not_wait_for_who_deletes_it(url: s
                 await backend.apply(Batch(backend.row.batch + 1, 0, [change], list, {}))
             await backend.abandon()
         assert await store.commit(Add()) == (1,)
+
+
+async def test_a_row_that_was_removed_and_made_anew_is_not_taken_for_the_one_in_memory(url: str) -> None:
+    """Neither by who changes it nor by who only looks; its version has been counted as often."""
+    async with open_store(url) as one, open_store(url) as other:
+        await one.commit(Add("changed"))
+        await one.commit(Add("seen"))
+        assert await one.commit(Look("changed"), Look("seen")) == (1, 1)
+        for key in ("changed", "seen"):
+            await other.commit(Remove(key))
+            await other.commit(Add(key, 10))
+
+        assert await one.commit(Add("changed")) == (11,)
+        assert await one.commit(Look("seen")) == (10,)
 
 
 def test_rows_that_guard_ranges_are_locked_before_what_is_in_the_ranges() -> None:

@@ -223,11 +223,11 @@ async def test_a_row_is_changed_and_removed_in_one_partition(filled: str, touche
     event, _, _ = await some(filled, EVENT)
     write = touched.statements.write
 
-    assert len(await touched(MESSAGE, *write([Change(message, version, row)], [], mark, {}))) == 1
-    assert len(await touched(MESSAGE, *write([Change(message, version, None)], [], mark, {}))) == 1
-    assert len(await touched(MESSAGE, *write([], [(message, version)], mark, {}))) == 1
-    assert len(await touched(EVENT, *write([Change(event, 1, None)], [], mark, {}))) == 1
-    assert await touched(EVENT, *write([Change(EVENT.key("acme", 1, 0), 0, EventRow(0, b""))], [], mark, {})) == set()
+    assert len(await touched(MESSAGE, *write([Change(message, version, row)], [], mark, {}, first=1))) == 1
+    assert len(await touched(MESSAGE, *write([Change(message, version, None)], [], mark, {}, first=1))) == 1
+    assert len(await touched(MESSAGE, *write([], [(message, version)], mark, {}, first=1))) == 1
+    assert len(await touched(EVENT, *write([Change(event, 1, None)], [], mark, {}, first=1))) == 1
+    assert await touched(EVENT, *write([Change(EVENT.key("acme", 1, 0), 0, EventRow(0, b""))], [], mark, {}, first=1)) == set()
 
 
 async def test_the_events_of_a_process_are_read_in_order_from_one_partition(filled: str, touched: Touched) -> None:

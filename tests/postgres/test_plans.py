@@ -127,7 +127,7 @@ async def test_rows_are_read_and_changed_by_their_whole_key(plans: Plans, table:
 
 
 def _written(statements: Statements, changes: Sequence[Change], unchanged: Sequence[tuple[Key[Any], int]] = ()) -> str:
-    return statements.write(changes, unchanged, (1, 1, 1, "n", 1), {"counted": 1})[0]
+    return statements.write(changes, unchanged, (1, 1, 1, "n", 1), {"counted": 1}, first=1)[0]
 
 
 @pytest.mark.parametrize("index", INDEXES, ids=repr)

@@ -15,7 +15,7 @@ from tests.racing import mistakes
 from tests.racing.race import SOAK_SECONDS, problems, raced, raced_for, raced_here
 from tests.racing.racer import NAMES, WATCH, Park, Take, Telling, Watch
 
-ROUNDS = 12
+ROUNDS = 4
 GATE_SECONDS = 30
 MISTAKES = ["upserts", "parks without a row"]  # whether others show is a matter of luck here; below it is not
 

@@ -46,7 +46,7 @@ def _reads_first(put: Put) -> None:
 def _change_sql(put: Put, change: Callable[[Any, str, str], str]) -> None:
     """Change the part of the statement that writes a batch, by table and kind."""
     right = statements._change_sql
-    put(statements, "_change_sql", lambda sql, kind, numbers: change(sql, kind, right(sql, kind, numbers)))
+    put(statements, "_change_sql", lambda sql, kind, numbers, first: change(sql, kind, right(sql, kind, numbers, first)))
 
 
 def _upserts(put: Put) -> None:

@@ -28,7 +28,7 @@ from tests.contracts.operations import begin, named
 from tests.contracts.registry import ACME, process
 from tests.racing import mistakes
 
-TASKS = 4
+TASKS = 16
 HELD = 1_000_000
 NAMES = ("name-0", "name-1")
 WATCH = ("watch-0", "watch-1")

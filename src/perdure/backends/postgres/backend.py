@@ -12,7 +12,7 @@ import asyncpg
 from perdure import limits
 from perdure.backends.cache import Entry, RowCache
 from perdure.backends.postgres.connection import Failure, Lost, Session, Unreachable, failure_of, translated
-from perdure.backends.postgres.statements import Statements, by_shape, by_table
+from perdure.backends.postgres.statements import Statements, by_shape, by_table, first_version
 from perdure.backends.postgres.writers import Fenced, Writers
 from perdure.clock import Clock, Micros, ServerClock, boottime
 from perdure.core.backend import (
@@ -29,6 +29,7 @@ from perdure.core.backend import (
 )
 from perdure.core.table import Key, Scalar, Scan
 from perdure.errors import StoreUnavailable, StoreWentBack, UsageError
+from perdure.identity import Randomness
 
 logger = logging.getLogger("perdure.postgres")
 _PASSING: Final = frozenset({Failure.BUSY, Failure.CONFLICT, Failure.ELSEWHERE, Failure.FULL})
@@ -60,7 +61,10 @@ class PostgresBackend:
     Source: architecture.md, "Backends".
     """
 
-    def __init__(self, session: Session, statements: Statements, *, node: str, clock: Clock, place: str, knows: int) -> None:
+    def __init__(
+        self, session: Session, statements: Statements, *, node: str, clock: Clock, place: str, knows: int, randomness: Randomness
+    ) -> None:
+        self._randomness = randomness
         self._session = session
         self._statements = statements
         self._writers = Writers(statements.schema, place=place, knows=knows)
@@ -163,7 +167,8 @@ class PostgresBackend:
         last_tick = max(self._last_tick, batch.last_tick)
         unchanged = batch.unchanged()
         mark = (batch.number, last_tick, self._now, self._row.node, self._row.incarnation)
-        sql, values = self._statements.write(batch.changes, unchanged, mark, batch.counts)
+        first = first_version(self._randomness)
+        sql, values = self._statements.write(batch.changes, unchanged, mark, batch.counts, first=first)
         self._unsettled = True
         try:
             await self._session.rows(sql, values)
@@ -183,7 +188,7 @@ class PostgresBackend:
         self._unsettled = False
         self._row = WriterRow(self._row.node, self._row.incarnation, batch.number)
         self._last_tick = last_tick
-        self._remember(batch)
+        self._remember(batch, first)
         self.on_renewed(asked_at)
 
     async def abandon(self) -> None:
@@ -392,7 +397,7 @@ class PostgresBackend:
     def _end(self) -> None:
         self._open = False
 
-    def _remember(self, batch: Batch) -> None:
+    def _remember(self, batch: Batch, first: int) -> None:
         put = self._cache.put
         for change in batch.changes:
             key, row = change.key, change.row
@@ -401,4 +406,4 @@ class PostgresBackend:
             else:
                 table_sql = self._statements.table(key.table)
                 if table_sql.versioned:
-                    put(key, (change.rev + 1, row), table_sql.weight(row))
+                    put(key, (change.rev + 1 if change.rev else first, row), table_sql.weight(row))

@@ -61,7 +61,7 @@ class PostgresDatabase:
         self._knows = knows = last_known(migrations)
         self.shards = shards
         self.clock = clock
-        self.backend = PostgresBackend(session, statements, node=node, clock=clock, place=address.place, knows=knows)
+        self.backend = PostgresBackend(session, statements, node=node, clock=clock, place=address.place, knows=knows, randomness=randomness)
         self.reader = Readers(address, statements)
         self.presence = Presence(self.reader, node, place=address.place, schema=address.schema, knows=knows)
         self.backend.on_fenced = self.presence.begin

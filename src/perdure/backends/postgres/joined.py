@@ -13,7 +13,7 @@ from perdure.backends.postgres.address import checked_schema
 from perdure.backends.postgres.borrowed import Borrowed, Refused
 from perdure.backends.postgres.connection import Failure, failure_of, translated
 from perdure.backends.postgres.migrations import COLUMNS, applied, beyond, columns_in, known_migrations, remembered
-from perdure.backends.postgres.statements import LANE, NOW, Statements, by_shape, by_table
+from perdure.backends.postgres.statements import LANE, NOW, Statements, by_shape, by_table, first_version
 from perdure.backends.postgres.writers import SLOT
 from perdure.core.backend import Found, ScanPage, Ticks, Wanted
 from perdure.core.table import Key, RowT, Scan, Table
@@ -130,7 +130,8 @@ class JoinedWriter:
         changes, counts = view.changes(), view.counts()
         if changes or counts:
             mark = (lane.batch + 1, view.last_tick, now, lane.node, lane.incarnation)
-            await self.rows(*statements.write(changes, view.unchanged(), mark, counts))
+            first = first_version(self._randomness)
+            await self.rows(*statements.write(changes, view.unchanged(), mark, counts, first=first))
             # Sent by the application's own commit; other nodes look from time to time, too.
             notice = "\n".join([lane.node, *view.signals()])
             await self.rows("select pg_notify($1::text, $2::text)", (f"perdure_{self._schema}", notice))

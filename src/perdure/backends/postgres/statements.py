@@ -16,6 +16,7 @@ from perdure import limits
 from perdure.backends.rows import blobs_of, row_maker, weight_of
 from perdure.core.backend import Change
 from perdure.core.table import AnyRow, Key, Scan, Table
+from perdure.identity import Randomness
 
 Values = tuple[Any, ...]
 Types = Mapping[str, Mapping[str, str]]
@@ -28,6 +29,14 @@ LANE: Final = "~"
 NOW: Final = "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
 astuple = msgspec.structs.astuple
 _part_of = itemgetter(0)
+
+
+def first_version(randomness: Randomness) -> int:
+    """Return the version of rows that a batch inserts.
+
+    It is one that no row with the same key has ever had: whoever remembers one that was deleted since would take the new one for it.
+    """
+    return 1 + int.from_bytes(randomness(7), "big")
 
 
 def renewed() -> str:
@@ -163,7 +172,7 @@ class Statements:
         return f"select {' + '.join(parts)}", values
 
     def write(
-        self, changes: Iterable[Change], unchanged: Iterable[tuple[Key[Any], int]], row: Values, counts: Mapping[str, int]
+        self, changes: Iterable[Change], unchanged: Iterable[tuple[Key[Any], int]], row: Values, counts: Mapping[str, int], *, first: int
     ) -> tuple[str, list[Any]]:
         """Return the statement that writes a batch, or raises FENCED or CHANGED and writes nothing; and its values.
 
@@ -176,6 +185,7 @@ class Statements:
             unchanged: rows that were read, with their versions; 0 for one that was not there.
             row: batch, last tick, time, node, incarnation.
             counts: what to add to the node's counters.
+            first: the version of rows that are inserted, see `first_version`.
         """
         work = _sorted_out(changes, unchanged)
         values: list[Any] = list(row)
@@ -185,6 +195,8 @@ class Statements:
                 values += _columns(rows[0], rows)
                 values.append(len(rows)) if kind != "insert" else None
             shape.append((table, tuple(kind for kind, _ in kinds)))
+        if _inserts(shape):
+            values.insert(len(row), first)
         if counts:
             values += [list(counts), list(counts.values())]
         key = (tuple(shape), bool(counts))
@@ -193,8 +205,9 @@ class Statements:
             found = self._writes[key] = self._write_sql(*key)
         return found, values
 
-    def _write_sql(self, shape: Iterable[tuple[Table[Any], Iterable[str]]], counted: bool) -> str:
+    def _write_sql(self, shape: Sequence[tuple[Table[Any], Sequence[str]]], counted: bool) -> str:
         numbers = _Numbers(5)
+        first = numbers.next("bigint") if _inserts(shape) else ""
         writer = (
             f"w as (update {self.schema}.writer set batch = $1, last_tick = $2, seen_at = $3, {renewed()} "
             "where node = $4 and lane = 0 and incarnation = $5 and batch = $1 - 1 returning 1)"
@@ -211,7 +224,7 @@ class Statements:
                     vacant.append(
                         f"when exists (select 1 from {given} join {sql.name} t on {sql.on(table.key_columns)}) then {self.schema}.refuse('{CHANGED}')"
                     )
-                parts.append(f"{name} as ({_change_sql(sql, kind, numbers)})")
+                parts.append(f"{name} as ({_change_sql(sql, kind, numbers, first)})")
                 if kind == "insert":
                     inserts.append(f"when (select count(*) from {name}) < 0 then 0")
                 else:
@@ -301,10 +314,14 @@ def _key_of(table: Table[Any]) -> Any:
     return itemgetter(*range(len(table.key_columns)))
 
 
-def _change_sql(sql: TableSql, kind: str, numbers: _Numbers) -> str:
+def _inserts(shape: Iterable[tuple[Table[Any], Sequence[str]]]) -> bool:
+    return any("insert" in kinds and table.kind != "log" for table, kinds in shape)
+
+
+def _change_sql(sql: TableSql, kind: str, numbers: _Numbers, first: str) -> str:
     table = sql.table
     if kind == "insert":
-        version = ", 1" if sql.versioned else ""
+        version = f", {first}" if sql.versioned else ""
         names = ", ".join([*table.columns, *(["rev"] if sql.versioned else [])])
         return f"insert into {sql.name} ({names}) select {_list(table.columns, 'u')}{version} from {numbers.unnest(table.columns, sql.types)} returning 1"
     here = sql.on(table.key_columns) + f" and {sql.rev} = u._rev"
