@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import timedelta
 from typing import Any
@@ -10,9 +11,10 @@ import asyncpg
 import msgspec
 
 import perdure
-from perdure import Address, App, Process, on, step_info
+from perdure import Address, App, Process, StepInfo, on, step_info
 
 PAUSE = 0.2  # seconds that a job sleeps between its steps
+AGAIN = 0.05  # seconds until an effect that could not be noted is noted again
 PATIENCE = timedelta(minutes=10)
 
 
@@ -47,6 +49,15 @@ class Effects:
 
     async def note(self, what: str) -> str:
         at, info = time.time(), step_info()
+        while True:
+            try:
+                await self._insert(at, info)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # the server is restarted under it
+                await asyncio.sleep(AGAIN)
+            else:
+                return what
+
+    async def _insert(self, at: float, info: StepInfo) -> None:
         await self._pool.execute(
             "insert into proof.effect (at, node, process_id, ref, step_id, key, attempt, recorded) values ($1, $2, $3, $4, $5, $6, $7, false)",
             at,
@@ -57,7 +68,6 @@ class Effects:
             info.idempotency_key,
             info.attempt,
         )
-        return what
 
 
 class Account(Process):

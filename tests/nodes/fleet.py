@@ -51,6 +51,7 @@ class Fleet:
 
     def __init__(self, url: str, folder: Path, pool: asyncpg.Pool[Any], *, lease: float, unfenced: bool) -> None:
         self.url = url
+        self.through = url
         self.nodes: list[Node] = []  # that run
         self.all: list[Node] = []
         self.takeovers: list[float] = []
@@ -65,7 +66,7 @@ class Fleet:
         said = self._folder / f"said by {name}"
         with said.open("wb") as output, (self._folder / "errors").open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tests.nodes.node", self.url, name, *self._more,
+                sys.executable, "-m", "tests.nodes.node", self.through, self.url, name, *self._more,
                 cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=output, stderr=errors,
             )  # fmt: skip
         node = Node(process, said)
@@ -165,10 +166,11 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(url: str, folder: Path, *, lease: float, unfenced: bool = False) -> AsyncIterator[Fleet]:
-    """Three nodes that run, each with a share."""
+async def fleet(url: str, folder: Path, *, lease: float, unfenced: bool = False, through: str | None = None) -> AsyncIterator[Fleet]:
+    """Three nodes that run, each with a share; `through` is where they reach the database, if not at its own address."""
     async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool:
         nodes = Fleet(url, folder, pool, lease=lease, unfenced=unfenced)
+        nodes.through = through or url
         try:
             await asyncio.gather(*(nodes.start() for _ in range(3)))
             await nodes.share()

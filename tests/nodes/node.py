@@ -1,7 +1,8 @@
-"""One engine node in a process of its own, under load: `python -m tests.nodes.node URL NAME LEASE [unfenced]`.
+"""One engine node in a process of its own, under load: `python -m tests.nodes.node URL LEDGER NAME LEASE [unfenced]`.
 
 It says `node <its name in the database>`, then `ack <id>` for each message that was accepted and `reply <id>` for each
-that was answered. It begins nothing more when it reads a line, and closes at the end of its input. LEASE is in seconds.
+that was answered. It begins nothing more when it reads a line, and closes at the end of its input. LEASE is in seconds; LEDGER
+is where the database is reached that the effects are noted in.
 
 `unfenced` is the mistake that the proof has to find: the incarnation is not compared, and leases are taken for held.
 """
@@ -37,6 +38,7 @@ def set_lease(seconds: float) -> None:
     lease.LEASE_MARGIN_US = lease.LEASE_US // 5
     lease.LEASE_RENEW_US = lease.LEASE_US // 4
     lease.LEASE_LOOK_SECONDS = seconds / 10
+    lease.POSTGRES_ANSWER_SECONDS = min(limits.POSTGRES_ANSWER_SECONDS, 2 * seconds)
 
 
 def take_down_the_fence() -> None:
@@ -107,8 +109,8 @@ async def insist(call: Any) -> Any:
             await asyncio.sleep(AGAIN)
 
 
-async def main(url: str, name: str) -> None:
-    async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool, open_store(url) as store:
+async def main(url: str, ledger: str, name: str) -> None:
+    async with asyncpg.create_pool(ledger, min_size=1, max_size=4) as pool, open_store(url) as store:
         assert isinstance(store.ownership, LeasedShards)
         node = store.ownership._node
         async with Engine(store, make_app(Effects(node, pool))) as engine:
@@ -124,7 +126,7 @@ async def main(url: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    set_lease(float(sys.argv[3]))
-    if sys.argv[4:] == ["unfenced"]:
+    set_lease(float(sys.argv[4]))
+    if sys.argv[5:] == ["unfenced"]:
         take_down_the_fence()
-    asyncio.run(main(sys.argv[1], sys.argv[2]))
+    asyncio.run(main(*sys.argv[1:4]))
