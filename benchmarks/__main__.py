@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from benchmarks import core, fairness, growth, lives, partitions, sizes, sleepers, turns
+from benchmarks import core, fairness, growth, lives, partitions, sizes, sleepers, split, turns
 
 ALL: dict[str, Callable[[], Awaitable[None]]] = {
     "core": core.transactions,
@@ -16,6 +16,7 @@ ALL: dict[str, Callable[[], Awaitable[None]]] = {
     "life": lives.lives,
     "fairness": fairness.fairness,
     "sleepers": sleepers.sleepers,
+    "split": split.split,
     "sizes": sizes.sizes,
     "partitions": partitions.partitions,
     "lookups": growth.lookups,
