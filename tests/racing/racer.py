@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from perdure import limits
+from perdure.clock import SECOND
 from perdure.conversations.conversation import DurableConversation
 from perdure.core.table import Key, Read, Scan
 from perdure.core.view import View
@@ -30,6 +31,7 @@ from tests.racing import mistakes
 
 TASKS = 16
 HELD = 1_000_000
+LEASE = 86_400 * SECOND  # longer than one can be behind the others
 NAMES = ("name-0", "name-1")
 WATCH = ("watch-0", "watch-1")
 
@@ -245,7 +247,7 @@ class Racer:
         self.told.conversation[seq] = message
 
     async def _begin(self, n: int) -> None:
-        if isinstance(await begin(self.store.operations, named(str(n))), Started):
+        if isinstance(await begin(self.store.operations, named(str(n)), lease_for=LEASE), Started):
             self.told.started.append(str(n))
 
     async def _bind(self, n: int) -> None:
