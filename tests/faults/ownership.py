@@ -11,6 +11,7 @@ STATEMENTS: Final = "src/perdure/backends/postgres/statements.py"
 WRITER: Final = "src/perdure/core/writer.py"
 ENGINE: Final = "src/perdure/engine"
 UNIT: Final = "tests/postgres/test_ownership.py"
+MEETINGS: Final = "tests/postgres/test_ownership_meetings.py"
 ENGINES: Final = "tests/postgres/test_ownership_engines.py"
 TWO: Final = "tests/engine/test_two_nodes.py"
 LEADING: Final = "tests/engine/test_two_nodes_leading.py"
@@ -44,6 +45,13 @@ FAULTS: Final = (
         "where node = $1 and lane = 0 and incarnation = $2 and expires_at < {NOW} returning node",
         "where node = $1 and lane = 0 and incarnation = $2 returning node",
         (f"{UNIT}::test_a_takeover_waits_for_a_batch_in_flight_and_one_that_has_renewed_lives",),
+    ),
+    Fault(
+        "leases-taken-of-who-has-taken-them-again",
+        LEASES,
+        "join {schema}.shard o on o.shard = u.shard and o.epoch = u.epoch where",
+        "join {schema}.shard o on o.shard = u.shard where",
+        (f"{MEETINGS}::test_shards_that_another_node_takes_meanwhile_are_not_taken_from_it",),
     ),
     Fault(
         "leases-taken-over-without-raising-the-incarnation",

@@ -95,6 +95,12 @@ class Rows:
         [(incarnation, expires_at)] = await self.run("select incarnation, expires_at from perdure.writer where node = $1", node.name)
         return incarnation, expires_at
 
+    async def until_waits(self, node: Node) -> None:
+        """Return once a node's look waits for somebody else's lock."""
+        pid = (await node.ownership._session.connected()).get_server_pid()
+        while not await self.connection.fetchval("select cardinality(pg_blocking_pids($1)) > 0", pid):
+            pass  # each look takes its time
+
     async def epochs(self) -> dict[int, int]:
         return dict(await self.run("select shard, epoch from perdure.shard"))
 

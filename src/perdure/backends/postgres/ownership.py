@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
 import asyncpg
@@ -202,17 +202,24 @@ class LeasedShards:
             await self._again()
         live = 1 + sum(not expired for node, _, expired in nodes if node != self._node)
         fair = -(-self._count // live)
-        over, unwanted = len(self._leases) - fair, await self._unwanted()
+        free: list[tuple[int, int]] = [
+            tuple(row) for row in await rows(f"select o.shard, o.epoch from {schema}.shard o where {self._is_free()}")
+        ]
+        over, unwanted = len(self._leases) - fair, self._unwanted(free)
         if unwanted > max(0, -over):
             self._keeps_until = boottime() + limits.LEASE_US
         if over > 0 and self._keeper is not None and boottime() >= self._keeps_until:
             await self._give(sorted(self._leases)[-over:])
         if (most := max(-over, unwanted)) > 0:
+            # Of a shard that was changed while this waits only its own new row is looked at, and all else as it was before: without
+            # the epoch one that its last owner has taken again would be taken from it.
             await rows(
                 f"with me as (select 1 from {schema}.writer where node = $1 and lane = 0 and incarnation = $2 and expires_at > {NOW} for share), "
-                f"free as (select o.shard from {self._free()} order by o.shard limit $3 for update of o skip locked) "
+                "free as (select o.shard from unnest($4::bigint[], $5::bigint[]) u(shard, epoch) "
+                f"join {schema}.shard o on o.shard = u.shard and o.epoch = u.epoch where {self._is_free()} "
+                "order by o.shard limit $3 for update of o skip locked) "
                 f"update {schema}.shard s set node = $1, epoch = s.epoch + 1 from free where s.shard = free.shard and exists (select 1 from me)",
-                (self._node, self._backend.row.incarnation, most),
+                (self._node, self._backend.row.incarnation, most, [shard for shard, _ in free], [epoch for _, epoch in free]),
             )
         # What an answer that was lost has given us is ours, too.
         ours = {shard for (shard,) in await rows(f"select shard from {schema}.shard where node = $1", (self._node,))}
@@ -224,17 +231,16 @@ class LeasedShards:
             self._leases[shard] = Lease()
         return gained
 
-    def _free(self) -> str:
+    def _is_free(self) -> str:
         schema = self._address.schema
-        return f"{schema}.shard o where (o.node is null or not exists (select 1 from {schema}.writer w where w.node = o.node and w.expires_at is not null))"
+        return f"(o.node is null or not exists (select 1 from {schema}.writer w where w.node = o.node and w.expires_at is not null))"
 
-    async def _unwanted(self) -> int:
-        """Return how many shards are free that nobody has taken for a while.
+    def _unwanted(self, free: Iterable[tuple[int, int]]) -> int:
+        """Return how many of the free shards nobody has taken for a while.
 
         A node that has died counts among those who share until its lease is over: what would be its part waits for nobody else.
         """
-        free = [shard for (shard,) in await self._session.rows(f"select o.shard from {self._free()}")]
-        self._looks = {shard: self._looks.get(shard, 0) + 1 for shard in free}
+        self._looks = {shard: self._looks.get(shard, 0) + 1 for shard, _ in free}
         return sum(looks > limits.LEASE_LOOKS for looks in self._looks.values())
 
     async def _take_over(self, node: str, incarnation: int) -> None:

@@ -1,0 +1,57 @@
+"""Two nodes that look at the same shards at the same moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from perdure import limits
+from tests.postgres.owners import ALL, NEVER, Node, Rows, beside, node
+from tests.stores import store_url
+
+TAKEN_OVER = "update perdure.writer set incarnation = incarnation + 1, expires_at = null where node = $1"
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(limits, "LEASE_LOOK_SECONDS", NEVER)
+    return store_url(request, "postgres", tmp_path)
+
+
+@pytest.fixture
+async def one(url: str) -> AsyncIterator[Node]:
+    async with node(url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def two(url: str, one: Node) -> AsyncIterator[Node]:
+    async with node(url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def rows(url: str) -> AsyncIterator[Rows]:
+    async with beside(url) as opened:
+        yield opened
+
+
+async def test_shards_that_another_node_takes_meanwhile_are_not_taken_from_it(one: Node, two: Node, rows: Rows, url: str) -> None:
+    """A row that was changed while a statement waited is judged by its new version, and everything else by what was there before."""
+    await one.start()
+    await two.start()
+    await rows.run(TAKEN_OVER, one.name)
+    async with beside(url) as busy, busy.connection.transaction():
+        await busy.run("select 1 from perdure.writer where node = $1 for update", two.name)  # as its own batch does
+        looking = asyncio.create_task(two.look())
+        await rows.until_waits(two)
+        await one.look()
+        await one.look()
+    await looking
+
+    assert one.shards
+    assert await rows.owned() == {one.name: one.shards} | ({two.name: two.shards} if two.shards else {})
+    assert one.shards | two.shards == ALL
