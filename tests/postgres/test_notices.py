@@ -11,11 +11,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from perdure import Store, limits, open_store
+from perdure import Joined, Store, limits, open_store
+from perdure.identity import TenantId
+from perdure.operations.contract import OperationId
 from tests.engine.orders import holds
 from tests.stores import store_url
 
 PATIENCE = 10  # seconds, until a test that would never end fails
+NEVER_MS = 86_400_000  # between two looks for commits: what is heard was told
 
 
 @pytest.mark.parametrize("stays", [True, False], ids=["stays", "goes"])
@@ -103,3 +106,26 @@ async def test_a_store_that_is_alone_tells_nobody_until_somebody_comes(
                     await holds(lambda: not notices._alone)
                 here.announce("anything")
                 assert await heard.next() == notices._node
+
+
+async def test_stores_in_a_schema_with_the_longest_name_hear_of_one_another(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "POSTGRES_POLL_MS", NEVER_MS)
+    schema = "a" * 63
+    url = f"{postgres_url}?schema={schema}"
+    async with open_store(url) as here, open_store(url) as there:
+        with here.access.signals.listen("anything") as listener:
+            await listener.wait(None)
+            await holds(lambda: notices_of(here)._session.live)
+            there.announce("anything")
+            assert await asyncio.wait_for(listener.wait(None), PATIENCE)
+
+
+async def test_a_joined_transaction_commits_in_a_schema_with_the_longest_name(postgres_url: str) -> None:
+    schema, operation = "a" * 63, OperationId(tenant_id=TenantId("t"), scope="orders", value="1")
+    async with open_store(f"{postgres_url}?schema={schema}") as store:
+        connection = await asyncpg.connect(postgres_url)
+        async with connection.transaction():
+            await Joined(connection, schema=schema).operations.admit(operation)
+        await connection.close()
+
+        assert await store.operations.find_operation(operation) is not None

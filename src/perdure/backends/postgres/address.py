@@ -30,6 +30,7 @@ _PASSED_ON: Final = frozenset(
     }
 )
 _PORT_MAX: Final = 65_535
+_NAME_MAX: Final = 63  # bytes of a name of the server's
 _UNREADABLE: Final = (
     "the store's URL cannot be read; expected postgresql://user@host:5432/database?schema=perdure; "
     "write %23 for '#', %2F for '/', %3F for '?' and %40 for '@' in the user or the password"
@@ -119,6 +120,11 @@ def checked_schema(schema: str, *, place: str = "") -> str:
     if not _SCHEMA.fullmatch(schema) or schema.startswith("pg_"):
         raise UsageError(f"{place}schema {schema!r}: expected 1 to 63 of a-z, 0-9 and _, not a digit first, and not pg_ first")
     return schema
+
+
+def channel_of(schema: str) -> str:
+    """Return where nodes tell one another of commits. Two long names of schemas may share one: a notice is only a hint."""
+    return f"perdure_{schema}"[:_NAME_MAX]
 
 
 def _hosts(place: str, netloc: str, parameters: dict[str, str]) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, cast
 from perdure import limits
 from perdure.backends.marks import check_finished
 from perdure.backends.migrations import EXPAND, lacking, last_known, too_new
-from perdure.backends.postgres.address import checked_schema
+from perdure.backends.postgres.address import channel_of, checked_schema
 from perdure.backends.postgres.borrowed import Borrowed, Refused
 from perdure.backends.postgres.connection import Failure, failure_of, translated
 from perdure.backends.postgres.migrations import COLUMNS, applied, beyond, columns_in, known_migrations, remembered
@@ -134,7 +134,7 @@ class JoinedWriter:
             await self.rows(*statements.write(changes, view.unchanged(), mark, counts, first=first))
             # Sent by the application's own commit; other nodes look from time to time, too.
             notice = "\n".join([lane.node, *view.signals()])
-            await self.rows("select pg_notify($1::text, $2::text)", (f"perdure_{self._schema}", notice))
+            await self.rows("select pg_notify($1::text, $2::text)", (channel_of(self._schema), notice))
         return results
 
     async def _decide(self, writes: tuple[Write[Any], ...], view: View, lane: _Lane) -> tuple[Any, ...]:

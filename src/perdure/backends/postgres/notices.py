@@ -12,7 +12,7 @@ from typing import Any, Final
 import asyncpg
 
 from perdure import limits
-from perdure.backends.postgres.address import Address
+from perdure.backends.postgres.address import Address, channel_of
 from perdure.backends.postgres.connection import Lost, Session, Unreachable
 from perdure.backends.postgres.statements import LANE
 
@@ -32,7 +32,7 @@ class Notices:
         self._session = Session(address)
         self._mouth = Session(address)
         self._node = node
-        self._channel = f"perdure_{address.schema}"
+        self._channel = channel_of(address.schema)
         self._on_change: Callable[[], None] = lambda: None
         self._on_topics: Callable[[tuple[str, ...]], None] = lambda _topics: None
         self._topics: dict[str, None] = {}
