@@ -53,6 +53,13 @@ FAULTS: Final = (
         (FENCED,),
     ),
     Fault(
+        "engine-gives-up-a-turn-at-which-the-server-failed",
+        "src/perdure/engine/flush.py",
+        "isinstance(error, StoreFull | StoreBusy) or (isinstance(error, StoreUnavailable) and not stopped)",
+        "isinstance(error, StoreFull | StoreBusy)",
+        ("tests/postgres/test_failing_server.py::test_a_turn_whose_commit_the_server_fails_at_is_committed_when_it_works_again",),
+    ),
+    Fault(
         "failover-gap-begins-with-the-disaster",
         "tests/ha/gaps.py",
         "times[first - 1] if first else since",

@@ -82,6 +82,11 @@ class Writer:
         """The number of transactions in the queue."""
         return len(self._queue)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing more will be taken."""
+        return self._closing or self._poison is not None
+
     def submit(self, transaction: Transaction, resolve: Resolve, *, urgent: bool = False) -> None:
         """Queue a transaction; `resolve` is called on the loop once its outcome is durable.
 
@@ -182,6 +187,8 @@ class Writer:
                 await self._backend.abandon()
             except BatchRefused as refused:
                 await self._backend.abandon()
+                if not refused.divisible:
+                    logger.warning("%s transactions were refused: %s", len(batch), refused.cause)
                 if not refused.divisible or len(batch) == 1:
                     return _fail(batch, refused.cause)
                 break

@@ -49,7 +49,7 @@ from perdure.engine.effects import (
 from perdure.engine.handling import NULL, Handling, identity_of, message_key, operation_key
 from perdure.engine.notes import Envelope, Note, Rules
 from perdure.engine.replies import Asker, await_completion
-from perdure.errors import PayloadInvalid, SequenceConflict
+from perdure.errors import PayloadInvalid, SequenceConflict, StoreBusy, StoreFull, StoreUnavailable
 from perdure.identity import ProcessId, RegistryKey, Tag, TenantId
 from perdure.messages.tables import AWAITED_REPLY, MAILBOX, MailboxRow, MessageRow, MessageStatus
 from perdure.messages.writes import dead, mailbox_of, mark_addressed, tag_parking, under_key, under_tag, unqueue
@@ -433,6 +433,11 @@ def present(row: Any) -> Any:
     """Return a row that an open turn cannot be without."""
     assert row is not None, "the row belongs to an open turn"
     return row
+
+
+def may_come_later(error: Exception, *, stopped: bool) -> bool:
+    """Return whether what was refused is worth another try: nothing of it was written, and the store has not `stopped`."""
+    return isinstance(error, StoreFull | StoreBusy) or (isinstance(error, StoreUnavailable) and not stopped)
 
 
 def size_of(effect: Effect) -> int:

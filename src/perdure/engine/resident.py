@@ -23,7 +23,7 @@ from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.attempts import Attempt
 from perdure.engine.attributes import attributes_after
 from perdure.engine.endings import attempt_failed, completed, ending, raising, runs_already
-from perdure.engine.flush import Finish, Flush, Flushed, TurnKeys, chunks, turn_keys
+from perdure.engine.flush import Finish, Flush, Flushed, TurnKeys, chunks, may_come_later, turn_keys
 from perdure.engine.operation import Input, Operation, step_failed
 from perdure.engine.outcomes import encode_error
 from perdure.engine.process import Process
@@ -37,8 +37,6 @@ from perdure.errors import (
     PayloadInvalid,
     PerdureError,
     SequenceConflict,
-    StoreBusy,
-    StoreFull,
 )
 from perdure.messages.tables import MailboxRow
 
@@ -359,7 +357,7 @@ class Resident:
             self.owner.submit(flush, flush.size, self._committed, flush, lease=self.lease)
 
     def _stall(self) -> None:
-        """Nothing was written, for want of room: keep what the steps have done, and commit it when there is some."""
+        """Nothing was written, for want of room or of a server: keep what the steps have done, and commit it when there is some."""
         self._refused += 1
         if not self._submitted:
             clock = self.owner.clock
@@ -401,7 +399,8 @@ class Resident:
 
     def _not_committed(self, flush: Flush, error: Exception) -> None:
         # What was to follow a refused commit finds the process where that one should have moved it.
-        if isinstance(error, StoreFull | StoreBusy) or (self._refused and isinstance(error, SequenceConflict)):
+        stopped = self.owner.store.access.writer.stopped
+        if may_come_later(error, stopped=stopped) or (self._refused and isinstance(error, SequenceConflict)):
             self._stall()
         elif not self.left:
             self.owner.lost(self, flush.ref, error)
