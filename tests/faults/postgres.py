@@ -208,8 +208,8 @@ FAULTS: Final = (
     Fault(
         "postgres-statements-without-names",
         f"{HERE}/connection.py",
-        "name=name, timeout",
-        "timeout",
+        "connection.prepare(sql, name=name)",
+        "connection.prepare(sql)",
         ("tests/postgres/test_session.py::test_a_statement_is_prepared_once_per_connection",),
     ),
     # --- reading -------------------------------------------------------------------------------------------------

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
 
+from perdure import limits
 from perdure.backends.postgres.address import parse
 from perdure.backends.postgres.connection import Lost, Session
 from tests.engine.orders import eventually
+from tests.postgres.proxy import Proxy, mute
 
 
 @pytest.mark.parametrize("next_call", [lambda session: session.rows("select 1"), lambda session: session.commit()])
@@ -43,3 +46,22 @@ async def test_a_statement_is_prepared_once_per_connection(url: str) -> None:
     await session.close()
 
     assert [tuple(row) for row in kept] == [(3,)]
+
+
+async def test_a_server_that_does_not_let_go_of_a_statement_in_time_is_left(
+    url: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver itself would wait for that without end."""
+    monkeypatch.setattr(limits, "POSTGRES_PREPARED", 1)
+    session = Session(parse(proxy.url(url)))
+    await session.rows("select 1")
+    await session.rows("select 2")
+    monkeypatch.setattr(limits, "POSTGRES_ANSWER_SECONDS", 0.1)
+    closing = proxy.at(lambda message: message.side == "client" and message.kind == "C", mute)
+
+    async with asyncio.timeout(20):  # which never ends, if this fails
+        with pytest.raises(Lost):
+            await session.rows("select 3")
+
+    assert closing.seen.is_set()
+    await session.close()

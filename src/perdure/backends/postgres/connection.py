@@ -197,7 +197,9 @@ class Session:
             if prepared is None:
                 # With a name: one without is parsed and planned again each time.
                 name = f"perdure_{next(self._names)}"
-                prepared = await connection.prepare(sql, name=name, timeout=limits.POSTGRES_ANSWER_SECONDS)
+                # The driver's own timeout is not for the statements that it lets go of here.
+                async with asyncio.timeout(limits.POSTGRES_ANSWER_SECONDS):
+                    prepared = await connection.prepare(sql, name=name)
                 self._statements[sql] = prepared
                 if len(self._statements) > limits.POSTGRES_PREPARED:
                     self._statements.popitem(last=False)
