@@ -8,7 +8,9 @@ import asyncpg
 import pytest
 
 from perdure import Engine, limits, open_store
+from perdure.errors import OutcomeUnknown, StoreError
 from tests.engine.orders import Ledger, Place, holds, make_app
+from tests.postgres.proxy import Proxy, asked, refuse
 
 FAILS = """
 create function perdure.fail() returns trigger language plpgsql as $$ begin raise exception 'a block cannot be read' using errcode = '58030'; end $$;
@@ -32,3 +34,21 @@ async def test_a_turn_whose_commit_the_server_fails_at_is_committed_when_it_work
 
         await reply
     assert ledger.effects == ["charge 1"], "what its step has done was kept"
+
+
+@pytest.mark.parametrize("code", ["58030", "57014"])
+async def test_what_the_server_refuses_of_locks_and_of_settling_is_an_error_of_ours_and_leaves_no_connection(
+    url: str, proxy: Proxy, code: str
+) -> None:
+    async with open_store(proxy.url(url)) as store:
+        before = len(proxy.links)
+        proxy.at(asked("pg_try_advisory_lock"), refuse(code, "no"))
+        proxy.at(asked("set incarnation = incarnation + 1"), refuse(code, "no"))
+
+        with pytest.raises(StoreError, match="no"):
+            await store.exclusive("sweep")
+        with pytest.raises(StoreError, match="no"):
+            await store.settle(OutcomeUnknown(node="somebody", batch=1, cause="cut"))
+
+        await holds(lambda: len(proxy.links) == before)
+        await store.exclusive("sweep")

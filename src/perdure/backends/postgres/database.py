@@ -129,6 +129,8 @@ class PostgresDatabase:
             )
         except (Lost, Unreachable) as lost:
             raise StoreUnavailable(f"{self._address.place}: no server that can be written to, repeat later: {lost}") from lost
+        except asyncpg.PostgresError as refused:
+            raise translated(refused, self._address.place) from refused
         finally:
             await session.close()
 
@@ -195,6 +197,9 @@ class PostgresDatabase:
             held = (await session.rows("select pg_try_advisory_lock($1)", (lock_key(self._address.schema, name),)))[0][0]
         except (Lost, Unreachable) as error:
             raise StoreUnavailable(f"{self._address.place}: no server that answers: {error}") from error
+        except asyncpg.PostgresError as error:
+            await session.close()
+            raise translated(error, self._address.place) from error
         if not held:
             await session.close()
             raise EngineRunning(
