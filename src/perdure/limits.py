@@ -161,6 +161,7 @@ LATER_MAX: Final = 1_000  # callbacks of one round: some 50 ms of turns, so that
 GC_THRESHOLD: Final = (
     100_000  # objects made between two looks for cycles while an engine is open; a thousand turns at once have as many that live
 )
+CLOSE_SECONDS: Final = 10.0  # that an engine which closes waits for a server that does not answer: its lease is over by then
 REPLY_LOOK_SECONDS: Final = 1.0  # between two looks for replies that other nodes seal, if no notice of them comes
 OWN_ID_TRIES: Final = 1_000  # ids that are drawn for a process, until one belongs to a shard of this node's
 INBOX_TAKEN: Final = 500  # words that one transaction takes out of the inbox

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, cast
@@ -132,6 +134,17 @@ class Store:
             StoreError: it could not be read or written; remove what was begun.
         """
         await self._database.backup(Path(target), TABLES)
+
+    @contextmanager
+    def leaving_after(self, seconds: float) -> Iterator[None]:
+        """Wait for a database that does not answer for so long, and no longer: then the store stops, and can only be closed."""
+        alarm = asyncio.get_running_loop().call_later(seconds, self._database.leave)
+        try:
+            yield
+        finally:
+            alarm.cancel()
+            if not self.access.writer.stopped:
+                self._database.stay()
 
     async def close(self) -> None:
         """Finish what was accepted, then close. Harmless when called again."""

@@ -10,10 +10,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from perdure import limits
+from perdure import Engine, limits
+from perdure.backends.postgres import backend
 from perdure.errors import OutcomeUnknown, StoreUnavailable
 from perdure.store import open_store
 from tests.contracts.registry import ACME
+from tests.engine.orders import Ledger, holds, make_app
 from tests.postgres.adding import Add, Told, problems, until
 from tests.postgres.proxy import WRITES, Match, Message, Proxy, answered, asked, cut, mute
 
@@ -41,6 +43,42 @@ async def test_a_store_whose_connections_are_mute_is_closed_all_the_same(url: st
 
     async with open_store(url) as store:
         assert (await store.info()).writers == 2, "its row could not be folded"
+
+
+@pytest.mark.parametrize("answer", ["cut", "mute"])
+async def test_an_engine_that_stops_in_an_outage_waits_no_longer_than_its_limit(
+    url: str, proxy: Proxy, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CLOSE_SECONDS", 0)
+    async with asyncio.timeout(GUARD), open_store(proxy.url(url)) as store:
+        async with Engine(store, make_app(Ledger())):
+            monkeypatch.setattr(limits, "POSTGRES_ANSWER_SECONDS", 0.1)
+            proxy.refusing = True
+            for link in proxy.links:
+                link.muted = True
+            if answer == "cut":
+                proxy.end_all()
+            adding = asyncio.create_task(store.commit(Add()))
+
+        with pytest.raises(StoreUnavailable):
+            await adding
+
+
+async def test_a_store_whose_engine_has_stopped_waits_for_its_server_as_before(
+    url: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits, "CLOSE_SECONDS", 0)
+    monkeypatch.setattr(backend, "_LOG_EVERY", 1)
+    async with asyncio.timeout(GUARD), open_store(proxy.url(url)) as store:
+        async with Engine(store, make_app(Ledger())):
+            pass
+        proxy.refusing = True
+        proxy.end_all()
+        adding = asyncio.create_task(store.commit(Add()))
+        await holds(lambda: caplog.text.count("trying again") > 2 or adding.done())
+        proxy.refusing = False
+
+        await adding
 
 
 async def test_what_was_under_way_when_a_store_closes_in_an_outage_is_of_unknown_outcome_and_can_be_settled(url: str, proxy: Proxy) -> None:

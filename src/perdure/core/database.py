@@ -92,6 +92,10 @@ class Database(Protocol):
         """Wait no longer for a database that does not answer: the store closes."""
         ...
 
+    def stay(self) -> None:
+        """Wait for it again."""
+        ...
+
     async def exclusive(self, name: str) -> None:
         """Be the only open store that holds `name`; see `Store.exclusive`."""
         ...

@@ -228,6 +228,10 @@ class PostgresBackend:
         """Wait no longer for a server that does not answer: the store closes."""
         self._leaving = True
 
+    def stay(self) -> None:
+        """Wait for it again."""
+        self._leaving = False
+
     def forget(self) -> None:
         """Another node has committed something: what is in memory may be old. Only a matter of speed."""
         self._cache.clear()

@@ -119,6 +119,10 @@ class PostgresDatabase:
         """Wait no longer for a server that does not answer."""
         self.backend.leave()
 
+    def stay(self) -> None:
+        """Wait for a server again."""
+        self.backend.stay()
+
     async def settle(self, error: OutcomeUnknown) -> bool:
         """Return whether that batch was committed."""
         self.reader.check()

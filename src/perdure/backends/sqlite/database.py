@@ -71,6 +71,9 @@ class SqliteDatabase:
     def leave(self) -> None:
         """Do nothing: a file is never waited for beyond `limits.SQLITE_BUSY_MS`."""
 
+    def stay(self) -> None:
+        """Do nothing."""
+
     async def settle(self, error: OutcomeUnknown) -> bool:
         """Return whether that batch was committed."""
 
