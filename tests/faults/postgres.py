@@ -23,8 +23,8 @@ FAULTS: Final = (
     Fault(
         "postgres-name-of-a-partition-is-no-tables",
         BACKEND,
-        "[key for key in inserts if key.table.name == error.table_name] or inserts",
-        "[key for key in inserts if key.table.name == error.table_name]",
+        "[key for key in inserts if key.table.name == (taken or error.table_name)] or inserts",
+        "[key for key in inserts if key.table.name == (taken or error.table_name)]",
         ("tests/postgres/test_partitions.py::test_of_two_nodes_that_insert_the_same_row_into_a_partition_the_second_decides_again",),
     ),
     Fault(
@@ -316,9 +316,16 @@ FAULTS: Final = (
     Fault(
         "postgres-log-row-that-is-there-taken-for-a-conflict",
         BACKEND,
-        "return self._refusal(error) if surely else BatchConflict(str(error))",
-        "return BatchConflict(str(error))",
+        "if not locked or any(key in looked_for for key in named):",
+        "if True:",
         (f"{ALONE}::test_a_log_row_is_written_once",),
+    ),
+    Fault(
+        "postgres-row-that-is-there-taken-for-a-conflict",
+        CONNECTION,
+        "    TAKEN: Failure.DUPLICATE,\n",
+        "    TAKEN: Failure.CONFLICT,\n",
+        (f"{ALONE}::test_a_row_that_is_there_though_nobody_looked_is_refused_with_the_name_of_its_table",),
     ),
     Fault(
         "postgres-bad-value-taken-for-a-broken-server",

@@ -221,6 +221,27 @@ async def test_a_log_row_is_written_once(site: Site) -> None:
     assert [isinstance(error, TransactionRefused) for error in told] == [True, False, True]
 
 
+class Insert(Act, frozen=True):
+    """Insert a job without a look whether it is there, beside a letter that was looked for."""
+
+    id: int
+
+    def decide(self, view: View) -> None:
+        if view.get(LETTER.key("k", self.id)) is None:
+            view.insert(LETTER.key("k", self.id), Letter(None, 0))
+        view.insert(JOB.key(self.id), Job("a", "pending", 0, 0, 0), unseen=True)
+
+
+async def test_a_row_that_is_there_though_nobody_looked_is_refused_with_the_name_of_its_table(site: Site) -> None:
+    node = await site.open()
+    await node.run(job(1))
+
+    told = await asyncio.gather(*(node.run(Insert(id)) for id in (1, 2)), return_exceptions=True)
+
+    assert [type(error) for error in told] == [TransactionRefused, type(None)]
+    assert "of job is there" in str(told[0])
+
+
 MEANINGS: dict[str, type[Exception]] = {
     "40P01": BatchConflict,
     "40001": BatchConflict,

@@ -28,7 +28,7 @@ from perdure.core.backend import (
     WriterRow,
 )
 from perdure.core.table import Key, Scalar, Scan
-from perdure.errors import StoreUnavailable, StoreWentBack, UsageError
+from perdure.errors import StoreUnavailable, StoreWentBack, TransactionRefused, UsageError
 from perdure.identity import Randomness
 
 logger = logging.getLogger("perdure.postgres")
@@ -383,9 +383,13 @@ class PostgresBackend:
             # One that was read as absent is a conflict. One that nobody had looked for will be there next time, too.
             inserts = [change.key for change in batch.changes if not change.rev]
             # A partition has a name of its own, which says of no table that it was another one.
-            named = [key for key in inserts if key.table.name == error.table_name] or inserts
-            surely = locked and not any(key in looked_for for key in named)
-            return self._refusal(error) if surely else BatchConflict(str(error))
+            taken = self._statements.taken(error.sqlstate or "")
+            named = [key for key in inserts if key.table.name == (taken or error.table_name)] or inserts
+            if not locked or any(key in looked_for for key in named):
+                return BatchConflict(str(error))
+            if taken is not None:
+                told = f"{self._place}: a row of {taken} is there already that was to be inserted; nothing of the transaction was written"
+                return BatchRefused(TransactionRefused(told), divisible=True)
         return self._refusal(error)
 
     def _refusal(self, error: asyncpg.PostgresError) -> Exception:

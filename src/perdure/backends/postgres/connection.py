@@ -16,7 +16,7 @@ import asyncpg
 from perdure import limits
 from perdure.backends.postgres.address import Address
 from perdure.backends.postgres.borrowed import Refused
-from perdure.backends.postgres.statements import CHANGED, FENCED
+from perdure.backends.postgres.statements import CHANGED, FENCED, TAKEN
 from perdure.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull, StoreNotFound, StoreUnavailable, TransactionRefused, UsageError
 
 logger = logging.getLogger("perdure.postgres")
@@ -62,6 +62,7 @@ _CODES: Final = {
     "42501": Failure.DENIED,
 }
 _CLASSES: Final = {
+    TAKEN: Failure.DUPLICATE,
     "22": Failure.REFUSED,
     "23": Failure.REFUSED,
     "54": Failure.REFUSED,

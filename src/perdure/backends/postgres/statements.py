@@ -24,6 +24,8 @@ Types = Mapping[str, Mapping[str, str]]
 
 FENCED: Final = "PD001"
 CHANGED: Final = "PD002"
+TAKEN: Final = "PE"
+"""What the codes begin with that say of which table a row is there already; see `Statements.taken`."""
 LANE: Final = "~"
 """What the names of writers begin with that belong to no open store, but to whoever joins a transaction of its own."""
 NOW: Final = "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
@@ -84,6 +86,7 @@ class Statements:
         self._tables: dict[Table[Any], TableSql] = {}
         self._reads: dict[Any, str] = {}
         self._writes: dict[Any, str] = {}
+        self._codes: dict[str, str] = {}
 
     def table(self, table: Table[Any]) -> TableSql:
         """Return what the statements of a table are made of."""
@@ -91,6 +94,10 @@ class Statements:
         if found is None:
             found = self._tables[table] = TableSql(table, self.schema, self._types[table.name])
         return found
+
+    def taken(self, code: str) -> str | None:
+        """Return the table of which a row was to be inserted that is there already."""
+        return next((table for table, each in self._codes.items() if each == code), None)
 
     def get(self, table: Table[Any]) -> str:
         """Return the statement that reads one row by its key: all fields, then the version."""
@@ -174,7 +181,7 @@ class Statements:
     def write(
         self, changes: Iterable[Change], unchanged: Iterable[tuple[Key[Any], int]], row: Values, counts: Mapping[str, int], *, first: int
     ) -> tuple[str, list[Any]]:
-        """Return the statement that writes a batch, or raises FENCED or CHANGED and writes nothing; and its values.
+        """Return the statement that writes a batch, or raises FENCED, CHANGED or a code of TAKEN and writes nothing; and its values.
 
         In one order, whoever writes: the writer's row, then the rows that must be as they were read, then inserts, each by
         table and key. So no two batches wait for one another: an insert would wait out of turn for who deletes what is there
@@ -221,8 +228,9 @@ class Statements:
                 name = f"c{len(parts)}"
                 if kind == "insert" and sql.versioned:
                     given = numbers.unnest(table.key_columns, sql.types, ahead=True)
+                    code = self._codes.setdefault(table.name, f"{TAKEN}{len(self._codes):03}")
                     vacant.append(
-                        f"when exists (select 1 from {given} join {sql.name} t on {sql.on(table.key_columns)}) then {self.schema}.refuse('{CHANGED}')"
+                        f"when exists (select 1 from {given} join {sql.name} t on {sql.on(table.key_columns)}) then {self.schema}.refuse('{code}')"
                     )
                 parts.append(f"{name} as ({_change_sql(sql, kind, numbers, first)})")
                 if kind == "insert":
