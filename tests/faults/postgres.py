@@ -83,7 +83,14 @@ FAULTS: Final = (
         'from {numbers.unnest(table.columns, sql.types)} returning 1"',
         "from {numbers.unnest(table.columns, sql.types)} on conflict ({_list(table.key_columns, 'x').replace('x.', '')}) "
         'do update set {table.columns[-1]} = excluded.{table.columns[-1]} returning 1"',
-        (f"{NODES}::test_of_two_nodes_that_insert_the_same_row_the_second_decides_again",),
+        (f"{NODES}::test_a_row_that_another_node_is_about_to_insert_is_waited_for_and_decided_again",),
+    ),
+    Fault(
+        "postgres-insert-looks-not-ahead",
+        STATEMENTS,
+        "[checks[0], *vacant, *checks[1:], *inserts]",
+        "[*checks, *inserts]",
+        (f"{ALONE}::test_a_row_that_is_there_though_nobody_looked_is_refused_with_the_name_of_its_table",),
     ),
     Fault(
         "postgres-update-leaves-what-never-changes-in-a-renewed-row",
@@ -311,7 +318,7 @@ FAULTS: Final = (
         CONNECTION,
         '    "23505": Failure.DUPLICATE,\n',
         '    "23505": Failure.REFUSED,\n',
-        (f"{NODES}::test_of_two_nodes_that_insert_the_same_row_the_second_decides_again",),
+        (f"{NODES}::test_a_row_that_another_node_is_about_to_insert_is_waited_for_and_decided_again",),
     ),
     Fault(
         "postgres-log-row-that-is-there-taken-for-a-conflict",

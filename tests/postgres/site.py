@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -115,6 +116,17 @@ class Site:
         watching = await self.connect()
         while await watching.fetchval(sql) < count:
             pass  # each look takes its time
+
+    async def commit_when_waited_for(self, sql: str) -> asyncio.Task[None]:
+        """Run a statement in another program's transaction, which it commits once somebody waits for that."""
+        holder = await self.connect()
+        await holder.execute(f"begin; {sql}")
+
+        async def commit() -> None:
+            await self.blocked()
+            await holder.execute("commit")
+
+        return asyncio.create_task(commit())
 
     async def is_locked(self, key: Key[Any]) -> bool:
         """Return whether anybody holds a lock on a row."""

@@ -131,6 +131,14 @@ async def test_of_two_nodes_that_insert_the_same_row_the_second_decides_again(on
     assert await one.reader.counter("jobs") == 1
 
 
+async def test_a_row_that_another_node_is_about_to_insert_is_waited_for_and_decided_again(site: Site, one: Node) -> None:
+    committing = await site.commit_when_waited_for("insert into perdure.job values (1, 'b', 'pending', 0, 0, 0, 1)")
+
+    with pytest.raises(RejectedError, match="job 1 exists"):  # the decision says so, not the database
+        await one.run(job(1))
+    await committing
+
+
 async def test_a_row_that_another_node_deleted_meanwhile_is_neither_changed_nor_deleted(one: Node, other: Node) -> None:
     await one.run(job(1))
     one.meanwhile(lambda: other.run(Remove(1)))

@@ -278,14 +278,19 @@ async def test_of_two_nodes_that_insert_the_same_row_into_a_partition_the_second
     )
     one, other = await site.open(), await site.open()
     await one.run(Create(1, "a", 0, 0))
+    committing: list[asyncio.Task[None]] = []
+
+    async def second() -> None:
+        committing.append(await site.commit_when_waited_for("insert into perdure.job values (2, 'b', 'pending', 5, 0, 0, 1)"))
 
     async def first() -> None:
         await other.run(Raise(1))
-        one.meanwhile(lambda: other.run(Create(2, "b", 5, 0)))
+        one.meanwhile(second)
 
     one.meanwhile(first)
     with pytest.raises(RejectedError, match="job 2 exists"):  # the decision says so, not the database
         await one.run(MakeLike(2, 1))
+    await asyncio.gather(*committing)
     assert one.backend.locked[-3:] == [False, True, True]
     await site.close()
     postgres_server.drop(site.url)
