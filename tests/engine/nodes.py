@@ -49,10 +49,10 @@ class Nodes:
         engine._sweeping.stop()
         engine._open = False  # closing it would give back what a killed node does not
         leases = leases_of(engine)
-        assert leases._task is not None
-        leases._task.cancel()
-        await asyncio.gather(leases._task, return_exceptions=True)
-        leases._task = None
+        for task in leases._tasks:
+            task.cancel()
+        await asyncio.gather(*leases._tasks, return_exceptions=True)
+        leases._tasks = []
         await engine.store.access.writer.commit()  # what it had under way would renew its lease
 
     async def expire(self, engine: Engine) -> None:

@@ -54,6 +54,13 @@ FAULTS: Final = (
         (f"{MEETINGS}::test_shards_that_another_node_takes_meanwhile_are_not_taken_from_it",),
     ),
     Fault(
+        "leases-renewed-only-between-two-looks",
+        LEASES,
+        '            loop.create_task(self._keep(), name="perdure-keeps-lease"),\n',
+        "",
+        (f"{MEETINGS}::test_a_node_renews_its_lease_while_its_look_at_the_others_waits",),
+    ),
+    Fault(
         "leases-taken-over-without-raising-the-incarnation",
         LEASES,
         "set incarnation = incarnation + 1, expires_at = null ",

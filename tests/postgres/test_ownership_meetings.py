@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from perdure import limits
+from tests.engine.orders import holds
 from tests.postgres.owners import ALL, NEVER, Node, Rows, beside, node
 from tests.stores import store_url
 
@@ -55,3 +56,19 @@ async def test_shards_that_another_node_takes_meanwhile_are_not_taken_from_it(on
     assert one.shards
     assert await rows.owned() == {one.name: one.shards} | ({two.name: two.shards} if two.shards else {})
     assert one.shards | two.shards == ALL
+
+
+async def test_a_node_renews_its_lease_while_its_look_at_the_others_waits(
+    one: Node, rows: Rows, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the batch of one that is late, say, whose row it wants to change."""
+    monkeypatch.setattr(limits, "LEASE_LOOK_SECONDS", 0)
+    await one.start()
+    async with beside(url) as busy, busy.connection.transaction():
+        await busy.run("lock table perdure.shard in access exclusive mode")
+        await rows.until_waits(one)
+        one.ownership._renewed_at = 0
+
+        await holds(lambda: one.ownership._renewed_at)
+
+        await rows.until_waits(one)

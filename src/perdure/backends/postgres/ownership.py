@@ -47,7 +47,7 @@ class LeasedShards:
         self._renew: Callable[[], Awaitable[object]] | None = None
         self._safe_until: Micros = 0
         self._renewed_at: Micros = 0
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._overtaken = False
         self._giving: list[Lease] = []
         self._looks: dict[int, int] = {}  # how often a shard was found free
@@ -75,7 +75,7 @@ class LeasedShards:
 
     async def start(self, keeper: Keeper, renew: Callable[[], Awaitable[object]]) -> None:
         """Begin to lease shards. Raises EngineRunning, StoreUnavailable."""
-        if self._task is not None:
+        if self._tasks:
             raise EngineRunning(
                 f"{self._address.place}: this open store runs an engine already; close that one first, or open the store again"
             )
@@ -87,16 +87,21 @@ class LeasedShards:
             await self._unregister()
             raise
         self._keeper = keeper
-        self._task = asyncio.get_running_loop().create_task(self._watch(), name="perdure-ownership")
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._watch(), name="perdure-ownership"),
+            loop.create_task(self._keep(), name="perdure-keeps-lease"),
+        ]
 
     async def stop(self) -> None:
         """Give back what is owned."""
-        if self._task is None:
+        if not self._tasks:
             return
-        if self._task.get_loop() is asyncio.get_running_loop():  # else its loop is over, and it with that
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        self._task = self._keeper = None
+        if self._tasks[0].get_loop() is asyncio.get_running_loop():  # else their loop is over, and they with that
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks, self._keeper = [], None
         await self._unregister()
 
     async def _begin(self, renew: Callable[[], Awaitable[object]]) -> None:
@@ -168,11 +173,25 @@ class LeasedShards:
             except Exception:  # the loop's edge: without it this node would lose everything it owns
                 logger.exception("%s: leases were not looked at, the next look is soon", self._address.place)
 
-    async def _round(self) -> None:
+    async def _keep(self) -> None:
+        """Renew the lease in time, whatever the looks at others wait for: a server that does not answer, a batch of who is late."""
+        while True:
+            await asyncio.sleep(limits.LEASE_LOOK_SECONDS)
+            try:
+                await self._renew_in_time()
+            except StoreError as error:
+                logger.warning("%s: the lease was not renewed, the next try is soon: %s", self._address.place, error)
+            except Exception:  # the loop's edge, as above
+                logger.exception("%s: the lease was not renewed, the next try is soon", self._address.place)
+
+    async def _renew_in_time(self) -> None:
         assert self._renew is not None, "started"
-        assert self._keeper is not None, "started"
         if boottime() - self._renewed_at > limits.LEASE_RENEW_US:
             await self._renew()
+
+    async def _round(self) -> None:
+        assert self._keeper is not None, "started"
+        await self._renew_in_time()
         await self._hold()
         gained = await self._take()
         if gained:
