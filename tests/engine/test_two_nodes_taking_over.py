@@ -230,6 +230,7 @@ async def test_what_is_left_for_a_node_that_died_does_not_hold_up_who_looks_for_
 ) -> None:
     async with two_nodes(url, make_app(ledger), clock) as nodes:
         await nodes.kill(nodes.a)
+        nodes.b._owner._listening.close()  # it hears of that, and would look by itself
         await nodes.run(
             "insert into perdure.inbox (tenant_id, shard, tick, process_id) select 'default', s, 64 * n, 'p' from generate_series(1, $1) n, (values (0), (63)) v (s)",
             2 * limits.INBOX_TAKEN,
