@@ -65,6 +65,7 @@ LEASE_MARGIN_US: Final = 2_000_000  # before the end of its lease a node begins 
 LEASE_RENEW_US: Final = 3_000_000  # a node that has committed nothing for so long commits an empty batch
 LEASE_LOOK_SECONDS: Final = 1.0  # between two looks at who has died and what is free
 LEASE_LOOKS: Final = 2  # looks that a free shard is left to whose share it is: after that, whoever looks next takes it
+LEASE_GIVE_TRIES: Final = 6  # to give back what an engine that stops has owned, with pauses of some 3 s together
 OPEN_US: Final = (
     60_000_000  # microseconds that a store counts as open without a sign of it: so long a dead node holds back a contract migration
 )

@@ -10,7 +10,8 @@ import pytest
 from perdure import Engine, limits, open_store
 from perdure.errors import OutcomeUnknown, StoreError
 from tests.engine.orders import Ledger, Place, holds, make_app
-from tests.postgres.proxy import Proxy, asked, refuse
+from tests.postgres.owners import ALL, beside
+from tests.postgres.proxy import Proxy, asked, cut, refuse
 
 FAILS = """
 create function perdure.fail() returns trigger language plpgsql as $$ begin raise exception 'a block cannot be read' using errcode = '58030'; end $$;
@@ -52,3 +53,16 @@ async def test_what_the_server_refuses_of_locks_and_of_settling_is_an_error_of_o
 
         await holds(lambda: len(proxy.links) == before)
         await store.exclusive("sweep")
+
+
+async def test_an_engine_that_stops_while_its_connection_breaks_gives_its_shards_back_all_the_same(
+    url: str, proxy: Proxy, impatient: None
+) -> None:
+    """Its store is open and writes, so that its lease would not end."""
+    async with open_store(proxy.url(url)) as store, beside(url) as rows:
+        async with Engine(store, make_app(Ledger())):
+            breaks = proxy.at(asked("set expires_at = null where node"), cut)
+
+        assert breaks.seen.is_set()
+        assert await rows.owned() == {None: ALL}
+        assert await rows.run("select node from perdure.writer where expires_at is not null") == []

@@ -134,16 +134,25 @@ class LeasedShards:
         await self._renew()  # only a commit tells how long the new lease surely lasts
 
     async def _unregister(self) -> None:
+        """Give back everything, again if the connection was lost: for as long as the store is open and writes, its lease would not end."""
         self._drop(list(self._leases))
         schema = self._address.schema
-        try:
-            await self._session.rows(
-                f"with me as (update {schema}.writer set expires_at = null where node = $1 and lane = 0) "
-                f"update {schema}.shard set node = null where node = $1",
-                (self._node,),
-            )
-        except (Lost, Unreachable, asyncpg.PostgresError) as error:
-            logger.warning("%s: shards were not given back, others take them over when the lease ends: %s", self._address.place, error)
+        sql = (
+            f"with me as (update {schema}.writer set expires_at = null where node = $1 and lane = 0) "
+            f"update {schema}.shard set node = null where node = $1"
+        )
+        tries = 0
+        while True:
+            try:
+                await self._session.rows(sql, (self._node,))
+                break
+            except (Lost, Unreachable, asyncpg.PostgresError) as error:
+                tries += 1
+                if tries == limits.LEASE_GIVE_TRIES or isinstance(error, asyncpg.PostgresError):
+                    place = self._address.place
+                    logger.warning("%s: shards were not given back, others take them over once this store is closed: %s", place, error)
+                    break
+            await asyncio.sleep(limits.POSTGRES_RETRY_SECONDS * 2**tries)
         await self._session.close()
 
     # --- what the writer tells ------------------------------------------------------------------
