@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from perdure import limits
 from perdure.backends.postgres.address import parse
 from perdure.backends.postgres.connection import Lost, Session
+from perdure.backends.postgres.statements import Statements, by_table
+from perdure.core.backend import Change
+from perdure.core.table import Key
+from tests.core.shop import JOB, LETTER, OWNER, TABLES
 from tests.engine.orders import eventually
 from tests.postgres.proxy import Proxy, mute
 
@@ -65,3 +70,17 @@ async def test_a_server_that_does_not_let_go_of_a_statement_in_time_is_left(
 
     assert closing.seen.is_set()
     await session.close()
+
+
+def test_a_store_keeps_no_more_texts_of_statements_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "POSTGRES_TEXTS", 2)
+    statements = Statements("perdure", {table.name: dict.fromkeys(table.columns, "bigint") for table in TABLES})
+    keys: list[Key[Any]] = [JOB.key(1), LETTER.key("k", 1), OWNER.key("k")]
+
+    reads = [statements.read(by_table([key]), {}, lock=lock) for key in keys for lock in (False, True) for _ in range(2)]
+    writes = [statements.write([Change(key, 1, None)], (), (1, 2, 3, "n", 4), {}, first=1)[0] for key in keys for _ in range(2)]
+
+    assert len({sql for sql, _ in reads}) == 2 * len(keys)
+    assert len(set(writes)) == len(keys)
+    assert len(statements._reads) <= 2
+    assert len(statements._writes) <= 2

@@ -129,8 +129,14 @@ class Statements:
             values.append([scan.limit + 1 for scan in same])  # one more tells whether the range ends here
         found = self._reads.get(shape)
         if found is None:
-            found = self._reads[shape] = self._read_sql(keys, scans, lock=lock)
+            found = self._kept(self._reads, shape, self._read_sql(keys, scans, lock=lock))
         return found, values
+
+    def _kept(self, texts: dict[Any, str], shape: Any, sql: str) -> str:
+        if len(texts) >= limits.POSTGRES_TEXTS:
+            texts.clear()
+        texts[shape] = sql
+        return sql
 
     def _read_sql(self, keys: Iterable[Table[Any]], scans: Mapping[Any, Sequence[Scan[Any]]], *, lock: bool) -> str:
         numbers, parts = _Numbers(), []
@@ -209,7 +215,7 @@ class Statements:
         key = (tuple(shape), bool(counts))
         found = self._writes.get(key)
         if found is None:
-            found = self._writes[key] = self._write_sql(*key)
+            found = self._kept(self._writes, key, self._write_sql(*key))
         return found, values
 
     def _write_sql(self, shape: Sequence[tuple[Table[Any], Sequence[str]]], counted: bool) -> str:
