@@ -269,6 +269,12 @@ class Session:
         if connection is not None and not connection.is_closed():
             connection.terminate()
 
+    def leave(self) -> None:
+        """Close the connection at once, and one that is being made as soon as it is: nobody uses this any more."""
+        self.drop()
+        if self._connecting is not None:
+            self._connecting.add_done_callback(_let_go)
+
     async def close(self) -> None:
         """Close the connection, and one that is being made."""
         connecting, self._connecting = self._connecting, None
@@ -369,3 +375,8 @@ class Session:
         if code in {"42704", "08P01"}:
             return StoreUnavailable(f"{place}: {error}; behind a pooler, add pooler=transaction to the URL")
         return None
+
+
+def _let_go(connecting: asyncio.Task[asyncpg.Connection[Any]]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().terminate()

@@ -101,7 +101,7 @@ class PostgresDatabase:
             session.drop()
             raise translated(error, address.place) from error
         except BaseException:
-            session.drop()
+            session.leave()
             raise
         return cls(address, session, types, shards=shards, node=node, clock=used, randomness=randomness, migrations=migrations)
 
@@ -204,6 +204,9 @@ class PostgresDatabase:
         except asyncpg.PostgresError as error:
             await session.close()
             raise translated(error, self._address.place) from error
+        except BaseException:
+            session.leave()
+            raise
         if not held:
             await session.close()
             raise EngineRunning(
