@@ -19,9 +19,16 @@ TAKING: Final = "tests/engine/test_two_nodes_taking_over.py"
 
 FAULTS: Final = (
     Fault(
+        "ownership-late-nodes-share",
+        LEASES,
+        "1 + sum(in_time for node, _, _, in_time in nodes",
+        "1 + sum(not expired for node, _, expired, _ in nodes",
+        (f"{UNIT}::test_a_node_that_is_late_with_its_lease_gets_no_share_before_it_is_in_time_again",),
+    ),
+    Fault(
         "leases-fenced-node-is-never-registered-again",
         LEASES,
-        "        if self._node not in {node for node, _, _ in nodes}:\n            await self._again()\n",
+        "        if self._node not in {node for node, *_ in nodes}:\n            await self._again()\n",
         "",
         (f"{UNIT}::test_a_fenced_node_registers_again_and_gets_its_share",),
     ),
@@ -77,7 +84,7 @@ FAULTS: Final = (
     Fault(
         "leases-unfair",
         LEASES,
-        "        live = 1 + sum(not expired for node, _, expired in nodes if node != self._node)\n",
+        "        live = 1 + sum(in_time for node, _, _, in_time in nodes if node != self._node)\n",
         "        live = 1\n",
         (f"{UNIT}::test_a_second_node_gets_its_fair_share_and_nothing_is_owned_twice",),
     ),

@@ -71,6 +71,13 @@ FAULTS: Final = (
         (f"{NODES}::test_a_row_that_was_absent_is_looked_for_again_when_another_node_made_it",),
     ),
     Fault(
+        "postgres-new-row-is-remembered-at-one",
+        BACKEND,
+        "change.rev + 1 if change.rev else first",
+        "change.rev + 1",
+        (f"{ALONE}::test_a_row_is_read_from_the_server_once",),
+    ),
+    Fault(
         "postgres-versions-stand-still",
         STATEMENTS,
         '"rev = t.rev + 1"',

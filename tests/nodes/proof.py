@@ -14,11 +14,11 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from perdure import open_store
+from perdure import Address, Joined, open_store
 from perdure.conversations.events import StepCompleted, decode_event
 from perdure.conversations.writes import shard_of
 from perdure.engine import queries
-from tests.nodes.app import Account, make_app
+from tests.nodes.app import Account, Answer, make_app
 
 PATIENCE = 600  # looks for quiet, each some 100 ms
 LOOK = 0.1
@@ -112,6 +112,15 @@ async def prepare(url: str) -> None:
     await connection.close()
 
 
+async def answer_who_waits(connection: asyncpg.Connection[Any]) -> None:
+    """Give the talks that wait their answers: who would have given them was killed."""
+    app = make_app(None)
+    for (name,) in await connection.fetch("select message_id from perdure.message where kind = 'begin' and status in ('queued', 'open')"):
+        answer = f"{name}/answer"
+        async with connection.transaction():
+            await Joined(connection, app=app).deliver(Answer(answer), id=answer, to=Address.key(f"talk:{name}"))
+
+
 async def until_quiet(connection: asyncpg.Connection[Any]) -> list[str]:
     """Wait until nothing is under way; return what still is."""
     left: list[Any] = []
@@ -126,6 +135,7 @@ async def until_quiet(connection: asyncpg.Connection[Any]) -> list[str]:
 async def examine(url: str, acknowledged: set[str]) -> Findings:
     connection = await asyncpg.connect(url)
     try:
+        await answer_who_waits(connection)
         found = Findings(left=await until_quiet(connection), acknowledged=len(acknowledged))
         statuses = {name: status for name, status in await connection.fetch("select message_id, status from perdure.message")}  # noqa: C416  # a row is no pair
         found.handled = len(statuses)

@@ -143,6 +143,19 @@ async def test_what_a_node_that_died_would_share_in_waits_for_no_second_lease(on
         assert len(one.shards) == len(three.shards) == HALF, "it lives"
 
 
+async def test_a_node_that_is_late_with_its_lease_gets_no_share_before_it_is_in_time_again(one: Node, two: Node, rows: Rows) -> None:
+    await one.start()
+    await two.start()
+    await rows.run("update perdure.writer set expires_at = expires_at - $2 where node = $1", two.name, 2 * limits.LEASE_RENEW_US + 1)
+
+    await one.look()
+    assert one.shards == ALL
+
+    await two.renew()
+    await one.look()
+    assert len(one.shards) == HALF
+
+
 async def test_a_clean_stop_frees_everything_at_once(one: Node, two: Node, rows: Rows) -> None:
     await one.start()
     lease = one.ownership.lease(0)

@@ -21,7 +21,8 @@ Kind = Literal["shared", "owned", "log"]
 class Table(Generic[RowT]):
     """A table: key columns (tenant first), then the fields of `row`, then a hidden `rev`.
 
-    `rev` is 1 at insert and grows by 1 with each batch that changes the row.
+    `rev` grows by 1 with each batch that changes the row. Where rows stay in memory while others write, one that is removed
+    and made anew begins with a `rev` that it never had.
 
     Args:
         name: of the table in the database.

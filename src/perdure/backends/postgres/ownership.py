@@ -222,13 +222,17 @@ class LeasedShards:
         """Free what others have lost, and take a fair share of what is free; give back what is over it. Return what is new."""
         schema, rows = self._address.schema, self._session.rows
         self._overtaken = False
-        nodes = await rows(f"select node, incarnation, expires_at < {NOW} from {schema}.writer where expires_at is not null")
-        for node, incarnation, expired in nodes:
+        nodes = await rows(
+            f"select node, incarnation, expires_at < {NOW}, expires_at > {NOW} + {limits.LEASE_US - 2 * limits.LEASE_RENEW_US} "
+            f"from {schema}.writer where expires_at is not null"
+        )
+        for node, incarnation, expired, _ in nodes:
             if expired and node != self._node:
                 await self._take_over(node, incarnation)
-        if self._node not in {node for node, _, _ in nodes}:
+        if self._node not in {node for node, *_ in nodes}:
             await self._again()
-        live = 1 + sum(not expired for node, _, expired in nodes if node != self._node)
+        # One that has not renewed its lease in time may be dead: what would be its share is not left for it.
+        live = 1 + sum(in_time for node, _, _, in_time in nodes if node != self._node)
         fair = -(-self._count // live)
         free: list[tuple[int, int]] = [
             tuple(row) for row in await rows(f"select o.shard, o.epoch from {schema}.shard o where {self._is_free()}")
