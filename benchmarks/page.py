@@ -24,6 +24,11 @@ SQLite with `synchronous=FULL`, PostgreSQL with `fsync` and `synchronous_commit`
 other server; what ends in its warm-up, a second or the time of one answer at that level, is not counted. Everybody runs before anybody
 runs again. Absolute numbers move from machine to machine; what counts is the ratio within one run.
 """
+LIMITS = """\
+With one client a workflow of 4 steps is five commits, one after the other: no step begins before the record of the one before is durable. Each of them
+is an fsync and, on PostgreSQL, a way to the server and back; the rest is Python. With many clients they share commits, and processors are what limits: this program's, and on
+PostgreSQL that of the server's process for this one writer. Where both share two cores with their clients, as here, more nodes do not help.
+"""
 OTHER_TARGETS = "The other targets have no peer beside them: `make bench` measures those."
 
 
@@ -42,6 +47,7 @@ class Results(NamedTuple):
         rounds: how often everything was run.
         busy_cores: how many cores others used before a round; None when nobody could tell.
         gaps: why a contender has no figure, or not at every level.
+        split: where our own time goes, as `benchmarks.split` says it.
         spread: the largest distance between two rounds of a level, as a part of its median.
     """
 
@@ -51,6 +57,7 @@ class Results(NamedTuple):
     spread: float
     figures: dict[tuple[str, int], Figures]
     gaps: dict[str, str]
+    split: list[dict[str, Any]]
 
     def best(self, contenders: Iterable[Contender]) -> float | None:
         """Return the highest rate that one of them reaches at any level."""
@@ -81,6 +88,7 @@ def read(path: Path) -> Results:
         spread=max((_spread([line["per_s"] for line in level]) for level in levels.values()), default=0),
         figures={key: _medians(level) for key, level in levels.items()},
         gaps={line["contender"]: said.splitlines()[0] for line in lines if (said := line.get("skipped") or line.get("error"))},
+        split=[line["split"] for line in lines if "split" in line],
     )
 
 
@@ -103,6 +111,7 @@ def written(results: Results) -> str:
         "## Targets",
         _table(["what", "target", "measured", ""], _targets(results)),
         OTHER_TARGETS,
+        *_where(results),
         "## Clients and settings, and what is not the same",
         "\n".join(f"- **{system}**: {remark}" for system, remark in REMARKS.items()),
         "## Machine and versions",
@@ -176,6 +185,33 @@ def _reached(measured: float | None, target: float, aim: float, shown: Callable[
         return [wanted, MISSING, "not measured"]
     verdict = "missed" if measured < target else "met"
     return [wanted, shown(measured), verdict + (", the aim as well" if aim > target and measured >= aim else "")]
+
+
+def _where(results: Results) -> Iterator[str]:
+    if not results.split:
+        return
+    heads = [
+        "microseconds of each workflow",
+        "in all",
+        "this program's processor",
+        "the server's processor",
+        "commits",
+        "until one is durable",
+    ]
+    rows = [
+        [
+            f"{line['backend']}, C = {line['clients']}",
+            _number(line["us_each"]),
+            _number(line["cpu_us_each"]),
+            _number(line["server_cpu_us_each"]) if line["server_cpu_us_each"] else MISSING,
+            f"{line['commits_each']:.2f}",
+            _number(line["us_of_an_answer"]),
+        ]
+        for line in results.split
+    ]
+    yield "## Where the time goes"
+    yield _table(heads, rows)
+    yield LIMITS.strip()
 
 
 def _machine(results: Results) -> Iterator[list[str]]:

@@ -99,6 +99,18 @@ def lines(contenders: list[Contender], home: Path) -> Iterator[dict[str, Any]]:
                     yield {**row, "error": str(error)}
 
 
+def split_lines(home: Path) -> Iterator[dict[str, Any]]:
+    """Find out where our own time goes."""
+    log = home / "split"
+    try:
+        printed = output_of([sys.executable, "-m", "benchmarks", "split"], log, seconds=PATIENCE, cwd=ROOT, env=environment())
+    except ProgramFailed as error:
+        yield {"round": ROUNDS, "contender": "Perdure, where its time goes", "error": str(error)}
+    else:
+        for line in printed.splitlines():
+            yield {"round": ROUNDS, "split": json.loads(line)}
+
+
 def versions(contenders: list[Contender]) -> dict[str, str]:
     """Return the version of everything that is measured."""
     wanted = [WANTED[contender.peer] for contender in contenders if contender.peer]
@@ -124,7 +136,7 @@ def main(words: list[str]) -> int:
             with contextlib.suppress(Unusable):  # its row will say so
                 environment_of(contender)
         about = {"date": f"{now:%Y-%m-%d}", "short": SHORT, "versions": versions(contenders), **machine.description(home)}
-        for line in itertools.chain([{"about": about}], lines(contenders, home)):
+        for line in itertools.chain([{"about": about}], lines(contenders, home), split_lines(home)):
             text = json.dumps(line)
             print(text, flush=True)
             out.write(f"{text}\n")

@@ -103,3 +103,12 @@ def test_a_trial_run_is_named_at_the_top(results: Made) -> None:
 def test_no_two_rows_have_one_name_and_each_system_has_its_remark() -> None:
     assert len({contender.name for contender in CONTENDERS}) == len(CONTENDERS)
     assert {contender.system for contender in CONTENDERS} == set(REMARKS)
+
+
+def test_where_our_own_time_goes_is_a_table_of_its_own(results: Made) -> None:
+    split = {"backend": "sqlite", "clients": 1, "us_each": 2400.4, "cpu_us_each": 1800, "server_cpu_us_each": 0.0, "commits_each": 5.0}
+    text = page.written(results(line(OURS, 1, 400), {"round": 1, "split": {**split, "us_of_an_answer": 260.5}}))
+
+    assert rows(text, "sqlite, C = 1") == [["2,400", "1,800", "-", "5.00", "260"]]
+    assert page.LIMITS.strip() in text
+    assert page.LIMITS.strip() not in page.written(results(line(OURS, 1, 400)))
