@@ -26,8 +26,9 @@ runs again. Absolute numbers move from machine to machine; what counts is the ra
 """
 LIMITS = """\
 With one client a workflow of 4 steps is five commits, one after the other: no step begins before the record of the one before is durable. Each of them
-is an fsync and, on PostgreSQL, a way to the server and back; the rest is Python. With many clients they share commits, and processors are what limits: this program's, and on
-PostgreSQL that of the server's process for this one writer. Where both share two cores with their clients, as here, more nodes do not help.
+is an fsync and, on PostgreSQL, a way to the server and back; the rest is Python. With many clients they share commits, and
+this program's processor is what limits: Python, for the handlers, the engine and the statements. On PostgreSQL the next turns run while a batch is on its way,
+but not all of them: the rest is waiting for the server.
 """
 OTHER_TARGETS = "The other targets have no peer beside them: `make bench` measures those."
 
