@@ -52,7 +52,12 @@ class Effects:
         while True:
             try:
                 await self._insert(at, info)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # the server is restarted under it
+            except (
+                OSError,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                asyncpg.InternalClientError,
+            ):  # the server is restarted under it
                 await asyncio.sleep(AGAIN)
             else:
                 return what
