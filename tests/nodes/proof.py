@@ -174,15 +174,15 @@ async def _look_at_effects(connection: asyncpg.Connection[Any], found: Findings)
         owners[shard].append((at, node))
     recorded = await _records(connection)
     began: Counter[str] = Counter()
-    for at, node, process_id, ref, step_id, key, was_recorded in await connection.fetch(
-        "select at, node, process_id, ref, step_id, key, recorded from proof.effect"
-    ):
+    effects = await connection.fetch("select at, node, process_id, ref, step_id, key, recorded from proof.effect order by at")
+    for at, node, process_id, ref, step_id, key, was_recorded in effects:
         began[key] += 1
         if owner_at(owners[shard_of("default", process_id)], at) != node:
             found.stale_effects.append(f"{process_id} {step_id} by {node} at {at}")
         # One that began before its node stood still may arrive when another has run the step again: that one is no mistake.
         if was_recorded and at > recorded.get((process_id, ref, step_id), at):
-            found.after_record.append(f"{process_id} {ref} {step_id}")
+            runs = [f"{who} at {when}" for when, who, *_, same, _ in effects if same == key]
+            found.after_record.append(f"{process_id} {ref} {step_id}, recorded at {recorded[process_id, ref, step_id]}: {runs}")
     found.effects = began.total()
     found.again = found.effects - len(began)
 
