@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from perdure import limits
+
 if TYPE_CHECKING:
     from tests.postgres.server import Server
 
@@ -25,3 +27,10 @@ def postgres_url(postgres_server: Server) -> Iterator[str]:
     url = postgres_server.fresh()
     yield url
     postgres_server.drop(url)
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody but a test looks at leases, or makes a node late."""
+    monkeypatch.setattr(limits, "LEASE_LOOK_SECONDS", 86_400.0)
+    monkeypatch.setattr(limits, "LEASE_US", 3_600_000_000)

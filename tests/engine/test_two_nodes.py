@@ -6,29 +6,26 @@ import asyncio
 from collections import Counter
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perdure import Address, App, Process, VirtualClock, limits
+from perdure import Address, App, Process, VirtualClock
 from perdure.clock import SECOND
 from perdure.engine import inspection
 from perdure.errors import ProcessCancelled, ProcessEnded
 from perdure.identity import ProcessId, ProcessIdentity, RegistryKey, TenantId
 from tests.engine.families import Families
-from tests.engine.nodes import NEVER, Nodes, comes, happens, two_nodes
+from tests.engine.nodes import Nodes, comes, happens, two_nodes
 from tests.engine.orders import Approve, Broadcast, Close, Comment, Ledger, Place, make_app
-from tests.stores import store_url
 
 MANY = 12
 
 
 @pytest.fixture
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(limits, "LEASE_LOOK_SECONDS", NEVER)
-    monkeypatch.setattr(limits, "LEASE_US", 3_600_000_000)  # nothing but a test makes a node late
-    return store_url(request, "postgres", tmp_path)
+def url(postgres_url: str, unhurried: None) -> str:
+    del unhurried
+    return postgres_url
 
 
 @pytest.fixture

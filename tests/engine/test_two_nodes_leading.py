@@ -6,26 +6,23 @@ import asyncio
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perdure import App, Flow, Process, Retention, VirtualClock, limits
+from perdure import App, Flow, Process, Retention, VirtualClock
 from perdure.clock import SECOND
-from tests.engine.nodes import NEVER, Nodes, comes, happens, two_nodes
+from tests.engine.nodes import Nodes, comes, happens, two_nodes
 from tests.engine.orders import Ledger, make_app
 from tests.engine.test_two_nodes import number_of
-from tests.stores import store_url
 
 MANY = 12
 
 
 @pytest.fixture
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(limits, "LEASE_LOOK_SECONDS", NEVER)
-    monkeypatch.setattr(limits, "LEASE_US", 3_600_000_000)  # nothing but a test makes a node late
-    return store_url(request, "postgres", tmp_path)
+def url(postgres_url: str, unhurried: None) -> str:
+    del unhurried
+    return postgres_url
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -22,16 +21,14 @@ from perdure.messages.tables import INBOX
 from tests.engine.nodes import NEVER, Nodes, comes, happens, leases_of, two_nodes
 from tests.engine.orders import Approve, Comment, Ledger, Place, make_app
 from tests.engine.test_two_nodes import place
-from tests.stores import store_url
 
 MANY = 12
 
 
 @pytest.fixture
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(limits, "LEASE_LOOK_SECONDS", NEVER)
-    monkeypatch.setattr(limits, "LEASE_US", 3_600_000_000)  # nothing but a test makes a node late
-    return store_url(request, "postgres", tmp_path)
+def url(postgres_url: str, unhurried: None) -> str:
+    del unhurried
+    return postgres_url
 
 
 @pytest.fixture

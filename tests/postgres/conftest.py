@@ -5,8 +5,11 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from perdure import limits
+from tests.postgres.owners import Node, Rows, beside, node
 from tests.postgres.proxy import Proxy
 from tests.postgres.server import Server
+from tests.postgres.shop import give_back, new_shop
+from tests.postgres.site import Site
 from tests.stores import store_url
 
 
@@ -34,3 +37,32 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits and pauses short enough for a test; none of them decides what the outcome is."""
     monkeypatch.setattr(limits, "POSTGRES_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(limits, "POSTGRES_RETRY_MOST_SECONDS", 0.02)
+
+
+@pytest.fixture
+async def site(postgres_server: Server) -> AsyncIterator[Site]:
+    site = Site(await new_shop(postgres_server))
+    yield site
+    await site.close()
+    give_back(site.url)
+
+
+# --- nodes, of which every look is the test's ---------------------------------------------------
+
+
+@pytest.fixture
+async def one(url: str) -> AsyncIterator[Node]:
+    async with node(url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def two(url: str, one: Node) -> AsyncIterator[Node]:
+    async with node(url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def rows(url: str) -> AsyncIterator[Rows]:
+    async with beside(url) as opened:
+        yield opened

@@ -14,7 +14,6 @@ from perdure.backends.postgres.ownership import LeasedShards
 from perdure.core.ownership import Lease, Renew
 from perdure.store import Store, open_store
 
-NEVER = 86_400.0  # seconds between two looks at leases: a test makes each of them itself
 ALL = frozenset(range(limits.SHARDS))
 EXPIRED = "update perdure.writer set expires_at = 1 where node = $1"
 

@@ -7,9 +7,10 @@ connection either, as pgbouncer does with `server_reset_query_always`: no prepar
 from __future__ import annotations
 
 import asyncio
-import re
 import struct
-from typing import Final, Self
+from typing import Final
+
+from tests.postgres.between import Between
 
 SERVERS: Final = 3
 _KNOWN: Final = frozenset({"user", "database", "application_name", "client_encoding"})
@@ -58,43 +59,23 @@ class _Server:
             self.writer = None
 
 
-class Pooler:
+class Pooler(Between):
     """Listens on a port of its own for one server; its clients share a few connections per user and database."""
 
     def __init__(self, server_port: int) -> None:
+        super().__init__()
         self._server_port = server_port
         self._pools: dict[bytes, asyncio.Queue[_Server]] = {}
         self._servers: list[_Server] = []
-        self._tasks: set[asyncio.Task[None]] = set()
         self.transactions = 0
 
-    async def __aenter__(self) -> Self:
-        self._listening = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
-        self.port = self._listening.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._listening.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def __aexit__(self, *exception: object) -> None:
+        await super().__aexit__(*exception)
         for server in self._servers:
             server.close()
 
-    def url(self, url: str) -> str:
-        """Return where a database of the server is reached through here."""
-        return re.sub(r"@127\.0\.0\.1:\d+/", f"@127.0.0.1:{self.port}/", url)
-
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._start(self._take(reader, writer))
-
-    def _start(self, work: object) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client until it is gone."""
         try:
             pool = await self._greeted(reader, writer)
             if pool is not None:
@@ -171,7 +152,7 @@ class _Client:
             raise
         self._server = server
         self._pooler.transactions += 1
-        self._pooler._start(self._relay(server))
+        self._pooler.start(self._relay(server))
 
     async def _relay(self, server: _Server) -> None:
         """Pass on what the server says until its transaction is over; then it is somebody else's."""

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import ssl
 import struct
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal, NamedTuple, Self
+from typing import Final, Literal, NamedTuple
+
+from tests.postgres.between import Between
 
 _SSL_REQUEST: Final = 80_877_103
 _CANCEL_REQUEST: Final = 80_877_102
@@ -242,7 +243,7 @@ class Link:
         return self._sql
 
 
-class Proxy:
+class Proxy(Between):
     """Listens on a port of its own for one server; see the module.
 
     Args:
@@ -251,6 +252,7 @@ class Proxy:
     """
 
     def __init__(self, server_port: int, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__()
         self.server_port = server_port
         self.tls = tls
         self.links: list[Link] = []
@@ -258,22 +260,6 @@ class Proxy:
         self.refusing = False
         self.deaf = False
         self._traps: list[Trap] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        self._listening = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
-        self.port = self._listening.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._listening.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def url(self, url: str) -> str:
-        """Return where a database of the server is reached through here."""
-        return re.sub(r"@127\.0\.0\.1:\d+/", f"@127.0.0.1:{self.port}/", url)
 
     def at(self, match: Match, act: Act, *, nth: int = 1, times: int = 1) -> Trap:
         """Do `act` at the `nth` message that matches, and at those after it, so many `times`."""
@@ -290,13 +276,9 @@ class Proxy:
         for link in self.links:
             link.end()
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client until it is gone."""
         self.accepted += 1
-        task = asyncio.create_task(self._take(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if self.deaf:  # it takes connections and says nothing
                 await reader.read()

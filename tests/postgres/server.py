@@ -266,15 +266,17 @@ class Server:
     def execute(self, *statements: str) -> None:
         """Run statements in the database `postgres`, each as a transaction of its own; this thread may have a loop that runs."""
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, self._execute(statements)).result()
+            thread.submit(asyncio.run, execute(self.socket_url(), *statements)).result()
 
-    async def _execute(self, statements: Iterable[str]) -> None:
-        connection = await asyncpg.connect(self.socket_url())
-        try:
-            for statement in statements:
-                await connection.execute(statement)
-        finally:
-            await connection.close()
+
+async def execute(url: str, *statements: str) -> None:
+    """Run statements without values on a database."""
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 def database_of(url: str) -> str:

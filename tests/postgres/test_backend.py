@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -32,14 +31,6 @@ from tests.postgres.shop import give_back, new_shop, open_shop
 from tests.postgres.site import Site, add
 
 DAY = 86_400_000_000
-
-
-@pytest.fixture
-async def site(postgres_server: Server) -> AsyncIterator[Site]:
-    site = Site(await new_shop(postgres_server))
-    yield site
-    await site.close()
-    give_back(site.url)
 
 
 class Put(Act, frozen=True):

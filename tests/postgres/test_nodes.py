@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -16,17 +15,7 @@ from perdure.errors import OutcomeUnknown, RejectedError
 from tests.core.driving import Look, job
 from tests.core.shop import JOB, LETTER, OWNER, PARKED, Act, Create, Drop, Job, Letter, Owner, Park
 from tests.core.test_faults_core import Arrive, CountLetters, Follow
-from tests.postgres.server import Server
-from tests.postgres.shop import give_back, new_shop
 from tests.postgres.site import Node, Site, add
-
-
-@pytest.fixture
-async def site(postgres_server: Server) -> AsyncIterator[Site]:
-    site = Site(await new_shop(postgres_server))
-    yield site
-    await site.close()
-    give_back(site.url)
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -13,35 +11,10 @@ import pytest
 from perdure import limits
 from perdure.core.ownership import Renew
 from perdure.errors import LeaseLost
-from tests.postgres.owners import ALL, NEVER, Node, Rows, beside, node
-from tests.stores import store_url
+from tests.postgres.owners import ALL, Node, Rows, node
 
 HALF = limits.SHARDS // 2
-
-
-@pytest.fixture
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(limits, "LEASE_LOOK_SECONDS", NEVER)
-    monkeypatch.setattr(limits, "LEASE_US", 3_600_000_000)  # nothing but a test makes a node late
-    return store_url(request, "postgres", tmp_path)
-
-
-@pytest.fixture
-async def one(url: str) -> AsyncIterator[Node]:
-    async with node(url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def two(url: str, one: Node) -> AsyncIterator[Node]:
-    async with node(url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def rows(url: str) -> AsyncIterator[Rows]:
-    async with beside(url) as opened:
-        yield opened
+pytestmark = pytest.mark.usefixtures("unhurried")
 
 
 async def test_a_node_alone_owns_every_shard(one: Node, rows: Rows) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from perdure import App, Engine, limits
@@ -12,35 +9,10 @@ from perdure.engine.retention import Retention
 from perdure.engine.sweeper import sweep
 from perdure.errors import EngineRunning, StoreFull
 from perdure.store import open_store
-from tests.postgres.owners import ALL, NEVER, Node, Rows, beside, node
-from tests.stores import store_url
+from tests.postgres.owners import ALL, Node, Rows
 
 HALF = limits.SHARDS // 2
-
-
-@pytest.fixture
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(limits, "LEASE_LOOK_SECONDS", NEVER)
-    monkeypatch.setattr(limits, "LEASE_US", 3_600_000_000)  # nothing but a test makes a node late
-    return store_url(request, "postgres", tmp_path)
-
-
-@pytest.fixture
-async def one(url: str) -> AsyncIterator[Node]:
-    async with node(url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def two(url: str, one: Node) -> AsyncIterator[Node]:
-    async with node(url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def rows(url: str) -> AsyncIterator[Rows]:
-    async with beside(url) as opened:
-        yield opened
+pytestmark = pytest.mark.usefixtures("unhurried")
 
 
 async def test_a_second_engine_on_the_same_open_store_is_refused(url: str) -> None:

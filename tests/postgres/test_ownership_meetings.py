@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from perdure import limits
 from tests.engine.orders import holds
-from tests.postgres.owners import ALL, NEVER, Node, Rows, beside, node
-from tests.stores import store_url
+from tests.postgres.owners import ALL, Node, Rows, beside
 
 TAKEN_OVER = "update perdure.writer set incarnation = incarnation + 1, expires_at = null where node = $1"
-
-
-@pytest.fixture
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(limits, "LEASE_LOOK_SECONDS", NEVER)
-    return store_url(request, "postgres", tmp_path)
-
-
-@pytest.fixture
-async def one(url: str) -> AsyncIterator[Node]:
-    async with node(url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def two(url: str, one: Node) -> AsyncIterator[Node]:
-    async with node(url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def rows(url: str) -> AsyncIterator[Rows]:
-    async with beside(url) as opened:
-        yield opened
+pytestmark = pytest.mark.usefixtures("unhurried")
 
 
 async def test_shards_that_another_node_takes_meanwhile_are_not_taken_from_it(one: Node, two: Node, rows: Rows, url: str) -> None:

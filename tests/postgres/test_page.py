@@ -16,7 +16,7 @@ from perdure.backends.postgres.connection import PLANNER
 from perdure.errors import StoreUnavailable
 from tests.gate.pages import fences
 from tests.gate.tree import ROOT
-from tests.postgres.server import Server, database_of
+from tests.postgres.server import Server, database_of, execute
 
 PAGE = (ROOT / "docs/postgres.md").read_text()
 OWNER, APP = "postgresql://owner:secret@db.example.com:5432/shop", "postgresql://app:secret@db.example.com:5432/shop"
@@ -28,15 +28,6 @@ def as_role(server: Server, role: str, url: str) -> str:
     """Return the URL of a database for another role, which is made."""
     server.execute(f"do $$ begin create role {role} login; exception when duplicate_object then end $$")
     return url.replace("postgresql://postgres@", f"postgresql://{role}@")
-
-
-async def execute(url: str, *statements: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import asyncpg
 import pytest
 
 from perdure import App, Engine, Process, open_store
@@ -27,7 +26,7 @@ from tests.core.shop import JOB, Act, Create
 from tests.gate.pages import fences
 from tests.gate.tree import ROOT
 from tests.postgres.filling import fill
-from tests.postgres.server import Server
+from tests.postgres.server import Server, execute
 from tests.postgres.shop import fetch, new_shop
 from tests.postgres.site import Site
 from tests.postgres.test_nodes import Raise
@@ -48,15 +47,6 @@ async def number(n: int) -> int:
 @app.process
 async def doubled(p: Process, n: int) -> int:
     return await p.step(number, n) + await p.step(number, n)
-
-
-async def execute(url: str, *statements: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 async def work(url: str, numbers: range) -> None:

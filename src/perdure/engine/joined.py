@@ -46,6 +46,8 @@ class Joined:
 
     Raises:
         UsageError: the connection is none of these.
+
+    Source: docs/postgres.md, "In your own transaction".
     """
 
     def __init__(

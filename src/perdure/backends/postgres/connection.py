@@ -280,8 +280,7 @@ class Session:
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             await asyncio.wait([connecting])
-            if not connecting.cancelled() and connecting.exception() is None:
-                connecting.result().terminate()
+            _let_go(connecting)
         connection, self._connection = self._connection, None
         self._statements.clear()
         if connection is not None and not connection.is_closed():

@@ -30,7 +30,7 @@ class Notices:
     def __init__(self, address: Address, node: str) -> None:
         self._address = address
         self._session = Session(address)
-        self._mouth = Session(address)
+        self._outgoing = Session(address)
         self._node = node
         self._channel = channel_of(address.schema)
         self._on_change: Callable[[], None] = lambda: None
@@ -70,7 +70,7 @@ class Notices:
             with suppress(TimeoutError):
                 async with asyncio.timeout(limits.POSTGRES_CONNECT_SECONDS):
                     await self._notify()
-        await self._mouth.close()
+        await self._outgoing.close()
         await self._session.close()
         self._on_change()  # whoever waits for a commit would wait for ever
 
@@ -134,6 +134,6 @@ class Notices:
         if len(payload.encode()) > limits.POSTGRES_NOTICE_BYTES:
             payload = self._node  # without topics it is about anything
         try:
-            await self._mouth.rows(NOTIFY, (self._channel, payload))
+            await self._outgoing.rows(NOTIFY, (self._channel, payload))
         except (Lost, Unreachable, asyncpg.PostgresError) as error:
             logger.info("%s: telling of a commit: %s", self._address.place, error)
