@@ -16,7 +16,7 @@ from perdure.engine import inspection
 from perdure.errors import DefinitionError, ProcessCancelled, UsageError
 from perdure.flows.tables import FLOWS, PLACE
 from tests.engine.conftest import Running
-from tests.engine.orders import crash, eventually
+from tests.engine.orders import crash, eventually, holds
 
 
 class Work:
@@ -155,6 +155,7 @@ async def test_a_rate_that_has_room_again_goes_to_who_waits(store: Store, clock:
         assert await work.begin(engine, "one") == "one"
         tasks = [work.begin(engine, "two")]
         await accepted(engine, "two")
+        await holds(lambda: not engine._owner.wheel._turning)
         engine._owner.wheel.stop()  # nobody looks, but the newcomer
         clock.advance(SECOND)
         tasks.append(work.begin(engine, "three"))
