@@ -29,6 +29,7 @@ create table proof.stale (at float8 not null default extract(epoch from clock_ti
 create table proof.effect (at float8 not null, arrived float8 not null default extract(epoch from clock_timestamp()),
     node text not null, process_id text not null, ref text not null, step_id text not null, key text not null, attempt int not null,
     recorded bool not null);
+create table proof.event (at float8 not null default extract(epoch from clock_timestamp()), tenant_id text, stream_no bigint, seq bigint);
 create index process_of_stream on perdure.process (tenant_id, stream_no);
 
 create function proof.note_recorded() returns trigger language plpgsql as $$
@@ -64,6 +65,8 @@ begin
 end $$;
 create function proof.check_event() returns trigger language plpgsql as $$
 begin
+    -- Its own `at` is the time of its node's batch, which an answer that came late has set back.
+    insert into proof.event (tenant_id, stream_no, seq) values (new.tenant_id, new.stream_no, new.seq);
     -- A process that is made in the same statement is not seen yet; it has no other owner who writes.
     perform proof.note_stale(tg_table_name, tenant_id, process_id) from perdure.process
     where tenant_id = new.tenant_id and stream_no = new.stream_no;
@@ -84,7 +87,10 @@ union all select 'timer', process_id from perdure.timer
 
 
 class Findings(msgspec.Struct, kw_only=True):
-    """What was found; all lists are empty when everything holds."""
+    """What was found; all lists are empty when everything holds.
+
+    `clock_off` is by how many seconds an event's own time was before or after the server's, at most.
+    """
 
     left: list[str] = []
     lost: list[str] = []
@@ -98,6 +104,7 @@ class Findings(msgspec.Struct, kw_only=True):
     again: int = 0
     acknowledged: int = 0
     handled: int = 0
+    clock_off: float = 0.0
 
     @property
     def holds(self) -> bool:
@@ -145,6 +152,9 @@ async def examine(url: str, acknowledged: set[str]) -> Findings:
         await _look_at_effects(connection, found)
         rows = await connection.fetch("select at, node, place, shard, owner from proof.stale order by at")
         found.stale_writes = [f"{place} in {shard} by {node} at {at}, owned by {owner}" for at, node, place, shard, owner in rows]
+        found.clock_off = await connection.fetchval(
+            "select coalesce(max(abs(proof.event.at - perdure.event.at / 1e6)), 0) from perdure.event join proof.event using (tenant_id, stream_no, seq)"
+        )
         found.writes = await connection.fetchval("select (select count(*) from perdure.event) + (select count(*) from perdure.turn)")
         return found
     finally:
@@ -188,14 +198,15 @@ async def _look_at_effects(connection: asyncpg.Connection[Any], found: Findings)
 
 
 async def _records(connection: asyncpg.Connection[Any]) -> dict[tuple[str, str, str], float]:
-    """When the outcome of each step was recorded."""
+    """When the server took the outcome of each step."""
     records = {}
     for process_id, at, data, seq in await connection.fetch(
-        "select process_id, at, data, seq from perdure.event join perdure.process using (tenant_id, stream_no)"
+        "select process_id, proof.event.at, data, seq from perdure.event join perdure.process using (tenant_id, stream_no)"
+        " join proof.event using (tenant_id, stream_no, seq)"
     ):
         event = decode_event(data, stream=process_id, seq=seq)
         if isinstance(event, StepCompleted):
-            records[process_id, event.message_id, event.name] = at / 1_000_000
+            records[process_id, event.message_id, event.name] = at
     return records
 
 
