@@ -469,6 +469,24 @@ class MailboxFull(RejectedError):
     retryable = True
 
 
+class CommandNotFound(NotFoundError):
+    """There is no such command in this tenant."""
+
+    code = "command-not-found"
+
+
+class IdempotencyConflict(RejectedError):
+    """The idempotency key was used for another request; nothing was written. A new request needs a new key."""
+
+    code = "idempotency-conflict"
+
+
+class DeadlinePassed(RejectedError):
+    """The deadline is not in the future; nothing was written."""
+
+    code = "deadline-passed"
+
+
 class ScheduleNotFound(NotFoundError):
     """No schedule has this id."""
 

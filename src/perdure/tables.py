@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from perdure.commands import tables as commands
 from perdure.conversations import tables as conversations
 from perdure.core.table import Table
 from perdure.flows import tables as flows
@@ -13,6 +14,6 @@ from perdure.routing import tables as routing
 from perdure.streams import tables as streams
 from perdure.timers import tables as timers
 
-_ROOMS: Final = (conversations, flows, messages, operations, routing, streams, timers)
+_ROOMS: Final = (commands, conversations, flows, messages, operations, routing, streams, timers)
 
 TABLES: Final[tuple[Table[Any], ...]] = tuple(sorted((table for room in _ROOMS for table in room.TABLES), key=lambda table: table.name))

@@ -1,0 +1,1 @@
+"""Commands: work for workers elsewhere, leased, fenced and answered once."""

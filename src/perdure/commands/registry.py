@@ -1,0 +1,457 @@
+"""The facade of contract 2: checks at the door, then one transaction or one read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from perdure import limits
+from perdure.clock import Micros
+from perdure.commands.arguments import (
+    body_of,
+    body_row,
+    checked_command_id,
+    checked_count,
+    checked_instant,
+    checked_json,
+    checked_line,
+    checked_name,
+    checked_names,
+    checked_progress,
+    checked_size,
+    checked_span,
+    checked_target,
+    checked_token,
+    digest_of,
+    ending_of,
+)
+from perdure.commands.contract import (
+    DEFAULT_RETRY,
+    EVERYTHING,
+    LEASE_FOR,
+    Body,
+    CommandEnvelopeData,
+    CommandEvent,
+    CommandFilter,
+    CommandMetadata,
+    CommandOutcome,
+    CommandPage,
+    CommandRetry,
+    CommandStatus,
+    DeploymentModel,
+    Lease,
+    Progress,
+    Renewal,
+)
+from perdure.commands.queueing import PARAMS, RESULT, Ended, command_topic, nobody, queue_topic
+from perdure.commands.states import TERMINAL, CommandState
+from perdure.commands.tables import (
+    BODY,
+    COMMAND,
+    COMMANDS,
+    DUE_ALL,
+    DUE_QUEUE,
+    EVENTS,
+    OF_DEPLOYMENT,
+    CommandRow,
+)
+from perdure.commands.writes import (
+    Cancel,
+    Complete,
+    Create,
+    ExpireDue,
+    GiveBack,
+    Leased,
+    NewCommand,
+    RaiseAttempt,
+    Redrive,
+    Renew,
+    SetParams,
+    SetState,
+    Take,
+    first_of,
+)
+from perdure.core.access import Access
+from perdure.core.table import Key, Scan
+from perdure.errors import CommandNotFound, UsageError
+from perdure.identity import DEFAULT_TENANT, TenantId, checked_text, uuid7
+
+PREFIX = "cmd_"
+
+
+class Commands:
+    """The commands of one open store; a `CommandRegistry`.
+
+    Args:
+        access: of the store.
+        ended: called in each transaction that ends a command, so that whoever waits for it is told in the same one.
+    """
+
+    def __init__(self, access: Access, *, ended: Ended = nobody) -> None:
+        self._access = access
+        self._ended = ended
+
+    # --- making and following -------------------------------------------------------------------------
+
+    async def create_command(
+        self,
+        deployment_id: str,
+        command_name: str,
+        initial_state: CommandState = CommandState.PENDING,
+        deadline: Micros | None = None,
+        request_size_bytes: int | None = None,
+        *,
+        tenant_id: str = DEFAULT_TENANT,
+        target: str | None = None,
+        params: Body | None = None,
+        idempotency_key: str | None = None,
+        retry: CommandRetry = DEFAULT_RETRY,
+        priority: int = 0,
+        delay: Micros = 0,
+        traceparent: str = "",
+        actor: str = "",
+    ) -> CommandMetadata:
+        """See `CommandRegistry.create_command`."""
+        now = self._access.clock.now()
+        body = None if params is None else body_row(params, what="params", limit=limits.COMMAND_PARAMS_MAX)
+        size = checked_size(request_size_bytes, what="request_size_bytes")
+        if initial_state not in {CommandState.PENDING, CommandState.PENDING_UPLOAD}:
+            raise UsageError(f"initial_state: expected PENDING or PENDING_UPLOAD, found {initial_state!r:.{limits.REPR_MAX}}")
+        if initial_state == CommandState.PENDING_UPLOAD and body is not None:
+            raise UsageError("initial_state: PENDING_UPLOAD is for params that come later, and these are here already")
+        if body is not None and size not in {None, body.size}:
+            raise UsageError(f"request_size_bytes: the params are {body.size} bytes, found {size}")
+        if type(priority) is not int or not -limits.PRIORITY_MAX <= priority <= limits.PRIORITY_MAX:
+            raise UsageError(f"priority: expected -{limits.PRIORITY_MAX} to {limits.PRIORITY_MAX}, found {priority!r:.{limits.REPR_MAX}}")
+        new = NewCommand(
+            tenant_id=TenantId(tenant_id),
+            command_id=PREFIX + uuid7(now=now, randomness=self._access.randomness),
+            deployment_id=checked_name(deployment_id, what="deployment_id"),
+            target=checked_target(target),
+            name=checked_name(command_name, what="command_name"),
+            state=CommandState(initial_state),
+            params=body,
+            request_size=size if body is None else body.size,
+            retry=msgspec.json.encode(retry),
+            priority=priority,
+            delay=checked_span(delay, what="delay", least=0, most=limits.COMMAND_DELAY_MAX_US),
+            deadline=checked_instant(deadline, what="deadline"),
+            traceparent=checked_line(traceparent, what="traceparent", limit=limits.TRACEPARENT_MAX),
+            idempotency_key=_checked_key(idempotency_key),
+            digest=digest_of(body, size),
+            actor=checked_line(actor, what="actor", limit=limits.ACTOR_MAX),
+        )
+        return await self._access.writer.run(Create(new=new, ended=self._ended), size=0 if body is None else len(body.data or b""))
+
+    async def set_params(self, command_id: str, params: Body, *, tenant_id: str = DEFAULT_TENANT, actor: str = "") -> None:
+        """See `CommandRegistry.set_params`."""
+        body = body_row(params, what="params", limit=limits.COMMAND_PARAMS_MAX)
+        write = SetParams(key=_key(tenant_id, command_id), params=body, actor=checked_line(actor, what="actor", limit=limits.ACTOR_MAX))
+        await self._access.writer.run(write, size=len(body.data or b""))
+
+    async def get_command_metadata(self, command_id: str, *, tenant_id: str = DEFAULT_TENANT) -> CommandEnvelopeData | None:
+        """See `CommandRegistry.get_command_metadata`."""
+        row = await self._access.reader.get(_key(tenant_id, command_id))
+        if row is None:
+            return None
+        return CommandEnvelopeData(
+            command_id=command_id,
+            deployment_id=row.deployment_id,
+            command=row.name,
+            attempt=row.attempt,
+            deadline=row.deadline,
+            state=CommandState(row.state),
+            deployment_model=DeploymentModel(row.model),
+            target=row.target or None,
+        )
+
+    async def get_command_status(self, command_id: str, *, tenant_id: str = DEFAULT_TENANT) -> CommandStatus | None:
+        """See `CommandRegistry.get_command_status`."""
+        key = _key(tenant_id, command_id)
+        row = await self._access.reader.get(key)
+        return None if row is None else status_of(key, row)
+
+    async def get_params(self, command_id: str, *, tenant_id: str = DEFAULT_TENANT) -> Body | None:
+        """See `CommandRegistry.get_params`."""
+        return body_of(await self._access.reader.get(BODY.key(*_key(tenant_id, command_id).parts, PARAMS)))
+
+    async def get_result(self, command_id: str, *, tenant_id: str = DEFAULT_TENANT) -> Body | None:
+        """See `CommandRegistry.get_result`."""
+        return body_of(await self._access.reader.get(BODY.key(*_key(tenant_id, command_id).parts, RESULT)))
+
+    async def update_command_state(
+        self,
+        command_id: str,
+        state: CommandState,
+        dispatched_at: Micros | None = None,
+        completed_at: Micros | None = None,
+        response_size_bytes: int | None = None,
+        error: msgspec.Raw | None = None,
+        *,
+        tenant_id: str = DEFAULT_TENANT,
+        actor: str = "",
+    ) -> None:
+        """See `CommandRegistry.update_command_state`."""
+        if completed_at is not None and state not in TERMINAL:
+            raise UsageError(f"completed_at: a command that becomes {state} is not completed")
+        write = SetState(
+            key=_key(tenant_id, command_id),
+            state=CommandState(state),
+            dispatched_at=checked_instant(dispatched_at, what="dispatched_at"),
+            completed_at=checked_instant(completed_at, what="completed_at"),
+            response_size=checked_size(response_size_bytes, what="response_size_bytes"),
+            error=None if error is None else checked_json(bytes(error), what="error"),
+            actor=checked_line(actor, what="actor", limit=limits.ACTOR_MAX),
+            ended=self._ended,
+        )
+        await self._access.writer.run(write)
+
+    async def increment_attempt(self, command_id: str, *, tenant_id: str = DEFAULT_TENANT, actor: str = "") -> int:
+        """See `CommandRegistry.increment_attempt`."""
+        write = RaiseAttempt(key=_key(tenant_id, command_id), actor=checked_line(actor, what="actor", limit=limits.ACTOR_MAX))
+        return await self._access.writer.run(write)
+
+    # --- work -------------------------------------------------------------------------------------------
+
+    async def lease(
+        self,
+        deployment_id: str,
+        *,
+        tenant_id: str = DEFAULT_TENANT,
+        target: str | None = None,
+        names: Iterable[str] | None = None,
+        max_leases: int = 1,
+        lease_for: Micros = LEASE_FOR,
+        wait: Micros = 0,
+        worker: str = "",
+    ) -> list[Lease]:
+        """See `CommandRegistry.lease`."""
+        take = Take(
+            tenant_id=TenantId(tenant_id),
+            deployment_id=checked_name(deployment_id, what="deployment_id"),
+            target=checked_target(target),
+            names=checked_names(names),
+            max_leases=checked_count(max_leases, what="max_leases", most=limits.COMMAND_LEASES_MAX),
+            lease_for=_checked_lease(lease_for),
+            worker=checked_line(worker, what="worker", limit=limits.WORKER_MAX),
+            ended=self._ended,
+        )
+        deadline = self._access.clock.now() + checked_span(wait, what="wait", least=0, most=limits.COMMAND_WAIT_US)
+        topic = queue_topic(take.tenant_id, take.deployment_id, take.target)
+        with self._access.signals.listen(topic) as listener:
+            while True:
+                due, taken = await self._take(take)
+                now = self._access.clock.now()
+                if taken or now >= deadline:
+                    return await self._leases(take.tenant_id, taken)
+                await listener.wait(deadline if due is None else min(deadline, max(due, now)))
+
+    async def _take(self, take: Take) -> tuple[Micros | None, list[Leased]]:
+        """Return when something is due in a queue, and what was given out. A look decides nothing: it spares empty transactions."""
+        reader, now = self._access.reader, self._access.clock.now()
+        due = await reader.scan(Scan(DUE_QUEUE, (take.tenant_id, take.deployment_id, take.target), 1))
+        next_due = None if not due else int(due[0][0].parts[0] or 0)
+        found = [key for scan in take.heads() for key, _ in await reader.scan(scan)]
+        if not found and (next_due is None or next_due > now):
+            return next_due, []
+        hints = tuple(str(key.parts[6]) for key in first_of(found, take.max_leases))
+        return next_due, await self._access.writer.run(msgspec.structs.replace(take, hints=hints))
+
+    async def _leases(self, tenant_id: str, taken: list[Leased]) -> list[Lease]:
+        if not taken:
+            return []
+        params = await self._access.reader.get_all([BODY.key(tenant_id, one.command_id, PARAMS) for one in taken])
+        return [
+            Lease(
+                command_id=one.command_id,
+                token=one.row.token,
+                attempt=one.row.attempt,
+                deployment_id=one.row.deployment_id,
+                target=one.row.target or None,
+                command=one.row.name,
+                params=body_of(body),
+                lease_expires_at=one.row.lease_expires_at or 0,
+                deadline=one.row.deadline,
+                traceparent=one.row.traceparent,
+            )
+            for one, body in zip(taken, params, strict=True)
+        ]
+
+    async def renew(
+        self,
+        command_id: str,
+        token: int,
+        *,
+        tenant_id: str = DEFAULT_TENANT,
+        lease_for: Micros = LEASE_FOR,
+        progress: Progress | None = None,
+    ) -> Renewal:
+        """See `CommandRegistry.renew`."""
+        write = Renew(
+            key=_key(tenant_id, command_id),
+            token=checked_token(token),
+            lease_for=_checked_lease(lease_for),
+            progress=checked_progress(progress),
+        )
+        return await self._access.writer.run(write)
+
+    async def release(self, command_id: str, token: int, *, tenant_id: str = DEFAULT_TENANT, delay: Micros = 0, error: str = "") -> None:
+        """See `CommandRegistry.release`."""
+        write = GiveBack(
+            key=_key(tenant_id, command_id),
+            token=checked_token(token),
+            delay=checked_span(delay, what="delay", least=0, most=limits.COMMAND_DELAY_MAX_US),
+            error=checked_line(error, what="error", limit=limits.REASON_MAX),
+            ended=self._ended,
+        )
+        await self._access.writer.run(write)
+
+    async def complete(self, command_id: str, token: int, outcome: CommandOutcome, *, tenant_id: str = DEFAULT_TENANT) -> bool:
+        """See `CommandRegistry.complete`."""
+        ending = ending_of(outcome)
+        write = Complete(key=_key(tenant_id, command_id), token=checked_token(token), ending=ending, ended=self._ended)
+        return await self._access.writer.run(write, size=0 if ending.result is None else len(ending.result.data or b""))
+
+    async def expire_due(self, now: Micros) -> int:
+        """See `CommandRegistry.expire_due`."""
+        total = done = await self._access.writer.run(ExpireDue(now=now, ended=self._ended))
+        while done == limits.COMMAND_DUE_CHUNK:
+            done = await self._access.writer.run(ExpireDue(now=now, ended=self._ended))
+            total += done
+        return total
+
+    async def next_due(self) -> Micros | None:
+        """Return when something is due for any command; None when nothing is."""
+        found = await self._access.reader.scan(Scan(DUE_ALL, (), 1))
+        return None if not found else int(found[0][0].parts[0] or 0)
+
+    # --- people -----------------------------------------------------------------------------------------
+
+    async def cancel(self, command_id: str, *, tenant_id: str = DEFAULT_TENANT, reason: str = "", actor: str = "") -> CommandState:
+        """See `CommandRegistry.cancel`."""
+        write = Cancel(
+            key=_key(tenant_id, command_id),
+            reason=checked_line(reason, what="reason", limit=limits.REASON_MAX),
+            actor=checked_line(actor, what="actor", limit=limits.ACTOR_MAX),
+            ended=self._ended,
+        )
+        return await self._access.writer.run(write)
+
+    async def redrive(self, command_id: str, *, tenant_id: str = DEFAULT_TENANT, actor: str = "") -> str:
+        """See `CommandRegistry.redrive`."""
+        write = Redrive(key=_key(tenant_id, command_id), actor=checked_line(actor, what="actor", limit=limits.ACTOR_MAX), ended=self._ended)
+        return await self._access.writer.run(write)
+
+    async def wait_command(
+        self,
+        command_id: str,
+        timeout: Micros,  # noqa: ASYNC109  # it is measured by the store's clock, which a test may drive
+        *,
+        tenant_id: str = DEFAULT_TENANT,
+    ) -> CommandStatus:
+        """See `CommandRegistry.wait_command`."""
+        key, clock = _key(tenant_id, command_id), self._access.clock
+        deadline = clock.now() + checked_span(timeout, what="timeout", least=0, most=limits.DURATION_MAX)
+        with self._access.signals.listen(command_topic(key)) as listener:
+            while True:
+                row = await self._access.reader.get(key)
+                if row is None:
+                    raise CommandNotFound(f"command {command_id!r}: there is none in tenant {tenant_id}")
+                if row.state in TERMINAL or clock.now() >= deadline:
+                    return status_of(key, row)
+                await listener.wait(deadline)
+
+    async def history(
+        self, command_id: str, *, tenant_id: str = DEFAULT_TENANT, after: int | None = None, limit: int = limits.PAGE_DEFAULT
+    ) -> list[CommandEvent]:
+        """See `CommandRegistry.history`."""
+        key = _key(tenant_id, command_id)
+        place = None if after is None else (checked_count(after, what="after", most=limits.SEQUENCE_MAX) - 1,)
+        scan = Scan(EVENTS, key.parts, checked_count(limit, what="limit", most=limits.PAGE_MAX), after=place)
+        rows = await self._access.reader.scan(scan)
+        if not rows and await self._access.reader.get(key) is None:
+            raise CommandNotFound(f"command {command_id!r}: there is none in tenant {tenant_id}")
+        return [CommandEvent(at=row.at, kind=row.kind, attempt=row.attempt, actor=row.actor, detail=row.detail) for _, row in rows]
+
+    async def list_commands(
+        self,
+        *,
+        tenant_id: str = DEFAULT_TENANT,
+        matching: CommandFilter = EVERYTHING,
+        after: str | None = None,
+        limit: int = limits.PAGE_DEFAULT,
+    ) -> CommandPage:
+        """See `CommandRegistry.list_commands`."""
+        tenant, limit = TenantId(tenant_id), checked_count(limit, what="limit", most=limits.PAGE_MAX)
+        place = None if after is None else (checked_command_id(after),)
+        found: list[CommandStatus] = []
+        for _ in range(limits.LIST_ROWS_MAX // limits.READ_PAGE):
+            if matching.deployment_id is None:
+                scan = Scan(COMMANDS, (tenant,), limits.READ_PAGE, after=place, backwards=True)
+            else:
+                prefix = (tenant, checked_name(matching.deployment_id, what="deployment_id"))
+                scan = Scan(OF_DEPLOYMENT, prefix, limits.READ_PAGE, after=place, backwards=True)
+            rows = await self._access.reader.scan(scan)
+            for key, row in rows:
+                place = (str(key.parts[1]),)
+                if _matches(matching, row):
+                    found.append(status_of(key, row))
+                if len(found) == limit:
+                    return CommandPage(commands=found, next=place[0])
+            if len(rows) < limits.READ_PAGE:
+                return CommandPage(commands=found, next=None)
+        return CommandPage(commands=found, next=None if place is None else place[0])
+
+
+def _matches(matching: CommandFilter, row: CommandRow) -> bool:
+    return (
+        (matching.target is None or matching.target == row.target)
+        and (matching.command is None or matching.command == row.name)
+        and (matching.state is None or matching.state == row.state)
+        and (matching.dead is None or matching.dead == bool(row.dead))
+    )
+
+
+def _key(tenant_id: str, command_id: str) -> Key[CommandRow]:
+    return COMMAND.key(TenantId(tenant_id), checked_command_id(command_id))
+
+
+def _checked_key(key: str | None) -> str:
+    return "" if key is None else checked_text(key, what="idempotency_key", limit=limits.IDEMPOTENCY_KEY_MAX)
+
+
+def _checked_lease(lease_for: Micros) -> Micros:
+    return checked_span(lease_for, what="lease_for", least=limits.COMMAND_LEASE_MIN_US, most=limits.COMMAND_LEASE_MAX_US)
+
+
+def status_of(key: Key[CommandRow], row: CommandRow) -> CommandStatus:
+    """Return a command as people see it."""
+    return CommandStatus(
+        command_id=str(key.parts[1]),
+        tenant_id=str(key.parts[0]),
+        deployment_id=row.deployment_id,
+        target=row.target or None,
+        command=row.name,
+        deployment_model=DeploymentModel(row.model),
+        state=CommandState(row.state),
+        attempt=row.attempt,
+        failures=row.failures,
+        max_attempts=msgspec.json.decode(row.retry, type=CommandRetry).max_attempts,
+        priority=row.priority,
+        deadline=row.deadline,
+        created_at=row.created_at,
+        available_at=row.available_at,
+        dispatched_at=row.dispatched_at,
+        completed_at=row.completed_at,
+        lease_expires_at=row.lease_expires_at,
+        worker=row.worker,
+        progress=None if row.progress is None else msgspec.json.decode(row.progress, type=Progress),
+        cancel_requested=bool(row.cancel_requested),
+        error=None if row.error is None else msgspec.Raw(row.error),
+        request_size_bytes=row.request_size,
+        response_size_bytes=row.response_size,
+        dead=bool(row.dead),
+        redriven_as=row.redriven_as or None,
+        traceparent=row.traceparent,
+    )
