@@ -332,3 +332,35 @@ async def test_a_start_whose_process_has_failed_is_redriven_into_a_new_one(store
 
 async def _long(items: list[int], length: int) -> bool:
     return len(items) >= length
+
+
+async def test_a_process_is_read_again_only_behind_its_commits_that_are_under_way(store: Store) -> None:
+    """A server holds a commit up; its node cannot begin steps meanwhile, and reads their processes again and again."""
+    app, backend, ran = App("held up"), Full(store).backend, list[str]()
+    apply, on_its_way, goes_on = backend.apply, asyncio.Event(), asyncio.Event()
+
+    async def effect() -> str:
+        ran.append("effect")
+        return "done"
+
+    @app.process
+    async def once(p: Process) -> str:
+        return await p.step(effect)
+
+    async def held_up(batch: Batch) -> None:
+        if ran and not on_its_way.is_set():
+            on_its_way.set()
+            await goes_on.wait()
+        await apply(batch)
+
+    backend.apply = held_up
+    async with Engine(store, app) as engine:
+        call = asyncio.ensure_future(engine.call(once, id="o"))
+        await on_its_way.wait()
+        owner = engine._owner
+        owner.later(owner.overtaken, owner.residents["default", "o"])
+        for _ in range(200):
+            await asyncio.sleep(0)
+        goes_on.set()
+        assert await asyncio.wait_for(call, 5) == "done"
+    assert ran == ["effect"]

@@ -13,7 +13,7 @@ from perdure.engine import inspection
 from perdure.flows.tables import WANTED
 from perdure.messages.tables import DELAYED, LEFT
 from perdure.timers.tables import DUE, SCHEDULES_DUE
-from tests.engine.orders import Ledger, Place, eventually, make_app, reaches
+from tests.engine.orders import Ledger, Place, eventually, holds, make_app, reaches
 from tests.engine.timetable import Log, quiet, timetable
 
 LATER = 3600 * SECOND
@@ -79,6 +79,7 @@ async def test_a_look_that_failed_for_a_bug_is_made_again(store: Store, clock: V
         made: Any = engine.app
         call = asyncio.ensure_future(engine.call(made.extras["sleeper"], id="s"))
         await reaches(engine, "s", "waiting")
+        await holds(lambda: not engine._owner.wheel._turning)
         broken.indexes = {DUE: 1, DELAYED: 1}
         clock.advance(LATER)
         await eventually(lambda: _failed(broken, clock, 2))

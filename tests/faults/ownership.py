@@ -124,6 +124,14 @@ FAULTS: Final = (
         (f"{TAKING}::test_a_step_does_not_begin_while_the_lease_may_be_over_and_begins_when_it_is_renewed",),
     ),
     Fault(
+        "a-process-is-read-before-its-commits-under-way",
+        f"{ENGINE}/recovery.py",
+        "            elif not crashed:\n                # Commits of the process that are under way still count: read before them, its steps would run again.\n"
+        "                await owner.store.access.writer.commit()\n",
+        "",
+        ("tests/engine/test_attack_commits.py::test_a_process_is_read_again_only_behind_its_commits_that_are_under_way",),
+    ),
+    Fault(
         "leases-are-not-looked-at-on-the-thread",
         f"{ENGINE}/steps.py",
         "    if not may_begin():\n        raise NotBegun\n",

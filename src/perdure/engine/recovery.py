@@ -325,6 +325,9 @@ class Recovery:
         try:
             if wake and not resident.left:
                 await owner.store.access.writer.run(Wake(*key), lease=resident.lease)
+            elif not crashed:
+                # Commits of the process that are under way still count: read before them, its steps would run again.
+                await owner.store.access.writer.commit()
             if crashed and not resident.left:
                 resident.resumed = True
                 await owner.store.access.writer.run(Resume(*key), lease=resident.lease)
