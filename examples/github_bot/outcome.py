@@ -14,8 +14,8 @@ import msgspec
 
 from perdure import Store
 from perdure.engine import inspection
-from perdure.engine.addressing import derived_id
 from perdure.engine.inspection import Explanation, ProcessInfo, TimelineEntry
+from perdure.identity import derived_id
 
 _PAGE: Final = 1_000
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode

@@ -520,6 +520,38 @@ class TurnFailed(PerdureError):
     code = "turn-failed"
 
 
+class CommandFailed(PerdureError):
+    """A command was not done. `error_code` and `details` are what its worker said.
+
+    Attributes:
+        error_code: a stable word.
+        details: plain data, or None.
+    """
+
+    code = "command-failed"
+
+    def __init__(self, error_code: str, message: str = "", details: object = None) -> None:
+        super().__init__(error_code, message, details)
+        self.error_code = error_code
+        self.details = details
+
+    def __str__(self) -> str:
+        error_code, message = self.args[0], self.args[1]
+        return f"{error_code}: {message}" if message else str(error_code)
+
+
+class CommandExpired(CommandFailed):
+    """A command was not done before its deadline."""
+
+    code = "command-expired"
+
+
+class CommandCancelled(CommandFailed):
+    """Somebody asked for a command not to be done, and it was not."""
+
+    code = "command-cancelled"
+
+
 class StepFailed(PerdureError):
     """A step ended with an error that cannot be made again; the text is the original's."""
 

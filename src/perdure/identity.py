@@ -6,6 +6,7 @@ raises `InvalidIdentifier` before anything is read or written. Comparison is by 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import uuid
@@ -203,6 +204,19 @@ def uuid7(*, now: int | None = None, randomness: Randomness = os.urandom) -> str
     value = value & ~(0x3 << 62) | 0x2 << 62
     digits = f"{value:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def derived_id(*parts: str) -> str:
+    """Return an id that the same parts always give: `pd-` and 32 hex digits.
+
+    Source: engine.md, "Verbs of a turn".
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode()
+        digest.update(len(data).to_bytes(4, "big"))
+        digest.update(data)
+    return RESERVED_ID_PREFIX + digest.hexdigest()
 
 
 def decode_identifier(kind: type, value: Any) -> Any:  # the signature of msgspec's dec_hook

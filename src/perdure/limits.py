@@ -212,7 +212,7 @@ COMMAND_WAIT_US: Final = 30_000_000  # microseconds that a look for work or for 
 COMMAND_WAIT_MAX_SECONDS: Final = 366 * 86_400  # a year between two attempts
 COMMAND_DELAY_MAX_US: Final = 366 * 86_400 * 1_000_000  # a year until it is given out
 COMMAND_DUE_CHUNK: Final = 64  # commands that one transaction ends or gives back because of their time
-COMMAND_LOOK_SECONDS: Final = 1.0  # between two looks for what is due, if nothing earlier is known of
+COMMAND_LOOK_US: Final = 1_000_000  # microseconds between two looks of a node that does not do what is due itself
 TRACEPARENT_MAX: Final = 256  # bytes; version 00 has 55
 # --- testing -----------------------------------------------------------------------------------------------
 TESTING_SPAN_US: Final = 100 * 365 * 86_400 * 1_000_000  # virtual microseconds that a test's clock goes on by itself for one reply

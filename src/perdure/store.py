@@ -16,6 +16,9 @@ from perdure.backends.postgres.database import PostgresDatabase
 from perdure.backends.postgres.joined import JoinedReader, JoinedWriter
 from perdure.backends.sqlite.database import SqliteDatabase
 from perdure.clock import Clock, SystemClock
+from perdure.commands.contract import CommandRegistry
+from perdure.commands.queueing import End
+from perdure.commands.registry import Commands
 from perdure.conversations.tables import OVER, PROCESS
 from perdure.core.access import Access
 from perdure.core.database import Database, StoreInfo
@@ -28,6 +31,7 @@ from perdure.identity import SYSTEM_RANDOMNESS, ProcessIdentity, Randomness
 from perdure.messages.writes import mark_addressed
 from perdure.operations.contract import OperationStore
 from perdure.operations.store import Operations
+from perdure.replies import ENGINE, answer_from_elsewhere
 from perdure.routing.contract import ProcessRegistry
 from perdure.routing.registry import Registry
 from perdure.streams.contract import DurableStore
@@ -43,6 +47,7 @@ class Store:
     Attributes:
         access: the writer, reads, signals, clock and randomness, for rooms and for the engine.
         processes: contract 1, which process a key or a tag names.
+        commands: contract 2, work for workers elsewhere.
         operations: contract 3, which requests were done, and their answers.
         streams: contract 4's append-only streams and values.
         ownership: which processes an engine on this store may work on; for the engine.
@@ -54,6 +59,7 @@ class Store:
     def __init__(self, access: Access, database: Database) -> None:
         self.access: Final = access
         self.processes: Final[ProcessRegistry] = Registry(access, admit=not_over)
+        self.commands: Final[CommandRegistry] = Commands(access, ended=resume)
         self.operations: Final[OperationStore] = Operations(access)
         self.streams: Final[DurableStore] = Streams(access)
         self.ownership: Final = database.ownership
@@ -247,13 +253,18 @@ def join(connection: Any, schema: str, randomness: Randomness) -> tuple[Access, 
     return Access(cast("Writer", writer), JoinedReader(writer), Signals(clock), clock, randomness), given.synchronous
 
 
+def resume(view: View, end: End) -> None:
+    """Tell the turns that wait for a command how it ended, in the transaction that ends it."""
+    answer_from_elsewhere(view, end.tenant_id, end.command_id, outcome=end.outcome, response=end.response)
+
+
 def not_over(view: View, identity: ProcessIdentity) -> None:
     """Refuse an address to a process that is over; for any other, its end will look for addresses."""
     process = view.get(PROCESS.key(identity.tenant_id, identity.process_id))
     if process is not None and process.status in OVER:
         raise ProcessEnded(f"process {identity.process_id} is {process.status}; no key or tag can lead to it any more")
     mark_addressed(view, identity.tenant_id, identity.process_id)
-    view.signal("engine")  # messages may wait for it
+    view.signal(ENGINE)  # messages may wait for it
 
 
 def _scheme(url: str) -> str:

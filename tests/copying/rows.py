@@ -27,6 +27,11 @@ FITTING: Final[dict[str, Any]] = {
 """What the databases check of columns that a type does not tell."""
 OF_TABLE: Final[dict[tuple[str, str], Any]] = {
     ("aging", "what"): "turns",
+    ("command", "holder"): 0,
+    ("command", "lease_expires_at"): None,
+    ("command", "model"): "pull",
+    ("command", "ready"): 0,
+    ("command_key", "digest"): b"d" * 32,
     ("message", "status"): "done",
     ("operation", "lease_expires_at"): None,
     ("operation", "outcome"): "ok",
@@ -41,6 +46,7 @@ OF_TABLE: Final[dict[tuple[str, str], Any]] = {
     ("turn", "state"): "finished",
 }
 NUMBERED: Final = frozenset({"tick", "seq", "stream_no", "priority", "shard"})
+NUMBERED_KEYS: Final = NUMBERED | {"available_at", "due_at", "number"}
 
 
 class FillAll:
@@ -69,12 +75,18 @@ def made(table: Table[Any], n: int) -> tuple[tuple[Any, ...], msgspec.Struct]:
     values = {field: _value(table.name, field, hints[field], n) for field in table.row.__struct_fields__}
     if table.name == "registry_key" and values["process_id"] is None:
         values |= {"process_type": "", "tick": 0}
+    if table.name == "command":
+        values["state"] = "PENDING" if values["completed_at"] is None else "SUCCEEDED"
+    if table.name == "command_body" and values["data"] is not None:
+        values["sha256"] = ""
     return key, table.row(**values)
 
 
 def _key_part(column: str, n: int) -> Any:
-    if column in NUMBERED:
+    if column in NUMBERED_KEYS:
         return n * 10**15 + 1
+    if column == "part":
+        return "params"
     return "h" * 30 + f"{n:02}" if column == "hash" else f"{column} ß 😀 {n}"
 
 

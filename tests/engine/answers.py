@@ -9,10 +9,11 @@ import msgspec
 
 from perdure.clock import Micros
 from perdure.codec import JSON
-from perdure.engine.addressing import Mail, Request
+from perdure.engine.addressing import Request
 from perdure.engine.effects import AskEffect, AwakeableEffect
 from perdure.engine.outcomes import encode_error
-from perdure.engine.replies import REPLY_KIND, Reply
+from perdure.messages.mail import Mail
+from perdure.replies import REPLY_KIND, Reply
 
 if TYPE_CHECKING:
     from tests.engine.turns import World

@@ -10,9 +10,9 @@ import msgspec
 from perdure import Address, App, Process, ProcessId, ProcessIdentity, Store, TenantId, VirtualClock, on
 from perdure.engine import inspection
 from perdure.engine.delivery import FanOutChunk
-from perdure.engine.notes import MailArrived
 from perdure.limits import FAN_OUT_CHUNK
 from perdure.messages.tables import MESSAGE
+from perdure.replies import MailArrived
 from tests.engine.conftest import Running
 from tests.engine.orders import Approve, Broadcast, Close, Comment, Ledger, Place, eventually, holds, make_app, only_process, reaches
 from tests.engine.test_faults_engine import ByHand

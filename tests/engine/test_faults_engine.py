@@ -12,15 +12,16 @@ from perdure.codec import JSON
 from perdure.conversations.events import StepAttemptFailed
 from perdure.conversations.tables import PROCESS, ProcessStatus
 from perdure.engine import inspection
-from perdure.engine.addressing import derived_id
 from perdure.engine.delivery import Deliver, FanOutChunk
 from perdure.engine.flush import Finish, Flush, turn_keys
 from perdure.engine.kinds import kind_of
 from perdure.engine.leaving import Leave, Resume
-from perdure.engine.notes import NO_APP, Envelope, MailArrived, TurnStarted, owns_all
+from perdure.engine.notes import NO_APP, Envelope, TurnStarted, owns_all
 from perdure.engine.operation import Kind, Operation
 from perdure.engine.replay import mismatch
 from perdure.errors import MailboxFull, SequenceConflict
+from perdure.identity import derived_id
+from perdure.replies import MailArrived
 from tests.engine.conftest import Running
 from tests.engine.orders import Approve, Broadcast, Comment, Ledger, Place, eventually, make_app
 

@@ -12,9 +12,9 @@ import pytest
 from perdure import Address, App, Engine, Process, Store, TenantId, VirtualClock
 from perdure.core.backend import Backend, Batch
 from perdure.engine import inspection
-from perdure.engine.addressing import Mail
 from perdure.engine.verification import verify
 from perdure.errors import EngineRunning
+from perdure.messages.mail import Mail
 from perdure.messages.tables import PARKING
 from perdure.messages.writes import under_tag
 from tests.engine.conftest import Running

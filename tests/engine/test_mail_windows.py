@@ -11,11 +11,11 @@ import pytest
 from perdure import Address, App, Engine, Process, Store, limits, on
 from perdure.conversations.tables import PROCESS
 from perdure.engine import inspection
-from perdure.engine.addressing import Mail
 from perdure.engine.operation import Operation
 from perdure.engine.verification import verify
 from perdure.engine.window import Window
 from perdure.errors import MailboxFull
+from perdure.messages.mail import Mail
 from perdure.messages.tables import MAILBOX
 from tests.engine.orders import eventually, reaches
 

@@ -19,10 +19,11 @@ from perdure.conversations.tables import EVENTS, PROCESSES
 from perdure.core.backend import Batch, BatchRefused
 from perdure.core.table import Index, Scan
 from perdure.engine import inspection
-from perdure.engine.addressing import derived_id, reference
 from perdure.engine.handling import operation_key
 from perdure.engine.verification import verify
 from perdure.errors import PerdureError, StoreFull
+from perdure.identity import derived_id
+from perdure.messages.mail import reference
 from perdure.messages.tables import MESSAGES
 from perdure.timers.tables import OF_PROCESS
 from tests.engine.actors import ACTORS, ALIASES, CALM, TAGS, WILD, Do, Effects, Note, Word, actors, script

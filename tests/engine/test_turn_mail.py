@@ -11,8 +11,8 @@ import pytest
 
 from perdure.clock import SECOND
 from perdure.conversations.events import MessageTaken
-from perdure.engine.addressing import Mail
 from perdure.errors import UsageError
+from perdure.messages.mail import Mail
 from tests.engine.programs import Note, Stop, draw
 from tests.engine.turns import START, Diary, Letter, Life, World
 

@@ -24,7 +24,7 @@ from perdure.conversations.events import (
     decode_event,
     encode_event,
 )
-from perdure.engine.addressing import Mail, TurnId
+from perdure.engine.addressing import TurnId
 from perdure.engine.functions import known
 from perdure.engine.kinds import kind_of
 from perdure.engine.operation import Input, Operation, Produced
@@ -32,6 +32,7 @@ from perdure.engine.process import Process
 from perdure.engine.steps import STEP_INFO, StepInfo
 from perdure.engine.turn import Turn
 from perdure.errors import PerdureError
+from perdure.messages.mail import Mail
 from tests.engine.answers import answer, answering, asking, request
 from tests.engine.inputs import attempt_failed, completed, failed, fired
 

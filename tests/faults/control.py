@@ -137,7 +137,7 @@ FAULTS: Final = (
     Fault(
         "restart-joins-no-tags",
         TURN,
-        "            again = copied.origin == self.id.process and not isinstance(effect, SendEffect | AskEffect | AwakeableEffect)\n",
+        "            again = copied.origin == self.id.process and not isinstance(effect, _ASKED)\n",
         "            again = False\n",
         (f"{RESTART}::test_a_failed_process_goes_on_from_the_step_that_failed",),
     ),

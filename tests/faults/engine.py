@@ -75,14 +75,14 @@ FAULTS: Final = (
     ),
     Fault(
         "delivery-sources-are-one",
-        f"{HERE}/addressing.py",
+        "src/perdure/messages/mail.py",
         '    return f"{source}\\n{message_id}" if source else message_id\n',
         "    return message_id\n",
         (f"{MOMENTS}::test_messages_of_two_sources_may_have_one_id",),
     ),
     Fault(
         "delivery-derived-ids-meet",
-        f"{HERE}/addressing.py",
+        "src/perdure/identity.py",
         '        digest.update(len(data).to_bytes(4, "big"))\n',
         "",
         (f"{ORDERS}::test_derived_ids_of_different_parts_never_meet",),

@@ -134,7 +134,7 @@ FAULTS: Final = (
     ),
     Fault(
         "programs-a-reply-wakes-nobody",
-        f"{HERE}/replies.py",
+        "src/perdure/replies.py",
         "    wakes = process.status == ProcessStatus.WAITING\n",
         "    wakes = False\n",
         PROGRAMS,

@@ -58,7 +58,8 @@ def _value(table: Table[Any], column: str, kind: str, listed: list[str]) -> str:
         return f"(array{listed})[1 + n % {len(listed)}]"
     if column == "tenant_id":
         return "'tenant ' || " + ("n" if column == table.key_columns[-1] else f"n % {TENANTS}")
-    number = "n" if column == table.key_columns[-1] or column not in table.key_columns else f"n % {SOME}"
+    alone = column == table.key_columns[-1] or column not in table.key_columns or column == "command_id"
+    number = "n" if alone else f"n % {SOME}"
     match kind:
         case "bigint":
             return number

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -31,11 +31,21 @@ _decode_retry: Final = msgspec.json.Decoder(CommandRetry).decode
 _decode_error: Final = msgspec.json.Decoder(CommandError).decode
 _CHANCES: Final = 2**64
 
-Ended = Callable[[View, str, str, str, bytes], None]
-"""Called in the transaction that ends a command: tenant, command id, `ok` or `error`, and what whoever waits for it gets."""
+
+class End(msgspec.Struct, frozen=True):
+    """The end of a command: the `response` is what whoever waits for it gets."""
+
+    tenant_id: str
+    command_id: str
+    outcome: Literal["ok", "error"]
+    response: bytes
 
 
-def nobody(_view: View, _tenant_id: str, _command_id: str, _outcome: str, _response: bytes) -> None:
+Ended = Callable[[View, End], None]
+"""Called in the transaction that ends a command."""
+
+
+def nobody(_view: View, _end: End) -> None:
     """Tell nobody: the registry alone does not know who waits."""
 
 
@@ -184,9 +194,9 @@ def over(
     )
     view.signal(command_topic(key))
     if state == CommandState.SUCCEEDED:
-        ended(view, tenant_id, command_id, DONE, b"null" if body is None else response_of(body))
+        ended(view, End(tenant_id, command_id, DONE, b"null" if body is None else response_of(body)))
     else:
-        ended(view, tenant_id, command_id, NOT_DONE, end_of(row))
+        ended(view, End(tenant_id, command_id, NOT_DONE, end_of(row)))
     return row
 
 

@@ -100,8 +100,8 @@ class Commands:
         command_name: str,
         initial_state: CommandState = CommandState.PENDING,
         deadline: Micros | None = None,
-        request_size_bytes: int | None = None,
         *,
+        request_size_bytes: int | None = None,
         tenant_id: str = DEFAULT_TENANT,
         target: str | None = None,
         params: Body | None = None,
@@ -184,11 +184,11 @@ class Commands:
         self,
         command_id: str,
         state: CommandState,
+        *,
         dispatched_at: Micros | None = None,
         completed_at: Micros | None = None,
         response_size_bytes: int | None = None,
         error: msgspec.Raw | None = None,
-        *,
         tenant_id: str = DEFAULT_TENANT,
         actor: str = "",
     ) -> None:
@@ -384,7 +384,7 @@ class Commands:
     ) -> CommandPage:
         """See `CommandRegistry.list_commands`."""
         tenant, limit = TenantId(tenant_id), checked_count(limit, what="limit", most=limits.PAGE_MAX)
-        place = None if after is None else (checked_command_id(after),)
+        place = None if after is None else _place(after)
         found: list[CommandStatus] = []
         for _ in range(limits.LIST_ROWS_MAX // limits.READ_PAGE):
             if matching.deployment_id is None:
@@ -394,14 +394,25 @@ class Commands:
                 scan = Scan(OF_DEPLOYMENT, prefix, limits.READ_PAGE, after=place, backwards=True)
             rows = await self._access.reader.scan(scan)
             for key, row in rows:
-                place = (str(key.parts[1]),)
+                place = (row.tick, str(key.parts[1]))
                 if _matches(matching, row):
                     found.append(status_of(key, row))
                 if len(found) == limit:
-                    return CommandPage(commands=found, next=place[0])
+                    return CommandPage(commands=found, next=_cursor(place))
             if len(rows) < limits.READ_PAGE:
                 return CommandPage(commands=found, next=None)
-        return CommandPage(commands=found, next=None if place is None else place[0])
+        return CommandPage(commands=found, next=None if place is None else _cursor(place))
+
+
+def _cursor(place: tuple[int, str]) -> str:
+    return f"{place[0]}:{place[1]}"
+
+
+def _place(cursor: str) -> tuple[int, str]:
+    tick, _, command_id = cursor.partition(":")
+    if not (tick.isascii() and tick.isdigit() and len(tick) <= len(str(limits.SEQUENCE_MAX))):
+        raise UsageError(f"after: {cursor!r:.{limits.REPR_MAX}} is no `next` of such a page")
+    return int(tick), checked_command_id(command_id)
 
 
 def _matches(matching: CommandFilter, row: CommandRow) -> bool:

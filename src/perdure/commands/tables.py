@@ -127,8 +127,8 @@ READY_ALL = Index(READY, "command_ready", prefix=_QUEUE, order=_ORDER)
 READY_NAMED = Index(READY, "command_ready_name", prefix=(*_QUEUE, "name"), order=_ORDER)
 DUE_ALL = Index(DUE, "command_due", order=("due_at", "tenant_id", "command_id"))
 DUE_QUEUE = Index(DUE, "command_due_queue", prefix=_QUEUE, order=("due_at", "command_id"))
-COMMANDS = Index(COMMAND, "command", prefix=("tenant_id",), order=("command_id",))
-OF_DEPLOYMENT = Index(COMMAND, "command_deployment", prefix=("tenant_id", "deployment_id"), order=("command_id",))
+COMMANDS = Index(COMMAND, "command_created", prefix=("tenant_id",), order=("tick", "command_id"))
+OF_DEPLOYMENT = Index(COMMAND, "command_deployment", prefix=("tenant_id", "deployment_id"), order=("tick", "command_id"))
 OVER = Index(
     COMMAND,
     "command_over",

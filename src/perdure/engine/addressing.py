@@ -1,4 +1,4 @@
-"""Where messages go, and the names of things in turns."""
+"""Where messages go, and whose turn it is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 from perdure.codec import JSON
 from perdure.errors import UsageError
 from perdure.identity import RESERVED_ID_PREFIX, MessageId, ProcessId, RegistryKey, Tag
+from perdure.messages.mail import split_reference
 
 
 class TurnId(NamedTuple):
@@ -23,21 +24,6 @@ class TurnId(NamedTuple):
     def __str__(self) -> str:
         source, message_id = split_reference(self.message)
         return f"process {self.process} ({self.tenant}), message {message_id}" + (f" of {source}" if source else "")
-
-
-class Mail(NamedTuple):
-    """A message in the mailbox of a process, as its owner holds it."""
-
-    number: int
-    source: str
-    message_id: str
-    kind: str
-    payload: bytes
-
-    @property
-    def ref(self) -> str:
-        """The message's reference."""
-        return reference(self.source, self.message_id)
 
 
 class Request(NamedTuple):
@@ -61,30 +47,6 @@ class Request(NamedTuple):
     def digest(self, address: str) -> bytes:
         """Return what tells this content from another under the same message id; `address` is empty when the app's rules said it."""
         return hashlib.sha256(b"\n".join((self.kind.encode(), address.encode(), self.payload))).digest()
-
-
-def reference(source: str, message_id: str) -> str:
-    """Return the name of a message within its tenant: unambiguous, because identifiers hold no line breaks."""
-    return f"{source}\n{message_id}" if source else message_id
-
-
-def split_reference(ref: str) -> tuple[str, str]:
-    """Return source and message id of a reference."""
-    source, _, message_id = ref.rpartition("\n")
-    return source, message_id
-
-
-def derived_id(*parts: str) -> str:
-    """Return an id that the same parts always give: `pd-` and 32 hex digits.
-
-    Source: engine.md, "Verbs of a turn".
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        data = part.encode()
-        digest.update(len(data).to_bytes(4, "big"))
-        digest.update(data)
-    return RESERVED_ID_PREFIX + digest.hexdigest()
 
 
 def checked_id(id: str) -> MessageId:

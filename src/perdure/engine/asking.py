@@ -15,10 +15,10 @@ from perdure.engine.effects import AskEffect
 from perdure.engine.handling import Handling, operation_key
 from perdure.engine.notes import Envelope, Receipt
 from perdure.engine.outcomes import encode_error
-from perdure.engine.replies import Asker, await_reply, post_reply
 from perdure.errors import AskedSelf, MessageConflict, TurnFailed
 from perdure.messages.tables import MessageRow, MessageStatus
 from perdure.operations.writes import ADMITTED
+from perdure.replies import Asker, await_reply, post_reply
 from perdure.routing.tables import KEY
 
 replace = msgspec.structs.replace

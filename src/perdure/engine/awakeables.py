@@ -15,18 +15,18 @@ from perdure.conversations.tables import PROCESS
 from perdure.core.backend import Reader
 from perdure.core.table import Index, Key, Read, Scalar, Scan
 from perdure.core.view import View
-from perdure.engine.addressing import split_reference
 from perdure.engine.handling import Handling
 from perdure.engine.notes import NO_APP, Note, Rules
 from perdure.engine.outcomes import encode_error
-from perdure.engine.replies import AWAKEABLES, is_awakeable
 from perdure.engine.searching import Page, checked_limit, cursor_of, named_by, no_cursor
 from perdure.errors import AwakeableConflict, AwakeableFailed, AwakeableNotFound, PayloadTooLarge
 from perdure.identity import DEFAULT_TENANT, MessageId, TenantId
+from perdure.messages.mail import split_reference
 from perdure.messages.tables import AWAITED_REPLY, AwaitedReplyRow
 from perdure.operations.contract import Outcome
 from perdure.operations.tables import OPERATION
 from perdure.operations.writes import seal_in
+from perdure.replies import AWAKEABLES, is_awakeable
 from perdure.store import Store
 
 _ALL = Index(AWAITED_REPLY, "awaited_reply", prefix=("tenant_id",), order=("ref", "process_id", "operation_id"))

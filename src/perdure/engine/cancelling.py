@@ -40,10 +40,10 @@ from perdure.core.view import View
 from perdure.engine.children import adopt
 from perdure.engine.handling import Handling, message_key
 from perdure.engine.notes import CancelAsked, ChildrenToAsk, Dropped, Note, Receipt, Rules, TurnStarted
-from perdure.engine.replies import is_awakeable
 from perdure.errors import PerdureError, ProcessCancelled
 from perdure.messages.tables import MAILBOX, WAITS, MessageRow, MessageStatus
 from perdure.messages.writes import mailbox_of
+from perdure.replies import is_awakeable
 
 if TYPE_CHECKING:
     from perdure.engine.owner import Owner

@@ -9,8 +9,8 @@ import random
 import uuid
 from typing import Final
 
-from perdure.engine.addressing import TurnId, derived_id
-from perdure.identity import RESERVED_ID_PREFIX
+from perdure.engine.addressing import TurnId
+from perdure.identity import RESERVED_ID_PREFIX, derived_id
 
 _HEX: Final = slice(len(RESERVED_ID_PREFIX), None)
 

@@ -13,9 +13,10 @@ from perdure import limits
 from perdure.conversations.tables import PROCESS, PROCESS_STATE
 from perdure.core.table import Read, Scan
 from perdure.core.view import View
-from perdure.engine.addressing import Address, derived_id
+from perdure.engine.addressing import Address
 from perdure.engine.handling import Handling, operation_key, ref_of
 from perdure.engine.notes import Envelope, Note, Receipt, Rules
+from perdure.identity import derived_id
 from perdure.messages.tables import FAN_OUT, MESSAGE, FanOutRow, MessageStatus
 from perdure.operations.tables import OperationRow
 from perdure.routing.tables import KEY, MEMBERS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from perdure.clock import Micros
+from perdure.commands.tables import BodyRow
 from perdure.engine.addressing import Address
 
 
@@ -36,6 +37,27 @@ class AwakeableEffect(msgspec.Struct, frozen=True, gc=False):
 
     token: str
     operation_id: str
+
+
+class CommandEffect(msgspec.Struct, frozen=True, gc=False):
+    """Work for a worker elsewhere, whose end the operation waits for."""
+
+    command_id: str
+    deployment_id: str
+    target: str
+    name: str
+    params: BodyRow
+    retry: bytes
+    priority: int
+    delay: Micros
+    deadline: Micros | None
+    operation_id: str
+
+
+class StopCommandEffect(msgspec.Struct, frozen=True, gc=False):
+    """Nobody waits for a command any more."""
+
+    command_id: str
 
 
 class LogEffect(msgspec.Struct, frozen=True, gc=False):
@@ -71,4 +93,15 @@ class AttributeEffect(msgspec.Struct, frozen=True, gc=False):
     value: tuple[str, bytes] | None
 
 
-Effect = AttributeEffect | SendEffect | AskEffect | AwakeableEffect | LogEffect | UnbindEffect | TagEffect | UntagEffect
+Effect = (
+    AttributeEffect
+    | SendEffect
+    | AskEffect
+    | AwakeableEffect
+    | CommandEffect
+    | StopCommandEffect
+    | LogEffect
+    | UnbindEffect
+    | TagEffect
+    | UntagEffect
+)

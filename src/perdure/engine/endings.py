@@ -10,7 +10,6 @@ from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.events import Event, StepAttemptFailed, StepCompleted
 from perdure.conversations.tables import ProcessStatus
-from perdure.engine.addressing import Mail
 from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.cancelling import cancelled_note
 from perdure.engine.flush import HANDLER_FAILED, Finish
@@ -18,6 +17,7 @@ from perdure.engine.notes import Note, TurnStarted
 from perdure.engine.operation import Operation
 from perdure.engine.outcomes import encode_error, error_text
 from perdure.errors import ProcessCancelled, TurnFailed
+from perdure.messages.mail import Mail
 
 if TYPE_CHECKING:
     from perdure.engine.turn import Turn

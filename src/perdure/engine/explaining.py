@@ -11,13 +11,13 @@ from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.tables import PROCESS, TURN, ProcessStatus
 from perdure.core.table import Scan
-from perdure.engine.addressing import reference
 from perdure.engine.handling import operation_key
 from perdure.engine.outcomes import error_text
 from perdure.errors import MessageNotFound
 from perdure.flows.tables import PLACE
 from perdure.flows.writes import HELD, KEY
 from perdure.identity import DEFAULT_TENANT, MessageId, TenantId
+from perdure.messages.mail import reference
 from perdure.messages.tables import DEAD_LETTER, FAN_OUT, MAIL, MESSAGE, MessageRow, MessageStatus
 from perdure.store import Store
 

@@ -32,29 +32,32 @@ from perdure.conversations.tables import (
 from perdure.conversations.writes import stream_name
 from perdure.core.table import Key, Read
 from perdure.core.view import View
-from perdure.engine.addressing import Mail
 from perdure.engine.asking import ask
 from perdure.engine.cancelling import cancelled_note, take_child
+from perdure.engine.commanding import send_command, stop_command
 from perdure.engine.effects import (
     AskEffect,
     AttributeEffect,
     AwakeableEffect,
+    CommandEffect,
     Effect,
     LogEffect,
     SendEffect,
+    StopCommandEffect,
     TagEffect,
     UnbindEffect,
     UntagEffect,
 )
 from perdure.engine.handling import NULL, Handling, identity_of, message_key, operation_key
 from perdure.engine.notes import Envelope, Note, Rules
-from perdure.engine.replies import Asker, await_completion
 from perdure.errors import PayloadInvalid, SequenceConflict, StoreBusy, StoreFull, StoreUnavailable
 from perdure.identity import ProcessId, RegistryKey, Tag, TenantId
+from perdure.messages.mail import Mail
 from perdure.messages.tables import AWAITED_REPLY, MAILBOX, MailboxRow, MessageRow, MessageStatus
 from perdure.messages.writes import dead, mailbox_of, mark_addressed, tag_parking, under_key, under_tag, unqueue
 from perdure.operations.contract import Outcome
 from perdure.operations.tables import OperationRow
+from perdure.replies import Asker, await_completion
 from perdure.routing.writes import add_tag, bind_key, remove_tag, unbind_key
 from perdure.timers.tables import TIMER, TimerRow
 
@@ -84,6 +87,9 @@ class Flushed(msgspec.Struct, frozen=True):
     waits: bool
     held: bool
     notes: list[Note]
+
+
+Talk = SendEffect | AskEffect | AwakeableEffect | CommandEffect | StopCommandEffect
 
 
 class TurnKeys(msgspec.Struct, frozen=True, gc=False):
@@ -250,7 +256,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         view, tenant, process = handling.view, TenantId(self.tenant_id), ProcessId(self.process_id)
         row = present(view.get(key))
         match effect:
-            case SendEffect() | AskEffect() | AwakeableEffect():
+            case SendEffect() | AskEffect() | AwakeableEffect() | CommandEffect() | StopCommandEffect():
                 self._talk(handling, effect)
             case LogEffect():
                 self._log(view, effect)
@@ -266,7 +272,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             case AttributeEffect():
                 set_attribute(view, key, effect.name, effect.value)
 
-    def _talk(self, handling: Handling, effect: SendEffect | AskEffect | AwakeableEffect) -> None:
+    def _talk(self, handling: Handling, effect: Talk) -> None:
         match effect:
             case SendEffect():
                 receipt = handling.accept(self._envelope(effect))
@@ -276,8 +282,12 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 ask(handling, effect, self._envelope(effect), self._asker(effect))
             case AwakeableEffect():
                 await_completion(handling.view, handling.notes, effect.token, self._asker(effect))
+            case CommandEffect():
+                send_command(handling, effect, self._asker(effect))
+            case StopCommandEffect():
+                stop_command(handling, self.tenant_id, effect.command_id, asked_by=self.process_id)
 
-    def _asker(self, effect: AskEffect | AwakeableEffect) -> Asker:
+    def _asker(self, effect: AskEffect | AwakeableEffect | CommandEffect) -> Asker:
         return Asker(self.tenant_id, self.process_id, self.ref, effect.operation_id)
 
     def _log(self, view: View, effect: LogEffect) -> None:
@@ -444,6 +454,8 @@ def size_of(effect: Effect) -> int:
     """Return an effect's payload in bytes."""
     if isinstance(effect, SendEffect | AskEffect):
         return len(effect.payload)
+    if isinstance(effect, CommandEffect):
+        return len(effect.params.data or b"")
     return len(effect.data) if isinstance(effect, LogEffect) else 0
 
 

@@ -32,11 +32,9 @@ from perdure.conversations.writes import age, new_process
 from perdure.core.signals import elsewhere
 from perdure.core.table import Key, Scan
 from perdure.core.view import View
-from perdure.engine.addressing import Mail, reference, split_reference
 from perdure.engine.children import release_child
-from perdure.engine.notes import Due, Envelope, FanOutBegun, MailArrived, Note, Receipt, Rules, Sealed, TurnStarted
+from perdure.engine.notes import Due, Envelope, FanOutBegun, Note, Receipt, Rules, Sealed, TurnStarted
 from perdure.engine.outcomes import encode_error
-from perdure.engine.replies import REPLY_KIND, answer_all
 from perdure.errors import (
     MessageConflict,
     MessageExpired,
@@ -50,6 +48,7 @@ from perdure.errors import (
 from perdure.flows.tables import FLOW, PLACE, PlaceRow
 from perdure.flows.writes import CLOSED, UNLIMITED, Limits, ask, give_back, holds, next_of, pull
 from perdure.identity import ProcessId, ProcessIdentity, TenantId
+from perdure.messages.mail import Mail, reference, split_reference
 from perdure.messages.tables import (
     FAN_OUT,
     INBOX,
@@ -68,13 +67,13 @@ from perdure.messages.writes import dead, enqueue, mark_addressed, tag_parking, 
 from perdure.operations.contract import Outcome
 from perdure.operations.tables import OPERATION, OperationRow
 from perdure.operations.writes import seal_in
+from perdure.replies import ENGINE, REPLY_KIND, MailArrived, answer_all
 from perdure.routing.tables import KEY, MEMBERS
 from perdure.routing.writes import bind_key, park_under, release, take_parked
 from perdure.timers.tables import OF_PROCESS as TIMERS
 
 replace = msgspec.structs.replace
 SCOPE = "message"
-ENGINE = "engine"
 NULL = b"null"
 
 

@@ -10,9 +10,10 @@ import msgspec
 from perdure.clock import Micros
 from perdure.conversations.tables import ProcessRow
 from perdure.core.table import Key
-from perdure.engine.addressing import Address, Mail
+from perdure.engine.addressing import Address
 from perdure.engine.flow import FlowRule
 from perdure.messages.tables import MESSAGE, MessageRow
+from perdure.replies import MailArrived
 
 LEADING: Final = 0  # the shard whose owner does for all nodes what concerns no process alone
 
@@ -90,15 +91,6 @@ class TurnStarted(msgspec.Struct, frozen=True, gc=False):
     at: Micros
     mail_seen: int
     queued: int
-
-
-class MailArrived(msgspec.Struct, frozen=True, gc=False):
-    """A message was queued; `wakes` if the process has to be loaded for it."""
-
-    tenant_id: str
-    process_id: str
-    mail: Mail
-    wakes: bool
 
 
 class FanOutBegun(msgspec.Struct, frozen=True, gc=False):

@@ -12,11 +12,11 @@ import msgspec
 
 from perdure.clock import SECOND, Micros
 from perdure.conversations.events import Event, StepFailed
-from perdure.engine.addressing import Mail
 from perdure.engine.functions import StepFunction
 from perdure.engine.outcomes import encode_error
 from perdure.engine.retry import Retry
 from perdure.errors import StepOutcomeUnknown
+from perdure.messages.mail import Mail
 
 if TYPE_CHECKING:
     from perdure.engine.turn import Turn

@@ -12,8 +12,10 @@ import msgspec
 
 from perdure import limits
 from perdure.codec import JSON
+from perdure.commands.contract import CommandEnd
+from perdure.commands.states import CommandState
 from perdure.engine.steps import plain_function
-from perdure.errors import PayloadUnencodable, PerdureError, StepOutputInvalid
+from perdure.errors import CommandCancelled, CommandExpired, CommandFailed, PayloadUnencodable, PerdureError, StepOutputInvalid
 
 UNANNOTATED: Final[Any] = object()
 
@@ -28,6 +30,7 @@ class _Failure(msgspec.Struct, frozen=True):
 
 _encode_failure: Final = msgspec.json.Encoder().encode
 _decode_failure: Final = msgspec.json.Decoder(_Failure).decode
+_decode_end: Final = msgspec.json.Decoder(CommandEnd).decode
 
 
 def return_type(function: Callable[..., Any]) -> Any:
@@ -106,7 +109,10 @@ def _text_of(error: BaseException) -> str:
 
 def decode_error(data: bytes, *, otherwise: type[PerdureError]) -> Exception:
     """Return the exception that `encode_error` recorded: of the same class when that can be found, else `otherwise`."""
-    failure = _decode_failure(data)
+    try:
+        failure = _decode_failure(data)
+    except msgspec.ValidationError:
+        return command_error(_decode_end(data))
     try:
         same = _made_again(failure)
     except Exception:  # noqa: BLE001  # whatever importing or making the class raises: it is not to be had here
@@ -132,8 +138,19 @@ def _made_again(failure: _Failure) -> Exception | None:
 
 def error_text(data: bytes) -> str:
     """Return an exception's class and text, for people."""
-    failure = _decode_failure(data)
+    try:
+        failure = _decode_failure(data)
+    except msgspec.ValidationError:
+        end = _decode_end(data)
+        return f"{end.state}: {end.code}: {end.message}"
     return f"{failure.name}: {failure.text}"
+
+
+def command_error(end: CommandEnd) -> CommandFailed:
+    """Return what whoever waits for a command gets when it was not done."""
+    kind = {CommandState.EXPIRED: CommandExpired, CommandState.CANCELLED: CommandCancelled}.get(end.state, CommandFailed)
+    details = None if end.details is None else msgspec.json.decode(end.details)
+    return kind(end.code, end.message, details)
 
 
 def _encoded(value: object) -> bytes | None:

@@ -20,7 +20,6 @@ from perdure.clock import Micros, SystemClock
 from perdure.core.ownership import Lease
 from perdure.core.signals import Listener
 from perdure.core.write import Transaction, Write
-from perdure.engine.addressing import reference
 from perdure.engine.app import App
 from perdure.engine.cancelling import Cancelling
 from perdure.engine.delivery import Deliver
@@ -35,7 +34,6 @@ from perdure.engine.notes import (
     Envelope,
     FanOutBegun,
     Held,
-    MailArrived,
     Note,
     Receipt,
     Resumed,
@@ -51,7 +49,9 @@ from perdure.engine.shards import SEALED, Shards
 from perdure.engine.watchdog import Watchdog
 from perdure.engine.wheel import Wheel
 from perdure.errors import LeaseLost, PerdureError, SequenceConflict, StoreError, StoreUnavailable, TransactionRefused, UsageError
+from perdure.messages.mail import reference
 from perdure.operations.tables import OperationRow
+from perdure.replies import MailArrived
 from perdure.store import Store
 
 logger = logging.getLogger("perdure.engine")

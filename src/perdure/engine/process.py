@@ -14,7 +14,7 @@ import msgspec
 from perdure import limits
 from perdure.clock import SECOND, Micros
 from perdure.codec import JSON
-from perdure.engine.addressing import Address, checked_address, derived_id
+from perdure.engine.addressing import Address, checked_address
 from perdure.engine.attributes import Attributes
 from perdure.engine.effects import SendEffect, TagEffect, UnbindEffect, UntagEffect
 from perdure.engine.functions import known
@@ -24,7 +24,7 @@ from perdure.engine.retry import Retry
 from perdure.engine.steps import NotDone, input_of
 from perdure.engine.verbs import Verbs
 from perdure.errors import CannotTimeOut, DefinitionError, UsageError
-from perdure.identity import ProcessId, RegistryKey, Tag, checked_text
+from perdure.identity import ProcessId, RegistryKey, Tag, checked_text, derived_id
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Process")

@@ -35,7 +35,6 @@ from perdure.conversations.tables import (
 )
 from perdure.conversations.writes import shard_of, stream_name
 from perdure.core.table import Index, Scan
-from perdure.engine.addressing import Mail
 from perdure.engine.app import ProcessType
 from perdure.engine.control import CancelProcess
 from perdure.engine.endings import failed
@@ -43,12 +42,13 @@ from perdure.engine.flush import Finish, Flush, turn_keys
 from perdure.engine.handling import message_key, operation_key
 from perdure.engine.leaving import Resume, StartQueued, TakeOut, Wake
 from perdure.engine.notes import LEADING, Sealed
-from perdure.engine.replies import is_awakeable
 from perdure.engine.resident import Resident
 from perdure.engine.upkeep import HandOver
 from perdure.errors import CorruptEvent, LeaseLost, PerdureError, PoisonMessage
+from perdure.messages.mail import Mail
 from perdure.messages.tables import FAN_OUTS, KEPT_FOR_TAGS, LEFT, MAIL, MAILBOX, WAITS, MailboxRow
 from perdure.messages.writes import under_key
+from perdure.replies import is_awakeable
 from perdure.routing.tables import MEMBERS, OWED
 from perdure.timers.tables import OF_PROCESS as TIMERS
 

@@ -14,11 +14,12 @@ from perdure.conversations.tables import EVENT, OVER, PROCESS, ProcessRow, Proce
 from perdure.conversations.writes import stream_name
 from perdure.core.table import Read
 from perdure.core.view import View
-from perdure.engine.addressing import Address, reference
+from perdure.engine.addressing import Address
 from perdure.engine.flush import HANDLER_FAILED, present
 from perdure.engine.handling import Handling, message_key
 from perdure.engine.notes import Envelope, Note, Receipt, Rules
 from perdure.errors import DeadLetterNotFound, IllegalTransition, MessageNotFound, ProcessNotFound
+from perdure.messages.mail import reference
 from perdure.messages.tables import DEAD_LETTER, MessageRow, MessageStatus
 
 replace = msgspec.structs.replace

@@ -9,7 +9,7 @@ import asyncio
 from typing import Any
 
 from perdure.conversations.events import Bound, Event, MessageTaken, ReplyArrived, StepCompleted, StepFailed
-from perdure.engine.effects import AwakeableEffect
+from perdure.engine.effects import AwakeableEffect, CommandEffect
 from perdure.engine.operation import Operation
 from perdure.engine.outcomes import decode_error
 from perdure.errors import KeyTaken, PayloadInvalid, TurnFailed
@@ -46,5 +46,5 @@ def _replied(future: asyncio.Future[Any], operation: Operation, event: ReplyArri
     except PayloadInvalid as unreadable:
         error = unreadable
     future.set_exception(error)
-    if isinstance(operation.effect, AwakeableEffect):
+    if isinstance(operation.effect, AwakeableEffect | CommandEffect):
         future.exception()  # looked at: the code may never wait for it

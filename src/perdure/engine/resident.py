@@ -18,7 +18,7 @@ from perdure.clock import Micros
 from perdure.conversations.attributes import names_found
 from perdure.conversations.events import Event, ProcessingFinished, TimerFired, encode_event
 from perdure.conversations.tables import ProcessStatus
-from perdure.engine.addressing import Mail, TurnId
+from perdure.engine.addressing import TurnId
 from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.attempts import Attempt
 from perdure.engine.attributes import attributes_after
@@ -38,6 +38,7 @@ from perdure.errors import (
     PerdureError,
     SequenceConflict,
 )
+from perdure.messages.mail import Mail
 from perdure.messages.tables import MailboxRow
 
 if TYPE_CHECKING:

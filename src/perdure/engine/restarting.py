@@ -47,7 +47,6 @@ from perdure.conversations.tables import (
 from perdure.conversations.writes import age, new_process, stream_name
 from perdure.core.table import Key, Read, Scan
 from perdure.core.view import View
-from perdure.engine.addressing import reference
 from perdure.engine.cancelling import close_turn
 from perdure.engine.children import enlist
 from perdure.engine.control import Control
@@ -57,6 +56,7 @@ from perdure.engine.notes import Dropped, Note
 from perdure.engine.redriving import address_of, next_id
 from perdure.errors import IllegalTransition, KeyTaken, StepNotFound, TurnFailed, TurnTooLong
 from perdure.identity import RegistryKey, TenantId
+from perdure.messages.mail import reference
 from perdure.messages.tables import MAILBOX, MESSAGE, MessageRow, MessageStatus
 from perdure.messages.writes import mark_addressed
 from perdure.routing.writes import bind_key

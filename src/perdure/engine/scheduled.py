@@ -17,9 +17,9 @@ import msgspec
 from perdure import limits
 from perdure.clock import Micros
 from perdure.core.table import Key, Scan
-from perdure.engine.addressing import reference
 from perdure.engine.firing import SOURCE, Fire, Release, notes_of
 from perdure.errors import PerdureError
+from perdure.messages.mail import reference
 from perdure.timers.slots import Pattern, delay_of, due, pattern_of
 from perdure.timers.tables import SCHEDULE, SCHEDULES_DUE, SCHEDULES_WAITING, ScheduleRow, ScheduleStatus
 

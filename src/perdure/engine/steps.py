@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from perdure.engine.addressing import derived_id
 from perdure.errors import NotInTurn
-from perdure.identity import encode_identifier
+from perdure.identity import derived_id, encode_identifier
 
 _INPUT_DIGEST_BYTES: Final = 8
 _encode: Final = msgspec.json.Encoder(enc_hook=encode_identifier, order="deterministic").encode

@@ -35,15 +35,15 @@ from perdure.conversations.tables import EVENTS, PROCESS, TURN, ProcessRow, Proc
 from perdure.conversations.writes import stream_name
 from perdure.core.backend import Reader
 from perdure.core.table import Key, Scan
-from perdure.engine.addressing import split_reference
 from perdure.engine.outcomes import error_text
-from perdure.engine.replies import is_awakeable
 from perdure.engine.searching import checked_limit
 from perdure.errors import HistoryCompacted, ProcessNotFound
 from perdure.flows.tables import PLACE
 from perdure.flows.writes import HELD
 from perdure.identity import DEFAULT_TENANT, ProcessId, TenantId
+from perdure.messages.mail import split_reference
 from perdure.messages.tables import MESSAGE, WAITS
+from perdure.replies import is_awakeable
 from perdure.store import Store
 from perdure.timers.tables import OF_PROCESS as TIMERS
 

@@ -31,17 +31,19 @@ from perdure.conversations.events import (
     TimerFired,
     encode_event,
 )
-from perdure.engine.addressing import Mail, TurnId
+from perdure.engine.addressing import TurnId
 from perdure.engine.chance import Chance
-from perdure.engine.effects import AskEffect, AttributeEffect, AwakeableEffect, LogEffect, SendEffect
+from perdure.engine.effects import AskEffect, AttributeEffect, AwakeableEffect, CommandEffect, LogEffect, SendEffect, StopCommandEffect
 from perdure.engine.loop import TurnLeft
 from perdure.engine.operation import DurableTimer, Input, Kind, Operation, Produced, outcome_unknown, step_failed
 from perdure.engine.releasing import resolve
-from perdure.engine.replies import decode_reply
 from perdure.engine.turn_state import TurnState, anybody, nobody, nothing
 from perdure.errors import DeadlockedTurn, NotAwaited, NotInTurn, PayloadInvalid, ReplyTooLate, TurnTooLong
+from perdure.messages.mail import Mail
+from perdure.replies import decode_reply
 
 logger = logging.getLogger("perdure.engine")
+_ASKED = (SendEffect, AskEffect, AwakeableEffect, CommandEffect, StopCommandEffect)
 
 
 class Turn(TurnState):
@@ -257,6 +259,7 @@ class Turn(TurnState):
         dropped = self._dropped = list(self._operations.values())
         for operation in dropped:
             self._settle(operation)
+            self._stop(operation)
             if self.running.pop(operation.id, None) is not None:
                 self.cancel_step(operation)
         assert self._root is not None, "only code can be cancelled"
@@ -378,11 +381,17 @@ class Turn(TurnState):
         if self._operations.get(operation.id) is not operation:
             return
         self._settle(operation)
+        self._stop(operation)
         if self.replay.active:
             self.replay.call_off(operation)
         if self.running.pop(operation.id, None) is not None and self.cancel_step(operation):
             self._lingering = self._lingering or {}
             self._lingering[operation.id] = operation
+
+    def _stop(self, operation: Operation) -> None:
+        """Let a command be stopped for which nobody waits any more; leaving memory is no reason."""
+        if isinstance(operation.effect, CommandEffect) and not self.leaving:
+            self.effect(StopCommandEffect(operation.effect.command_id))
 
     # --- replay ------------------------------------------------------------------------------------------
 
@@ -543,7 +552,7 @@ class Turn(TurnState):
             # A message was sent by the turn that this one is a copy of, and what was asked for is asked for again where the copy ends, unless
             # the copy has the answer. Tags may be gone with its end, and are joined again by the same process. Attributes and entries of
             # logs went back to what that turn had found, and a copy begins there, too.
-            again = copied.origin == self.id.process and not isinstance(effect, SendEffect | AskEffect | AwakeableEffect)
+            again = copied.origin == self.id.process and not isinstance(effect, _ASKED)
             if not (again or isinstance(effect, AttributeEffect | LogEffect)):
                 return
         self.produced.effects.append(effect)

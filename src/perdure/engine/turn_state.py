@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from perdure.clock import Micros
 from perdure.conversations.events import Event
-from perdure.engine.addressing import Mail, Request, TurnId
+from perdure.engine.addressing import Request, TurnId
 from perdure.engine.chance import Chance
-from perdure.engine.effects import AwakeableEffect
+from perdure.engine.effects import AwakeableEffect, CommandEffect
 from perdure.engine.loop import TurnLoop
 from perdure.engine.operation import Input, Operation, Produced
 from perdure.engine.replay import Replay
+from perdure.messages.mail import Mail
 
 _NONE: Final[frozenset[str]] = frozenset()
 
@@ -184,9 +185,13 @@ class TurnState:
 
     @property
     def awakeables(self) -> list[tuple[str, str]]:
-        """Those that nobody has completed: token and operation."""
+        """Awakeables and commands that have not ended: their names and operations."""
         effects = (operation.effect for operation in [*self._operations.values(), *self._dropped])
-        return [(effect.token, effect.operation_id) for effect in effects if isinstance(effect, AwakeableEffect)]
+        return [
+            (effect.token if isinstance(effect, AwakeableEffect) else effect.command_id, effect.operation_id)
+            for effect in effects
+            if isinstance(effect, AwakeableEffect | CommandEffect)
+        ]
 
     def expects(self, timer_id: str, due: Micros) -> bool:
         """Return whether somebody waits for the timer that is due then."""

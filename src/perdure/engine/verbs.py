@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, Unpack, ove
 
 from perdure import limits
 from perdure.codec import JSON
-from perdure.engine.addressing import Address, Request, checked_address, checked_id, derived_id
+from perdure.engine.addressing import Address, Request, checked_address, checked_id
+from perdure.engine.command_verbs import CommandVerbs
 from perdure.engine.effects import AskEffect, AwakeableEffect
 from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
-from perdure.errors import AskedSelf, NotInTurn, PayloadTooLarge, ReplyNotSingle, UsageError
+from perdure.errors import AskedSelf, PayloadTooLarge, ReplyNotSingle, UsageError
+from perdure.identity import derived_id
 
 if TYPE_CHECKING:
     from perdure.engine.process import Process
@@ -30,20 +32,6 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 _INPUT_DIGEST_BYTES: Final = 8
 _logger: Final = logging.getLogger("perdure.process")
-
-
-class TurnSlot:
-    """Where a process object finds its open turn."""
-
-    __slots__ = ("_turn",)
-    if TYPE_CHECKING:  # msgspec would take a plain annotation for a field
-        _turn: Turn
-
-    def _open(self) -> Turn:
-        try:
-            return self._turn
-        except AttributeError:
-            raise NotInTurn(f"{type(self).__name__}: no turn is open on this object; verbs are for handlers that the engine runs") from None
 
 
 class TurnLog(logging.LoggerAdapter[logging.Logger]):
@@ -63,7 +51,7 @@ class TurnLog(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
-class Verbs(TurnSlot):
+class Verbs(CommandVerbs):
     """See `Process`."""
 
     __slots__ = ()

@@ -9,8 +9,8 @@ from perdure import limits
 from perdure.conversations.attributes import is_marked, names_stored
 from perdure.conversations.tables import AGING, ATTRIBUTES, CHILD, EVENTS, OVER, PROCESS, PROCESSES, TURN, ProcessRow, ProcessStatus
 from perdure.core.table import Index, Scan
-from perdure.engine.addressing import reference
 from perdure.identity import TenantId
+from perdure.messages.mail import reference
 from perdure.messages.tables import MAILBOX, MESSAGE, MESSAGES, TENANT_MAIL, MessageRow, MessageStatus
 from perdure.messages.writes import reserved
 from perdure.routing.tables import ALL_KEYS, KEY, KEYS

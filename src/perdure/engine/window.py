@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable
 from typing import Final, Protocol
 
 from perdure import limits
-from perdure.engine.addressing import Mail
 from perdure.engine.operation import Operation
-from perdure.engine.replies import REPLY_KIND
+from perdure.messages.mail import Mail
+from perdure.replies import REPLY_KIND
 
 _NONE: Final[frozenset[str]] = frozenset()
 

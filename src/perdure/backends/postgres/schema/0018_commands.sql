@@ -44,7 +44,8 @@ CREATE TABLE command (
     CHECK ((holder = 1) = (lease_expires_at IS NOT NULL)),
     CHECK (holder = 0 OR state = 'DISPATCHED')
 ) WITH (fillfactor = 60);
-CREATE INDEX command_deployment ON command (tenant_id, deployment_id, command_id);
+CREATE INDEX command_created ON command (tenant_id, tick, command_id);
+CREATE INDEX command_deployment ON command (tenant_id, deployment_id, tick, command_id);
 CREATE INDEX command_over ON command (completed_at, tenant_id, command_id) WHERE completed_at IS NOT NULL;
 
 CREATE TABLE command_body (

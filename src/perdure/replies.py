@@ -8,7 +8,7 @@ Source: engine.md, "Addressing and delivery", 4; "States, memory, recovery".
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -16,15 +16,17 @@ from perdure import limits
 from perdure.conversations.tables import PROCESS, ProcessStatus
 from perdure.core.table import Scan
 from perdure.core.view import View
-from perdure.engine.addressing import Mail, derived_id
-from perdure.engine.notes import MailArrived, Note
-from perdure.messages.tables import AWAITED, AWAITED_REPLY, MESSAGE, AwaitedReplyRow, MessageRow, MessageStatus
+from perdure.identity import derived_id
+from perdure.messages.mail import Mail
+from perdure.messages.tables import AWAITED, AWAITED_REPLY, INBOX, MESSAGE, AwaitedReplyRow, InboxRow, MessageRow, MessageStatus
 from perdure.messages.writes import enqueue
 from perdure.operations.tables import OPERATION
 
 replace = msgspec.structs.replace
 REPLY_KIND: Final = "pd-reply"
 AWAKEABLES: Final = "awakeable"
+ENGINE: Final = "engine"
+"""The topic of what was left for whichever engine it concerns."""
 
 
 def is_awakeable(operation_id: str) -> bool:
@@ -41,6 +43,15 @@ class Asker(NamedTuple):
     operation_id: str
 
 
+class MailArrived(msgspec.Struct, frozen=True, gc=False):
+    """A message was queued; `wakes` if the process has to be loaded for it."""
+
+    tenant_id: str
+    process_id: str
+    mail: Mail
+    wakes: bool
+
+
 class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What such a letter says: to which operation of which turn, and the sealed answer."""
 
@@ -54,7 +65,7 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 decode_reply: Final = msgspec.msgpack.Decoder(Reply).decode
 
 
-def post_reply(view: View, notes: list[Note], asker: Asker, *, outcome: str, response: bytes) -> bool:
+def post_reply(view: View, notes: list[Any], asker: Asker, *, outcome: str, response: bytes) -> bool:
     """Put a reply into the mailbox of the process that asked, and make it runnable; False: it is dropped, that turn is over."""
     tenant_id, process_id, turn_ref, operation_id = asker
     process_key = PROCESS.key(tenant_id, process_id)
@@ -93,7 +104,7 @@ def await_reply(view: View, ref: str, asker: Asker) -> None:
         view.update(key, AwaitedReplyRow(asker.turn_ref))
 
 
-def await_completion(view: View, notes: list[Note], token: str, asker: Asker) -> None:
+def await_completion(view: View, notes: list[Any], token: str, asker: Asker) -> None:
     """Note who waits for an awakeable; in a turn that was restarted it may be complete already."""
     sealed = view.get(OPERATION.key(asker.tenant_id, AWAKEABLES, token))
     if sealed is None or sealed.response is None:
@@ -102,7 +113,7 @@ def await_completion(view: View, notes: list[Note], token: str, asker: Asker) ->
         post_reply(view, notes, asker, outcome=sealed.outcome, response=sealed.response)
 
 
-def answer_all(view: View, notes: list[Note], tenant_id: str, ref: str, *, outcome: str, response: bytes) -> int:
+def answer_all(view: View, notes: list[Any], tenant_id: str, ref: str, *, outcome: str, response: bytes) -> int:
     """Send the reply named `ref` to everybody whose turn is still open, and return to how many."""
     count = 0
     while rows := view.scan(Scan(AWAITED, (tenant_id, ref), limits.READ_PAGE)):
@@ -111,3 +122,15 @@ def answer_all(view: View, notes: list[Note], tenant_id: str, ref: str, *, outco
             asker = Asker(tenant_id, str(key.parts[2]), row.turn_ref, str(key.parts[3]))
             count += post_reply(view, notes, asker, outcome=outcome, response=response)
     return count
+
+
+def answer_from_elsewhere(view: View, tenant_id: str, ref: str, *, outcome: str, response: bytes) -> None:
+    """Send the reply named `ref` to everybody whose turn is still open, and leave word for those who own these processes."""
+    arrived: list[MailArrived] = []
+    answer_all(view, arrived, tenant_id, ref, outcome=outcome, response=response)
+    for note in arrived:
+        process = view.get(PROCESS.key(note.tenant_id, note.process_id))
+        assert process is not None, "who waits is there"
+        view.insert(INBOX.key(note.tenant_id, process.shard, view.tick()), InboxRow(note.process_id))
+    if arrived:
+        view.signal(ENGINE)

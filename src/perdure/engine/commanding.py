@@ -1,0 +1,121 @@
+"""Commands of processes: created with the turn's commit, and ended in the transaction that resumes the turn.
+
+Source: engine.md, "Verbs of a turn"; commands.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from perdure import limits
+from perdure.clock import Micros
+from perdure.commands.contract import CommandRegistry
+from perdure.commands.queueing import DONE, DUE_TOPIC, NOT_DONE, RESULT, End, Ended, end_of, response_of
+from perdure.commands.states import TERMINAL, CommandState
+from perdure.commands.tables import BODY, COMMAND, DUE_ALL
+from perdure.commands.writes import Cancel, NewCommand, create
+from perdure.core.access import Access
+from perdure.core.table import Scan
+from perdure.core.view import View
+from perdure.engine.effects import CommandEffect
+from perdure.engine.handling import Handling
+from perdure.errors import StoreError
+from perdure.replies import Asker, await_reply, post_reply
+
+if TYPE_CHECKING:
+    from perdure.engine.owner import Owner
+
+logger: Final = logging.getLogger("perdure.engine")
+
+
+def send_command(handling: Handling, effect: CommandEffect, asker: Asker) -> None:
+    """Create a command and let its end come to the turn; a turn that was restarted finds it as it is."""
+    view, key = handling.view, COMMAND.key(asker.tenant_id, effect.command_id)
+    row = view.get(key)
+    if row is not None and row.state in TERMINAL:
+        body = view.get(BODY.key(*key.parts, RESULT))
+        if row.state == CommandState.SUCCEEDED:
+            post_reply(view, handling.notes, asker, outcome=DONE, response=b"null" if body is None else response_of(body))
+        else:
+            post_reply(view, handling.notes, asker, outcome=NOT_DONE, response=end_of(row))
+        return
+    await_reply(view, effect.command_id, asker)
+    if row is None:
+        create(
+            view,
+            NewCommand(
+                tenant_id=asker.tenant_id,
+                command_id=effect.command_id,
+                deployment_id=effect.deployment_id,
+                target=effect.target,
+                name=effect.name,
+                state=CommandState.PENDING,
+                params=effect.params,
+                request_size=effect.params.size,
+                retry=effect.retry,
+                priority=effect.priority,
+                delay=effect.delay,
+                deadline=effect.deadline,
+                actor=f"process {asker.process_id}"[: limits.ACTOR_MAX],
+            ),
+            ended=_answering(handling),
+        )
+
+
+def stop_command(handling: Handling, tenant_id: str, command_id: str, *, asked_by: str) -> None:
+    """Ask for a command not to be done: its process waits for it no more."""
+    actor = f"process {asked_by}"[: limits.ACTOR_MAX]
+    key = COMMAND.key(tenant_id, command_id)
+    if handling.view.get(key) is not None:
+        stop = Cancel(key=key, reason="its process waits for it no more", actor=actor, ended=_answering(handling))
+        stop.decide(handling.view)
+
+
+def _answering(handling: Handling) -> Ended:
+    def answer(_view: View, end: End) -> None:
+        handling.answer(end.tenant_id, end.command_id, outcome=end.outcome, response=end.response)
+
+    return answer
+
+
+class CommandClock:
+    """Does what is due for commands: deadlines and leases that ran out, delays that are over.
+
+    A lease looks at its own queue, so that nothing waits for this; it is for those for whom nobody asks.
+    """
+
+    def __init__(self, access: Access, commands: CommandRegistry, owner: Owner) -> None:
+        self._access = access
+        self._commands = commands
+        self._owner = owner
+
+    async def run(self) -> None:
+        """Go on until it is cancelled."""
+        clock = self._access.clock
+        with self._access.signals.listen(DUE_TOPIC) as listener:
+            while True:
+                again: Micros | None = None
+                try:
+                    again = await self._look()
+                except StoreError as error:
+                    logger.warning("what is due for commands: %s; the next look is soon", error)
+                    again = clock.now() + limits.STALL_US
+                except Exception:  # an edge: whatever it is, other commands have their deadlines, too
+                    logger.exception("what is due for commands could not be done; the next look is soon")
+                    again = clock.now() + limits.STALL_US
+                await listener.wait(again)
+
+    async def _look(self) -> Micros | None:
+        """Do what is due, and return when to look again."""
+        clock = self._access.clock
+        found = await self._access.reader.scan(Scan(DUE_ALL, (), 1))
+        if not found:
+            return None
+        due = int(found[0][0].parts[0] or 0)
+        if due > clock.now():
+            return due
+        if not self._owner.rules.leads:  # whoever leads does it; this one looks on, in case it comes to lead
+            return clock.now() + limits.COMMAND_LOOK_US
+        await self._commands.expire_due(clock.now())
+        return clock.now()
