@@ -469,6 +469,36 @@ class MailboxFull(RejectedError):
     retryable = True
 
 
+class StaleLease(LeaseLost):
+    """The lease of a command has ended, or somebody else has it now; stop working on it."""
+
+    code = "stale-lease"
+    retryable = False
+
+
+class ServerUnreachable(PerdureError):
+    """No answer came from the server in time; whether it has done what was asked for is not known."""
+
+    code = "server-unreachable"
+    retryable = True
+
+
+class ServerRefused(PerdureError):
+    """The server answered with something that is no error of Perdure's; the text says what.
+
+    Attributes:
+        status: of HTTP.
+        problem_code: the code that it named; empty for none.
+    """
+
+    code = "server-refused"
+
+    def __init__(self, text: str, *, status: int = 0, problem_code: str = "") -> None:
+        super().__init__(text)
+        self.status = status
+        self.problem_code = problem_code
+
+
 class CommandNotFound(NotFoundError):
     """There is no such command in this tenant."""
 

@@ -212,6 +212,13 @@ COMMAND_WAIT_US: Final = 30_000_000  # microseconds that a look for work or for 
 COMMAND_WAIT_MAX_SECONDS: Final = 366 * 86_400  # a year between two attempts
 COMMAND_DELAY_MAX_US: Final = 366 * 86_400 * 1_000_000  # a year until it is given out
 COMMAND_DUE_CHUNK: Final = 64  # commands that one transaction ends or gives back because of their time
+BLOB_MAX: Final = 64 * MIB  # bytes that are kept apart, params or a result
+CLIENT_CONNECT_SECONDS: Final = 5.0  # for a connection to the server
+CLIENT_ANSWER_SECONDS: Final = 30.0  # for an answer, beyond what the server may wait itself
+CLIENT_BODY_MAX: Final = 16 * MIB  # bytes of an answer: a page of leases with their params, with room
+CLIENT_RETRY_US: Final = 100_000  # microseconds before a request is repeated, doubled each time
+CLIENT_RETRY_MOST_US: Final = 10_000_000
+TOKEN_FILE_MAX: Final = 4 * KIB  # characters of a file that holds a token
 COMMAND_LOOK_US: Final = 1_000_000  # microseconds between two looks of a node that does not do what is due itself
 TRACEPARENT_MAX: Final = 256  # bytes; version 00 has 55
 # --- testing -----------------------------------------------------------------------------------------------

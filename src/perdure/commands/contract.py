@@ -453,7 +453,7 @@ class CommandRegistry(Protocol):
 
         Raises:
             CommandNotFound: there is none.
-            LeaseLost: somebody else has it now, or nobody has, or it is over.
+            StaleLease: somebody else has it now, or nobody has, or it is over.
         """
         ...
 
@@ -462,7 +462,7 @@ class CommandRegistry(Protocol):
 
         Raises:
             CommandNotFound: there is none.
-            LeaseLost: somebody else has it now, or nobody has, or it is over.
+            StaleLease: somebody else has it now, or nobody has, or it is over.
         """
         ...
 
@@ -475,7 +475,7 @@ class CommandRegistry(Protocol):
 
         Raises:
             CommandNotFound: there is none.
-            LeaseLost: somebody else has it now, or nobody has; what was done does not count.
+            StaleLease: somebody else has it now, or nobody has; what was done does not count.
             PayloadTooLarge: the result is over 1 MiB, or the error over 16 KiB.
         """
         ...

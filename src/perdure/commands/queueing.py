@@ -20,7 +20,7 @@ from perdure.commands.states import TERMINAL, CommandState, can_transition
 from perdure.commands.tables import BODY, COMMAND, COMMAND_EVENT, DUE, READY, BodyRow, CommandEventRow, CommandRow, DueRow, ReadyRow
 from perdure.core.table import Key
 from perdure.core.view import View
-from perdure.errors import CommandNotFound, IllegalTransition, LeaseLost
+from perdure.errors import CommandNotFound, IllegalTransition, StaleLease
 
 replace = msgspec.structs.replace
 PARAMS: Final = "params"
@@ -75,7 +75,7 @@ def present(view: View, key: Key[CommandRow]) -> CommandRow:
 
 
 def held_by(key: Key[CommandRow], row: CommandRow, token: int) -> None:
-    """Refuse whoever has not got a command now. Raises LeaseLost."""
+    """Refuse whoever has not got a command now. Raises StaleLease."""
     if row.holder and row.token == token:
         return
     if row.state in TERMINAL:
@@ -84,7 +84,7 @@ def held_by(key: Key[CommandRow], row: CommandRow, token: int) -> None:
         why = f"it has been given out again since, to {row.worker or 'somebody'} with token {row.token}"
     else:
         why = "its lease has ended, and nobody has it"
-    raise LeaseLost(f"command {key.parts[1]!s}: token {token} is not the present one: {why}; stop working on it")
+    raise StaleLease(f"command {key.parts[1]!s}: token {token} is not the present one: {why}; stop working on it")
 
 
 def save(view: View, key: Key[CommandRow], before: CommandRow | None, after: CommandRow) -> CommandRow:

@@ -51,7 +51,7 @@ from perdure.commands.tables import (
 )
 from perdure.core.table import Key, Read, Scalar, Scan
 from perdure.core.view import View
-from perdure.errors import DeadlinePassed, IdempotencyConflict, IllegalTransition, LeaseLost
+from perdure.errors import DeadlinePassed, IdempotencyConflict, IllegalTransition, StaleLease
 from perdure.identity import TenantId
 
 _NUMBERED: Final = "~"
@@ -340,7 +340,7 @@ class Renew(_OnCommand, frozen=True, kw_only=True):
         row = present(view, self.key)
         held_by(self.key, row, self.token)
         if row.deadline is not None and view.now >= row.deadline:
-            raise LeaseLost(f"command {self.key.parts[1]!s}: its deadline has passed; stop working on it")
+            raise StaleLease(f"command {self.key.parts[1]!s}: its deadline has passed; stop working on it")
         progress = row.progress if self.progress is None else msgspec.json.encode(self.progress)
         after = save(view, self.key, row, replace(row, lease_expires_at=view.now + self.lease_for, progress=progress))
         assert after.lease_expires_at is not None, "it was set"

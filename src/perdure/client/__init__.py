@@ -1,0 +1,1 @@
+"""Perdure over HTTP, for programs elsewhere."""
