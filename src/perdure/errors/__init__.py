@@ -7,42 +7,10 @@ whether the same call, made again later, can succeed without any change to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
-
-class PerdureError(Exception):
-    """The root of everything that Perdure raises on purpose."""
-
-    code: ClassVar[str] = "error"
-    retryable: ClassVar[bool] = False
-
-
-# --- the four families -------------------------------------------------------------------------
-
-
-class UsageError(PerdureError):
-    """The call itself is wrong; change the program."""
-
-    code = "usage"
-
-
-class RejectedError(PerdureError):
-    """A decision refused the request; nothing of its transaction was written."""
-
-    code = "rejected"
-
-
-class NotFoundError(RejectedError):
-    """What the call names does not exist."""
-
-    code = "not-found"
-
-
-class StoreError(PerdureError):
-    """The store could not do its work; the text says whether anything was written."""
-
-    code = "store"
-
+from perdure.errors.roots import *  # noqa: F403  # its names are names of this module
+from perdure.errors.roots import NotFoundError, PerdureError, RejectedError, StoreError, UsageError
 
 # --- the store ---------------------------------------------------------------------------------
 
