@@ -38,7 +38,7 @@ def errors_page() -> str:
 
 def _error_sections() -> Iterator[str]:
     sections: dict[str, list[type[PerdureError]]] = {"": []}
-    for line in "\n".join(inspect.getsource(module) for module in (errors.roots, errors)).splitlines():
+    for line in "\n".join(inspect.getsource(module) for module in (errors.roots, errors, errors.web)).splitlines():
         if line.startswith("# --- "):
             sections[line.strip("# -")] = []
         elif found := re.match(r"class (\w+)", line):
