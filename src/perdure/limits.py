@@ -191,7 +191,7 @@ SCHEDULE_NEXT: Final = 5  # firings to come that are shown
 SCHEDULE_PAYLOAD_MAX: Final = 64 * KIB  # it is written again with each firing
 SCHEDULES_DECLARED_MAX: Final = 1_000  # of one app; each is a transaction at its start
 SCHEDULE_PATTERNS: Final = 4_096  # expressions kept parsed
-# --- webhooks ----------------------------------------------------------------------
+# --- webhooks and CloudEvents ----------------------------------------------------------------------
 WEBHOOK_TOLERANCE_US: Final = 300_000_000  # microseconds that two clocks and the way may take: what Standard Webhooks and Stripe say
 WEBHOOK_SECRET_MIN: Final = 24  # bytes of a Standard Webhooks secret, as the specification says
 WEBHOOK_SECRET_MAX: Final = 64  # the specification's, and the block of SHA-256
@@ -200,6 +200,8 @@ WEBHOOK_SIGNATURES_MAX: Final = 16  # signatures of one request: each is compare
 WEBHOOK_HEADER_MAX: Final = 4 * KIB  # characters of a signature's header: 16 signatures are 1 KiB
 SOURCE_NAME_MAX: Final = 64  # characters of a source's name, which is part of a path
 SOURCES_MAX: Final = 1_000  # of one app
+CLOUD_EVENT_ATTRIBUTES_MAX: Final = 64  # of one event; 20 are many
+CLOUD_EVENT_ATTRIBUTE_MAX: Final = 8 * KIB  # characters of one attribute as a header, which is what HTTP servers take
 # --- testing -----------------------------------------------------------------------------------------------
 TESTING_SPAN_US: Final = 100 * 365 * 86_400 * 1_000_000  # virtual microseconds that a test's clock goes on by itself for one reply
 TESTING_ADVANCES_MAX: Final = 100_000  # things that come due meanwhile: a schedule would go on for ever; a month of minutes fits

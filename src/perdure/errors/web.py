@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perdure.errors.roots import NotFoundError, PerdureError, RejectedError, UsageError
 
-# --- webhooks -----------------------------------------------------------------------
+# --- webhooks and CloudEvents -----------------------------------------------------------------------
 
 
 class WebhookRefused(RejectedError):
@@ -67,3 +67,20 @@ class SourceNotFound(NotFoundError):
     """The app has no webhook source of this name."""
 
     code = "source-not-found"
+
+
+class CloudEventInvalid(UsageError):
+    """A CloudEvent breaks the rules of one of its attributes, which `attribute` names."""
+
+    code = "cloud-event-invalid"
+
+    def __init__(self, attribute: str, reason: str) -> None:
+        super().__init__(f"CloudEvent attribute {attribute!r}: {reason}")
+        self.attribute = attribute
+        self.reason = reason
+
+
+class CloudEventBatched(UsageError):
+    """Several CloudEvents came in one request; send each in a request of its own."""
+
+    code = "cloud-event-batched"
