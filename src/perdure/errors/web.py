@@ -84,3 +84,12 @@ class CloudEventBatched(UsageError):
     """Several CloudEvents came in one request; send each in a request of its own."""
 
     code = "cloud-event-batched"
+
+
+# --- sending ---------------------------------------------------------------------------------------
+
+
+class TargetRefused(UsageError):
+    """Nothing is sent to this URL or address; the text says which rule forbids it."""
+
+    code = "target-refused"
