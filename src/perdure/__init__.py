@@ -17,6 +17,7 @@ from perdure.engine.retention import Retention, Swept
 from perdure.engine.retry import Retry
 from perdure.engine.run import run
 from perdure.engine.searching import Between, Page, StartsWith
+from perdure.engine.sources import Source, WebhookEvent
 from perdure.engine.steps import NotDone, StepInfo, step_info
 from perdure.errors import PerdureError
 from perdure.identity import ContentHash, MessageId, ProcessId, ProcessIdentity, RegistryKey, Tag, TenantId
@@ -47,6 +48,7 @@ __all__ = [
     "RegistryKey",
     "Retention",
     "Retry",
+    "Source",
     "StartsWith",
     "StepInfo",
     "Store",
@@ -55,6 +57,7 @@ __all__ = [
     "Tag",
     "TenantId",
     "VirtualClock",
+    "WebhookEvent",
     "copy_store",
     "on",
     "open_store",

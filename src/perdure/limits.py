@@ -213,6 +213,14 @@ COMMAND_WAIT_MAX_SECONDS: Final = 366 * 86_400  # a year between two attempts
 COMMAND_DELAY_MAX_US: Final = 366 * 86_400 * 1_000_000  # a year until it is given out
 COMMAND_DUE_CHUNK: Final = 64  # commands that one transaction ends or gives back because of their time
 BLOB_MAX: Final = 64 * MIB  # bytes that are kept apart, params or a result
+HTTP_REPEATED: Final = frozenset({0, 408, 425, 429, 500, 502, 503, 504})  # statuses after which the same request may succeed; 0: no answer
+WORKER_CONCURRENCY_MAX: Final = 1_000  # commands that one worker does at the same time
+WORKER_LEASE_MIN_US: Final = 5_000_000  # microseconds; a shorter lease ends while one renewal is lost
+WORKER_MARGIN_US: Final = 1_000_000  # before the end of a lease that could not be renewed, a handler is stopped
+WORKER_RENEWALS: Final = 3  # of a lease, before it ends
+WORKER_UNKNOWN_US: Final = 5_000_000  # microseconds that a command of an unknown name is left to others
+WORKER_RELEASE_US: Final = 5_000_000  # microseconds for which a worker that stops tries to give a command back
+WORKER_ASK_US: Final = 1_000_000  # microseconds for which one request for work is repeated
 CLIENT_CONNECT_SECONDS: Final = 5.0  # for a connection to the server
 CLIENT_ANSWER_SECONDS: Final = 30.0  # for an answer, beyond what the server may wait itself
 CLIENT_BODY_MAX: Final = 16 * MIB  # bytes of an answer: a page of leases with their params, with room
@@ -221,6 +229,31 @@ CLIENT_RETRY_MOST_US: Final = 10_000_000
 TOKEN_FILE_MAX: Final = 4 * KIB  # characters of a file that holds a token
 COMMAND_LOOK_US: Final = 1_000_000  # microseconds between two looks of a node that does not do what is due itself
 TRACEPARENT_MAX: Final = 256  # bytes; version 00 has 55
+# --- webhooks, CloudEvents and what is sent ----------------------------------------------------------------------
+WEBHOOK_TOLERANCE_US: Final = 300_000_000  # microseconds that two clocks and the way may take: what Standard Webhooks and Stripe say
+WEBHOOK_SECRET_MIN: Final = 24  # bytes of a Standard Webhooks secret, as the specification says
+WEBHOOK_SECRET_MAX: Final = 64  # the specification's, and the block of SHA-256
+WEBHOOK_SECRETS_MAX: Final = 8  # secrets of one source: two while they are rotated
+WEBHOOK_SIGNATURES_MAX: Final = 16  # signatures of one request: each is compared with each secret's
+WEBHOOK_HEADER_MAX: Final = 4 * KIB  # characters of a signature's header: 16 signatures are 1 KiB
+SOURCE_NAME_MAX: Final = 64  # characters of a source's name, which is part of a path
+SOURCES_MAX: Final = 1_000  # of one app
+CLOUD_EVENT_ATTRIBUTES_MAX: Final = 64  # of one event; 20 are many
+CLOUD_EVENT_ATTRIBUTE_MAX: Final = 8 * KIB  # characters of one attribute as a header, which is what HTTP servers take
+SEND_URL_MAX: Final = 2_048  # characters, what everybody takes
+SEND_BODY_MAX: Final = 2 * MIB  # a message or a result of 1 MiB, as Base64 with what is around it
+SEND_HEADERS_MAX: Final = 8 * KIB  # characters of all headers, which is what HTTP servers take
+SEND_SECONDS_MAX: Final = 300.0  # for one request, from the look-up of the name to the answer
+SEND_CONNECTIONS: Final = 100  # requests of one sender that are under way; others wait within their own time
+SEND_ADDRESSES_MAX: Final = 16  # of one name that are looked at
+SEND_ANSWER_MAX: Final = 4 * KIB  # bytes of an answer's body that are taken in, and dropped: its sender should not see a broken connection
+SEND_ANSWER_SECONDS: Final = 1.0  # that a body may take to come, after its status has
+SEND_ANSWER_HEADERS_MAX: Final = 8 * KIB  # bytes of one header of an answer
+SEND_RETRY_AFTER_MAX_US: Final = 86_400_000_000  # microseconds: nobody is waited for longer than a day because of his own word
+BREAKER_FAILURES: Final = 5  # failures in a row before nothing is sent for a while: fewer are bad luck
+BREAKER_OPEN_US: Final = 5_000_000  # microseconds that nothing is sent then, doubled each time the probe fails, too
+BREAKER_OPEN_MAX_US: Final = 300_000_000  # five minutes: so late a target that works again is noticed at most
+BREAKER_PROBE_US: Final = 360_000_000  # microseconds that a probe may be under way before it is given up: whoever sent it has died
 # --- testing -----------------------------------------------------------------------------------------------
 TESTING_SPAN_US: Final = 100 * 365 * 86_400 * 1_000_000  # virtual microseconds that a test's clock goes on by itself for one reply
 TESTING_ADVANCES_MAX: Final = 100_000  # things that come due meanwhile: a schedule would go on for ever; a month of minutes fits
@@ -248,3 +281,4 @@ assert LEASE_RENEW_US + MIGRATION_LOCK_MS * 1_000 < LEASE_US - LEASE_MARGIN_US, 
 assert OPEN_RENEW_SECONDS * 3_000_000 < OPEN_US, "two signs may be lost"
 assert POSTGRES_STATEMENT_SECONDS < POSTGRES_ANSWER_SECONDS, "what the server says of a statement that took too long is heard"
 assert TURN_EVENTS_WARN < TURN_EVENTS_MAX, "a warning comes before the refusal"
+assert SEND_SECONDS_MAX * 1_000_000 < BREAKER_PROBE_US, "a probe that is under way has not been given up"

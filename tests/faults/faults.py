@@ -27,6 +27,7 @@ from tests.faults import (
     steps,
     testing,
     upgrades,
+    web,
 )
 from tests.faults.fault import Fault
 
@@ -53,4 +54,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *copying.FAULTS,
     *ownership.FAULTS,
     *upgrades.FAULTS,
+    *web.FAULTS,
 )

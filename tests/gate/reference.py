@@ -18,7 +18,7 @@ Everything that Perdure raises on purpose is a `perdure.PerdureError`; the class
 the class or its `code`, which never changes; the text is for people and may change. **Retryable** says that the same call,
 made again later, can succeed without any change to it. A broken invariant of Perdure's own is an `AssertionError`: report it.
 
-This page is made from `src/perdure/errors.py` by `make reference`.
+This page is made from `src/perdure/errors/` by `make reference`.
 """
 API = """\
 # Public names
@@ -32,13 +32,15 @@ This page is made from `perdure.__all__` and `perdure.testing.__all__` by `make 
 
 
 def errors_page() -> str:
-    """Return the page about every class of `perdure.errors`, by section of that file."""
+    """Return the page about every class of `perdure.errors`, by section of its files."""
     return "\n".join([ERRORS, *_error_sections()])
 
 
 def _error_sections() -> Iterator[str]:
     sections: dict[str, list[type[PerdureError]]] = {"": []}
-    for line in inspect.getsource(errors).splitlines():
+    for line in "\n".join(
+        inspect.getsource(module) for module in (errors.roots, errors.store, errors, errors.commands, errors.web)
+    ).splitlines():
         if line.startswith("# --- "):
             sections[line.strip("# -")] = []
         elif found := re.match(r"class (\w+)", line):

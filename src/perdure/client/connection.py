@@ -25,7 +25,6 @@ from perdure.protocol.problems import Problem
 T = TypeVar("T")
 _UNAUTHORIZED: Final = 401
 _SERVER_FAULT: Final = 500
-_REPEATED: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CHANCES: Final = 2**16
 _decode_problem: Final = msgspec.json.Decoder(Problem).decode
 
@@ -206,7 +205,7 @@ class Connection:
         if status < 300:  # noqa: PLR2004  # the answers that say yes
             return text
         wait_for = int(retry_after) * SECOND if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 6 else 0  # noqa: PLR2004  # a day
-        raise Refused(_error_of(text, status, f"{method} {path}"), status=status, repeat=status in _REPEATED, wait=wait_for)
+        raise Refused(_error_of(text, status, f"{method} {path}"), status=status, repeat=status in limits.HTTP_REPEATED, wait=wait_for)
 
 
 def path_of(*parts: str) -> str:

@@ -21,6 +21,7 @@ from perdure.engine.process import HANDLES, Handles, OnError, Process
 from perdure.engine.process_log import LogType, logs_of
 from perdure.engine.queries import QueryOf, queries_of
 from perdure.engine.schedules import WINDOW, CatchUp, Declaration, Overlap, Timing
+from perdure.engine.sources import Source, WebhookEvent
 from perdure.errors import (
     AmbiguousKind,
     DefinitionError,
@@ -29,11 +30,14 @@ from perdure.errors import (
     PayloadTooLarge,
     PayloadUnencodable,
     SchemaUnsupported,
+    SourceNotFound,
     UnknownProcessType,
     UsageError,
 )
 from perdure.identity import DEFAULT_TENANT, RegistryKey, Tag, checked_text
 from perdure.schemas import TypeRef, schema_of
+from perdure.webhooks.schemes import Scheme
+from perdure.webhooks.secrets import Secrets, SecretsGiven
 
 if TYPE_CHECKING:
     from perdure.engine.turn import Turn
@@ -211,6 +215,7 @@ class App:
         self.name = checked_text(name, what="app name", limit=limits.REGISTRY_KEY_MAX)
         self.types: dict[str, ProcessType] = {}
         self.schedules: list[Declaration] = []
+        self.sources: dict[str, Source] = {}
         self._routes: dict[str, tuple[ProcessType, HandlerOf]] = {}
         self._handlers: dict[Callable[..., Any], tuple[ProcessType, HandlerOf]] = {}
 
@@ -346,6 +351,51 @@ class App:
         if len(self.schedules) >= limits.SCHEDULES_DECLARED_MAX:
             raise DefinitionError(f"an app declares at most {limits.SCHEDULES_DECLARED_MAX:,} schedules; make others at run time")
         self.schedules.append(made)
+
+    def webhook(
+        self,
+        name: str,
+        /,
+        *,
+        scheme: Scheme,
+        secret: SecretsGiven | None = None,
+        secret_env: str | None = None,
+        message: Callable[[WebhookEvent], object] | None = None,
+        kind: str | Callable[[WebhookEvent], str | None] | None = None,
+        id: Callable[[WebhookEvent], str] | None = None,
+        to: Address | Callable[[WebhookEvent], Address | None] | None = None,
+    ) -> Source:
+        """Declare a source of webhooks, and return it. The rules are pure functions of a verified event.
+
+        Args:
+            name: of the source, the last part of its path, and the `source` of its messages.
+            scheme: how requests are signed: `standard` (Standard Webhooks), `github` or `stripe`.
+            secret: one, or several while they are rotated, or a function that returns them and is asked at each request.
+            secret_env: instead, the environment variable with them, separated by spaces.
+            message: makes the message, a struct or a dataclass; None ignores the webhook.
+            kind: instead, the kind of message that the body itself is; a function may return None, which ignores the webhook.
+            id: of the message; what the scheme has when not given. Requests with the same id are one message.
+            to: where it goes; what the handlers of its kind say when not given, or when the function returns None.
+
+        Raises:
+            DefinitionError: it cannot work; the text says what to change.
+            WebhookSecretInvalid: neither `secret` nor `secret_env` is given, or both are.
+        """
+        secrets = Secrets(secret, env=secret_env, what=f"webhook source {name!r}")
+        made = Source(name=name, scheme=scheme, secrets=secrets, message=message, kind=kind, id=id, to=to).checked()
+        if name in self.sources:
+            raise DefinitionError(f"webhook source {name!r} is declared twice; give one of them another name")
+        if len(self.sources) >= limits.SOURCES_MAX:
+            raise DefinitionError(f"an app declares at most {limits.SOURCES_MAX:,} webhook sources")
+        self.sources[name] = made
+        return made
+
+    def source(self, name: str) -> Source:
+        """Return the webhook source of this name. Raises SourceNotFound."""
+        try:
+            return self.sources[name]
+        except KeyError:
+            raise SourceNotFound(f"app {self.name!r} has no webhook source {name!r}; declare it with app.webhook({name!r}, …)") from None
 
     def type_named(self, name: str) -> ProcessType:
         """Return the process type of this name. Raises UnknownProcessType."""

@@ -7,161 +7,13 @@ whether the same call, made again later, can succeed without any change to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
-
-
-class PerdureError(Exception):
-    """The root of everything that Perdure raises on purpose."""
-
-    code: ClassVar[str] = "error"
-    retryable: ClassVar[bool] = False
-
-
-# --- the four families -------------------------------------------------------------------------
-
-
-class UsageError(PerdureError):
-    """The call itself is wrong; change the program."""
-
-    code = "usage"
-
-
-class RejectedError(PerdureError):
-    """A decision refused the request; nothing of its transaction was written."""
-
-    code = "rejected"
-
-
-class NotFoundError(RejectedError):
-    """What the call names does not exist."""
-
-    code = "not-found"
-
-
-class StoreError(PerdureError):
-    """The store could not do its work; the text says whether anything was written."""
-
-    code = "store"
-
-
-# --- the store ---------------------------------------------------------------------------------
-
-
-class StoreUnavailable(StoreError):
-    """The store is closed, poisoned or unreachable; nothing was written by this call."""
-
-    code = "store-unavailable"
-    retryable = True
-
-
-class StoreNotFound(StoreError):
-    """There is no store at this URL; check it, or let `open_store` create one."""
-
-    code = "store-not-found"
-
-
-class StoreBusy(StoreError):
-    """Another process held the write lock for longer than the limit; nothing was written."""
-
-    code = "store-busy"
-    retryable = True
-
-
-class StoreFull(StoreError):
-    """The disk is full; nothing was written. Make room and repeat the call."""
-
-    code = "store-full"
-    retryable = True
-
-
-class StoreCorrupt(StoreError):
-    """The file is not a Perdure store, or its content is damaged. Restore it from a backup."""
-
-    code = "store-corrupt"
-
-
-class StoreWentBack(StoreError):
-    """The database lost commits that it had acknowledged. Stop, and find out which server answers."""
-
-    code = "store-went-back"
-
-
-class OutcomeUnknown(StoreError):
-    """Whether the transaction was committed is not known; reopen the store and ask `Store.settle`."""
-
-    code = "outcome-unknown"
-
-    def __init__(self, *, node: str, batch: int, cause: str) -> None:
-        super().__init__(
-            f"batch {batch} of writer {node}: its outcome is unknown ({cause}); reopen the store, then "
-            f"`await store.settle(error)` tells whether it was committed"
-        )
-        self.node = node
-        self.batch = batch
-        self.cause = cause
-
-
-class LeaseLost(StoreError):
-    """Somebody else holds the right to do this now; a newer holder goes on with it."""
-
-    code = "lease-lost"
-    retryable = True
-
-
-class Overloaded(StoreError):
-    """A queue is at its limit; nothing was written. Repeat later."""
-
-    code = "overloaded"
-    retryable = True
-
-
-class TransactionTooLarge(StoreError):
-    """One transaction is larger than a batch may be; split it."""
-
-    code = "transaction-too-large"
-
-
-class TransactionRefused(StoreError):
-    """The database refused this transaction, and only this one; the cause is in the text."""
-
-    code = "transaction-refused"
-
-
-class SchemaTooNew(StoreError):
-    """A newer Perdure has changed this store, and this one cannot work with it; use that version or a later one."""
-
-    code = "schema-too-new"
-
-
-class MigrationChanged(StoreError):
-    """A migration that this store has applied differs from the one in this installation."""
-
-    code = "migration-changed"
-
-
-class CopyUnfinished(StoreError):
-    """The copy into this store is not finished; run `perdure store copy` again, it goes on where it was."""
-
-    code = "copy-unfinished"
-
-
-class CopyFailed(StoreError):
-    """What arrived is not what the source has; the target cannot be used. Remove it, and begin again."""
-
-    code = "copy-failed"
-
-
-class CopyRefused(UsageError):
-    """This store cannot be copied into that one; the text says why, and nothing was changed that counts."""
-
-    code = "copy-refused"
-
-
-class UnknownScheme(UsageError):
-    """The store URL names no backend."""
-
-    code = "unknown-scheme"
-
+from typing import NamedTuple
+
+from perdure.errors.commands import *  # noqa: F403  # as below
+from perdure.errors.roots import *  # noqa: F403  # its names are names of this module
+from perdure.errors.roots import NotFoundError, PerdureError, RejectedError, StoreError, UsageError
+from perdure.errors.store import *  # noqa: F403  # as above
+from perdure.errors.web import *  # noqa: F403  # as above
 
 # --- values at the door --------------------------------------------------------------------------
 
@@ -469,54 +321,6 @@ class MailboxFull(RejectedError):
     retryable = True
 
 
-class StaleLease(LeaseLost):
-    """The lease of a command has ended, or somebody else has it now; stop working on it."""
-
-    code = "stale-lease"
-    retryable = False
-
-
-class ServerUnreachable(PerdureError):
-    """No answer came from the server in time; whether it has done what was asked for is not known."""
-
-    code = "server-unreachable"
-    retryable = True
-
-
-class ServerRefused(PerdureError):
-    """The server answered with something that is no error of Perdure's; the text says what.
-
-    Attributes:
-        status: of HTTP.
-        problem_code: the code that it named; empty for none.
-    """
-
-    code = "server-refused"
-
-    def __init__(self, text: str, *, status: int = 0, problem_code: str = "") -> None:
-        super().__init__(text)
-        self.status = status
-        self.problem_code = problem_code
-
-
-class CommandNotFound(NotFoundError):
-    """There is no such command in this tenant."""
-
-    code = "command-not-found"
-
-
-class IdempotencyConflict(RejectedError):
-    """The idempotency key was used for another request; nothing was written. A new request needs a new key."""
-
-    code = "idempotency-conflict"
-
-
-class DeadlinePassed(RejectedError):
-    """The deadline is not in the future; nothing was written."""
-
-    code = "deadline-passed"
-
-
 class ScheduleNotFound(NotFoundError):
     """No schedule has this id."""
 
@@ -548,38 +352,6 @@ class TurnFailed(PerdureError):
     """The turn ended with an error that has no class here; the text is the original's."""
 
     code = "turn-failed"
-
-
-class CommandFailed(PerdureError):
-    """A command was not done. `error_code` and `details` are what its worker said.
-
-    Attributes:
-        error_code: a stable word.
-        details: plain data, or None.
-    """
-
-    code = "command-failed"
-
-    def __init__(self, error_code: str, message: str = "", details: object = None) -> None:
-        super().__init__(error_code, message, details)
-        self.error_code = error_code
-        self.details = details
-
-    def __str__(self) -> str:
-        error_code, message = self.args[0], self.args[1]
-        return f"{error_code}: {message}" if message else str(error_code)
-
-
-class CommandExpired(CommandFailed):
-    """A command was not done before its deadline."""
-
-    code = "command-expired"
-
-
-class CommandCancelled(CommandFailed):
-    """Somebody asked for a command not to be done, and it was not."""
-
-    code = "command-cancelled"
 
 
 class StepFailed(PerdureError):

@@ -1,0 +1,132 @@
+"""What a client asks for, written once for clients that wait and for those that do not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import msgspec
+
+from perdure import limits
+from perdure.clock import Micros
+from perdure.codec import JSON
+from perdure.commands.contract import CommandRetry
+from perdure.errors import CommandCancelled, CommandExpired, CommandFailed, PayloadTooLarge, TurnFailed, UsageError
+from perdure.protocol.commands import CommandView, NewCommand, RetryPolicy
+from perdure.protocol.messages import NewMessage, SealedReply, To
+
+T = TypeVar("T")
+MILLISECOND = 1_000
+
+
+def new_message(
+    message: object, *, id: str, kind: str | None, to: To | None, source: str, headers: dict[str, str] | None, lasting: Lasting
+) -> NewMessage:
+    """Return a message as it is sent. Raises PayloadUnencodable, PayloadTooLarge, UsageError."""
+    payload = JSON.encode(message)
+    if len(payload) > limits.MESSAGE_MAX:
+        raise PayloadTooLarge("message", size=len(payload), limit=limits.MESSAGE_MAX)
+    return NewMessage(
+        id=id,
+        kind=_kind_of(message) if kind is None else kind,
+        payload=msgspec.Raw(payload),
+        to=to,
+        source=source,
+        headers=headers,
+        keep_for_ms=milliseconds(lasting.keep_for),
+        expires_after_ms=milliseconds(lasting.expires_after),
+    )
+
+
+class Lasting(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a message waits for whom."""
+
+    keep_for: timedelta | None = None
+    expires_after: timedelta | None = None
+
+
+def _kind_of(message: object) -> str:
+    config = getattr(type(message), "__struct_config__", None)
+    if config is not None and config.tag is not None:
+        return str(config.tag)
+    if isinstance(message, dict | list | str | int | float | bool | None):
+        raise UsageError("kind: plain data has none; say which kind of message it is with kind=…")
+    return type(message).__name__
+
+
+def milliseconds(duration: timedelta | None) -> int | None:
+    """Return a duration in milliseconds, rounded up: what is not nothing stays something. Raises UsageError."""
+    if duration is None:
+        return None
+    if not isinstance(duration, timedelta) or duration < timedelta(0):
+        raise UsageError(f"expected a timedelta that is not negative, found {duration!r:.{limits.REPR_MAX}}")
+    return -(-duration // timedelta(milliseconds=1))
+
+
+def micros(duration: timedelta) -> Micros:
+    """Return a duration in microseconds. Raises UsageError."""
+    whole = milliseconds(duration)
+    assert whole is not None, "it is a duration"
+    return whole * MILLISECOND
+
+
+def new_command(
+    deployment: str,
+    command: str,
+    params: object,
+    *,
+    target: str | None,
+    deadline: timedelta | None,
+    delay: timedelta | None,
+    priority: int,
+    retry: CommandRetry | None,
+) -> NewCommand:
+    """Return a command as it is sent. Raises PayloadUnencodable, PayloadTooLarge, UsageError."""
+    data = JSON.encode(params)
+    if len(data) > limits.COMMAND_PARAMS_MAX:
+        raise PayloadTooLarge("params", size=len(data), limit=limits.COMMAND_PARAMS_MAX)
+    return NewCommand(
+        deployment=deployment,
+        command=command,
+        params=msgspec.Raw(data),
+        target=target,
+        deadline_ms=milliseconds(deadline),
+        delay_ms=milliseconds(delay) or 0,
+        priority=priority,
+        retry=None if retry is None else policy(retry),
+    )
+
+
+def policy(retry: CommandRetry) -> RetryPolicy:
+    """Return a policy as it is sent."""
+    return RetryPolicy(
+        max_attempts=retry.max_attempts,
+        initial_ms=round(retry.initial * 1_000),
+        factor=retry.factor,
+        maximum_ms=round(retry.maximum * 1_000),
+        jitter=retry.jitter,
+        give_up_on=list(retry.give_up_on),
+    )
+
+
+def result_of(view: CommandView, result: Any) -> Any:
+    """Return the result of a command that is over, read as a type.
+
+    Raises:
+        CommandFailed, CommandExpired, CommandCancelled: it was not done.
+        PayloadInvalid: the result cannot be read as that type.
+    """
+    if view.state == "SUCCEEDED":
+        return JSON.decoder(result)(bytes(view.result)) if view.result_blob is None else view.result_blob
+    kind = {"EXPIRED": CommandExpired, "CANCELLED": CommandCancelled}.get(view.state, CommandFailed)
+    error = view.error
+    if error is None:
+        raise kind("failed")
+    raise kind(error.code, error.message, msgspec.json.decode(error.details))
+
+
+def value_of(reply: SealedReply, result: Any) -> Any:
+    """Return what a sealed reply says, read as a type. Raises TurnFailed, PayloadInvalid."""
+    if reply.error is not None:
+        raise TurnFailed(f"{reply.error.name}: {reply.error.text}")
+    return JSON.decoder(result)(bytes(reply.value))

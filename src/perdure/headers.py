@@ -1,0 +1,40 @@
+"""Headers of an HTTP request: names without case, and what was given twice is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+
+class Headers(Mapping[str, str]):
+    """Headers by name, in lower case. A name that was given several times has its values joined by `, `, as HTTP says.
+
+    Args:
+        given: pairs of name and value, or a mapping.
+    """
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, given: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
+        self._lines: dict[str, list[str]] = {}
+        for name, value in given.items() if isinstance(given, Mapping) else given:
+            self._lines.setdefault(name.lower(), []).append(value)
+
+    def __getitem__(self, name: str) -> str:
+        return ", ".join(self._lines[name.lower()])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __repr__(self) -> str:
+        return f"Headers({sorted(self._lines)})"  # values may be secrets
+
+    def times(self, name: str) -> int:
+        """Return how many times a header was given."""
+        return len(self._lines.get(name.lower(), ()))
+
+    def media_type(self) -> str:
+        """Return the content type in lower case and without its parameters; empty when there is none."""
+        return self.get("content-type", "").partition(";")[0].strip().lower()

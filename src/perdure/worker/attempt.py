@@ -1,0 +1,259 @@
+"""One attempt of one command on a worker: the handler, the lease that is renewed while it runs, and the outcome.
+
+Source: commands.md, "Worker".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from perdure import limits
+from perdure.clock import Micros
+from perdure.codec import JSON
+from perdure.errors import (
+    CommandFailed,
+    CommandNotFound,
+    PayloadInvalid,
+    PayloadTooLarge,
+    PayloadUnencodable,
+    PerdureError,
+    ServerRefused,
+    ServerUnreachable,
+    StaleLease,
+)
+from perdure.protocol.commands import (
+    Completed,
+    CompleteRequest,
+    DidIt,
+    DidNot,
+    LeasedCommand,
+    Outcome,
+    ReleaseRequest,
+    Renewed,
+    RenewRequest,
+    StateNow,
+    StoppedIt,
+)
+from perdure.worker.context import CommandContext
+from perdure.worker.handlers import CommandHandler
+
+if TYPE_CHECKING:
+    from perdure.worker.worker import Worker
+
+logger: Final = logging.getLogger("perdure.worker")
+
+
+class Attempt:
+    """One command that this worker has."""
+
+    def __init__(self, worker: Worker, leased: LeasedCommand, handler: CommandHandler | None) -> None:
+        clock = worker.connection.clock
+        self.worker = worker
+        self.leased = leased
+        self.handler = handler
+        # By our own clock, from when the answer came: the lease ends no earlier at the server.
+        self.until: Micros = clock.now() + leased.lease_ms * 1_000
+        deadline = None if leased.deadline_ms is None else clock.now() + leased.deadline_ms * 1_000
+        self.context = CommandContext(
+            command_id=leased.command_id,
+            command=leased.command,
+            attempt=leased.attempt,
+            target=leased.target,
+            traceparent=leased.traceparent,
+            deadline=deadline,
+            clock=clock,
+        )
+        self.deadline = deadline
+        self.lost = ""
+        self.released = False
+        self._work: asyncio.Task[Any] | None = None
+
+    async def run(self) -> None:
+        """Do the command, and tell the server how it ended. Nothing that it does ends the worker."""
+        said, told = "nothing", "nothing"
+        try:
+            if self.handler is None:
+                said, told = "unknown", await self._release("this worker has no handler of that name", delay=limits.WORKER_UNKNOWN_US)
+                return
+            outcome = await self._outcome(self.handler)
+            if outcome is None:
+                said = self.lost or "released"
+                told = said
+                return
+            said = type(outcome).__name__
+            told = await self._complete(outcome)
+        except PerdureError as error:
+            told = error.code
+        finally:
+            # No params, no result and no token: who reads logs need not read those.
+            logger.info(
+                "command %s %s attempt %d: %s, %s",
+                self.leased.command_id,
+                self.leased.command,
+                self.leased.attempt,
+                said,
+                told,
+                extra={
+                    "command_id": self.leased.command_id,
+                    "command": self.leased.command,
+                    "attempt": self.leased.attempt,
+                    "target": self.leased.target,
+                    "outcome": said,
+                    "told": told,
+                },
+            )
+
+    async def _outcome(self, handler: CommandHandler) -> Outcome | None:
+        """Run the handler, while the lease is renewed; None when what it did does not count any more."""
+        try:
+            params = handler.decode(bytes(self.leased.params))
+        except PayloadInvalid as error:
+            return DidNot(code="params-invalid", message=_short(str(error)))
+        self._work = asyncio.ensure_future(handler.run(self.context, params))
+        renewing = asyncio.ensure_future(self._renew())
+        try:
+            await asyncio.wait((self._work, renewing), return_when=asyncio.FIRST_COMPLETED)
+            if not self._work.done():
+                self._work.cancel()
+                await asyncio.wait((self._work,))
+            return self._ended()
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+
+    def _ended(self) -> Outcome | None:
+        work = self._work
+        assert work is not None, "it has run"
+        if self.lost or self.released:
+            return None
+        if work.cancelled():
+            if self.context.cancelled.is_set():
+                return StoppedIt(message="its handler was cancelled")
+            return DidNot(code="handler-cancelled", message="the handler was cancelled", retryable=True)
+        error = work.exception()
+        if error is None:
+            return _result(work.result())
+        if isinstance(error, CommandFailed):
+            return _said(error)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise error
+        logger.error("command %s: its handler failed in attempt %d", self.leased.command_id, self.leased.attempt, exc_info=error)
+        return DidNot(code="handler-error", message=_short(f"{type(error).__name__}: {error}"), retryable=True)
+
+    # --- the lease --------------------------------------------------------------------------------------
+
+    async def _renew(self) -> None:
+        """Renew the lease until the handler has ended; returns when it has to stop."""
+        connection = self.worker.connection
+        while True:
+            now = connection.clock.now()
+            left = self.until - now
+            if self.deadline is not None and now >= self.deadline:
+                self.lost = "its deadline passed"
+                return
+            if left <= limits.WORKER_MARGIN_US:
+                self.lost = "its lease could not be renewed"
+                return
+            wait = min(self.worker.lease // limits.WORKER_RENEWALS, left - limits.WORKER_MARGIN_US)
+            await connection.pause(wait if self.deadline is None else max(1, min(wait, self.deadline - now)))
+            try:
+                asked = connection.clock.now()
+                renewed = await connection.send(
+                    "POST",
+                    self.worker.path("commands", self.leased.command_id, "renew"),
+                    Renewed,
+                    body=RenewRequest(token=self.leased.token, lease_ms=self.worker.lease // 1_000, progress=self.context.note),
+                    patience=0,
+                )
+            except (StaleLease, CommandNotFound) as error:
+                self.lost = error.code
+                return
+            except (ServerUnreachable, ServerRefused) as error:
+                logger.warning("command %s: its lease was not renewed: %s", self.leased.command_id, error)
+                continue
+            except PerdureError as error:
+                if not error.retryable:
+                    self.lost = error.code
+                    return
+                continue
+            self.until = asked + renewed.lease_ms * 1_000
+            if renewed.deadline_ms is not None:
+                self.deadline = connection.clock.now() + renewed.deadline_ms * 1_000
+            if renewed.cancel_requested and not self.context.cancelled.is_set():
+                self.context.cancelled.set()
+                if self.handler is not None and self.handler.is_async:
+                    return
+
+    async def let_go(self) -> None:
+        """Give the command back before it is done: the worker stops."""
+        self.released = True
+        if self._work is not None:
+            self._work.cancel()
+        await self._release("the worker stops")
+
+    # --- telling the server -----------------------------------------------------------------------------
+
+    async def _complete(self, outcome: Outcome) -> str:
+        """Send an outcome until the server takes it, or the lease is over; return what became of it."""
+        connection = self.worker.connection
+        body = CompleteRequest(token=self.leased.token, outcome=outcome)
+        while True:
+            patience = max(0, self.until - connection.clock.now())
+            try:
+                path = self.worker.path("commands", self.leased.command_id, "complete")
+                # The same key at every try: a lost answer is the one that was given.
+                done = await connection.send(
+                    "POST", path, Completed, body=body, key=f"{self.leased.command_id} {self.leased.token}", patience=patience
+                )
+            except PayloadTooLarge:
+                if isinstance(outcome, DidNot):
+                    raise
+                outcome = DidNot(code="result-too-large", message=f"the result is over {limits.COMMAND_RESULT_MAX:,} bytes")
+                body = CompleteRequest(token=self.leased.token, outcome=outcome)
+            else:
+                return "counted" if done.counted else f"too late: it is {done.state}"
+
+    async def _release(self, why: str, *, delay: Micros = 0) -> str:
+        try:
+            await self.worker.connection.send(
+                "POST",
+                self.worker.path("commands", self.leased.command_id, "release"),
+                StateNow,
+                body=ReleaseRequest(token=self.leased.token, delay_ms=delay // 1_000, error=why),
+                patience=min(limits.WORKER_RELEASE_US, max(0, self.until - self.worker.connection.clock.now())),
+            )
+        except PerdureError as error:
+            return error.code
+        return "released"
+
+
+def _result(value: Any) -> Outcome:
+    try:
+        data = JSON.encode(value)
+    except PayloadUnencodable as error:
+        return DidNot(code="result-unencodable", message=_short(str(error)))
+    if len(data) > limits.COMMAND_RESULT_MAX:
+        return DidNot(code="result-too-large", message=f"the result is {len(data):,} bytes, the limit is {limits.COMMAND_RESULT_MAX:,}")
+    return DidIt(result=msgspec.Raw(data))
+
+
+def _said(error: CommandFailed) -> Outcome:
+    code = str(error.error_code)[: limits.COMMAND_CODE_MAX] or "failed"
+    message = str(error.args[1]) if len(error.args) > 1 else ""
+    try:
+        details = JSON.encode(error.details)
+    except PayloadUnencodable:
+        details = b"null"
+    if len(details) > limits.COMMAND_MESSAGE_MAX:
+        details = b"null"
+    return DidNot(code=code, message=_short(message), details=msgspec.Raw(details))
+
+
+def _short(text: str) -> str:
+    """Return a text that the server takes: by bytes, and of characters that can be stored."""
+    data = text.encode(errors="backslashreplace").replace(b"\0", b"\\x00")[: limits.COMMAND_MESSAGE_MAX]
+    return data.decode(errors="ignore")
