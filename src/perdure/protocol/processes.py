@@ -1,0 +1,128 @@
+"""Processes over the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from perdure import limits
+
+AttributeScalar = str | int | float | bool
+Limit = Annotated[int, msgspec.Meta(ge=1, le=limits.PAGE_MAX, description="Rows of the page.")]
+
+
+class ProcessSummary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One process as of its last commit. Of its `events`, those before `first_event` are removed."""
+
+    process_id: str
+    process_type: str
+    status: str
+    open_message: str | None
+    events: int
+    first_event: int
+    note: str
+    parent: str | None
+    created_at: datetime | None
+    updated_at: datetime | None
+
+
+class ProcessDetail(ProcessSummary, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One process with its durable fields, search attributes, keys and tags as of its last commit."""
+
+    fields: msgspec.Raw
+    attributes: dict[str, AttributeScalar]
+    keys: list[str]
+    tags: list[str]
+
+
+class ProcessPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A page of processes; `next` is the `after` of the page that follows, if one does. It may have fewer rows than asked for."""
+
+    processes: list[ProcessSummary]
+    next: str | None
+
+
+class ProcessEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One event of a process: `text` is for people; `event`, `name` and `detail` are its parts."""
+
+    seq: int
+    at: datetime | None
+    event: str
+    message_id: str
+    name: str
+    detail: str
+    text: str
+    took_us: int | None
+
+
+class ProcessWait(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One thing that a process waits for: a message, a timer, a reply, an awakeable, or a place."""
+
+    what: str
+    name: str
+    due: datetime | None
+
+
+class EventPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A page of a process's events, in order; `next` is the `after` of the page that follows, if one does."""
+
+    events: list[ProcessEvent]
+    status: str
+    waits_for: list[ProcessWait]
+    next: int | None
+
+
+class CancelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Why it is to stop, for people; `force` ends it without running its code again."""
+
+    reason: str = ""
+    force: bool = False
+
+
+class PauseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Why it is held still, for people."""
+
+    reason: str = ""
+
+
+class ResumeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Nothing has to be said."""
+
+
+class Done(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was asked for holds; `changed`, whether it did not before."""
+
+    process_id: str
+    changed: bool
+
+
+class QueryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The arguments of a query, in order."""
+
+    arguments: list[msgspec.Raw] = []
+
+
+class QueryAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a query says of a process as of its last commit."""
+
+    value: msgspec.Raw
+
+
+Status = Literal["idle", "runnable", "waiting", "paused", "stuck", "stranded", "failed", "ended"]
+
+
+class ProcessesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which processes a list is of."""
+
+    type: Annotated[str, msgspec.Meta(description="Only those of this process type.")] | None = None
+    status: Annotated[Status, msgspec.Meta(description="Only those of this status.")] | None = None
+    attribute: Annotated[
+        list[str], msgspec.Meta(description="Only those with this search attribute: `NAME=VALUE`, `NAME>=VALUE`, `NAME<=VALUE` or `NAME^=BEGINNING`.")
+    ] = []
+    created_after: Annotated[datetime, msgspec.Meta(tz=True, description="Only those made later.")] | None = None
+    updated_before: Annotated[datetime, msgspec.Meta(tz=True, description="Only those that nothing has happened to since.")] | None = None
+    order: Annotated[Literal["id", "created", "-created"], msgspec.Meta(description="The quickest when not given.")] | None = None
+    limit: Limit = limits.PAGE_DEFAULT
+    after: Annotated[str, msgspec.Meta(description="`next` of the page before.")] | None = None
