@@ -215,7 +215,9 @@ HTTP_PEERS_MAX: Final = 10_000  # addresses whose attempts are counted, the late
 SSE_LOOK_US: Final = 250_000  # microseconds between two looks for new events of a process
 SSE_HEARTBEAT_US: Final = 15_000_000  # microseconds without an event after which a comment keeps the connection open
 IDEMPOTENCY_KEY_MAX: Final = 256  # characters; a UUID has 36
-IDEMPOTENCY_LEASE_US: Final = 10_000_000  # microseconds, beside its `wait_ms`, after which a request that was not answered counts as crashed
+IDEMPOTENCY_LEASE_US: Final = (
+    10_000_000  # microseconds, beside its `wait_ms`, after which a request that was not answered counts as crashed
+)
 IDEMPOTENCY_RETAIN_US: Final = 24 * 3_600 * 1_000_000  # microseconds that the answer to a key is kept: repeats come within minutes
 IDEMPOTENCY_SWEEP_US: Final = 3_600 * 1_000_000  # microseconds between two sweeps of old answers
 

@@ -20,7 +20,15 @@ def cli() -> None:
     """Durable, message-driven processes on your own database."""
 
 
-for _group in (store.store, processes.processes, messages.messages, awakeables.awakeables, schedules.schedules, tokens.token, serving.serve):
+for _group in (
+    store.store,
+    processes.processes,
+    messages.messages,
+    awakeables.awakeables,
+    schedules.schedules,
+    tokens.token,
+    serving.serve,
+):
     cli.add_command(_group)
 
 

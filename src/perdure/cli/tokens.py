@@ -64,7 +64,15 @@ def list_tokens(url: str, *, as_json: bool, limit: int, after: str | None) -> No
         print_json([{**plain(one), "grants": [str(grant) for grant in one.grants]} for one in found])
         return
     rows = [
-        (one.token_id, one.name, one.tenant, ", ".join(map(str, one.grants)), when(one.created_at), when(one.expires_at), when(one.revoked_at))
+        (
+            one.token_id,
+            one.name,
+            one.tenant,
+            ", ".join(map(str, one.grants)),
+            when(one.created_at),
+            when(one.expires_at),
+            when(one.revoked_at),
+        )
         for one in found
     ]
     print_table(("id", "name", "tenant", "allows", "created", "expires", "revoked"), rows, empty="no tokens")

@@ -119,7 +119,8 @@ class ProcessesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     type: Annotated[str, msgspec.Meta(description="Only those of this process type.")] | None = None
     status: Annotated[Status, msgspec.Meta(description="Only those of this status.")] | None = None
     attribute: Annotated[
-        list[str], msgspec.Meta(description="Only those with this search attribute: `NAME=VALUE`, `NAME>=VALUE`, `NAME<=VALUE` or `NAME^=BEGINNING`.")
+        list[str],
+        msgspec.Meta(description="Only those with this search attribute: `NAME=VALUE`, `NAME>=VALUE`, `NAME<=VALUE` or `NAME^=BEGINNING`."),
     ] = []
     created_after: Annotated[datetime, msgspec.Meta(tz=True, description="Only those made later.")] | None = None
     updated_before: Annotated[datetime, msgspec.Meta(tz=True, description="Only those that nothing has happened to since.")] | None = None

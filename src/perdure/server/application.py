@@ -124,7 +124,7 @@ class Application:
             route, headers.getlist("authorization"), peer=peer, host=headers.get("host", "").lower()
         )
         parts = intake.parts(request.path_params)
-        admit(principal, route, parts.get("tenant"))
+        admit(principal, route, parts)
         query = intake.query(route, request.scope["query_string"])
         data = await intake.body(request, route)
         call = Call(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -17,7 +17,7 @@ from perdure.clock import Clock, Micros
 from perdure.errors import NotAllowed, PerdureError, RequestInvalid, RouteNotFound, TokenInvalid, TokenMissing, TooManyAttempts
 from perdure.server.metrics import Metrics
 from perdure.server.route import Route
-from perdure.tokens.contract import TokenInfo, TokenRegistry
+from perdure.tokens.contract import WORK, TokenInfo, TokenRegistry
 
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 _NETWORK: Final = 64  # bits of an IPv6 address that one customer has to himself
@@ -33,8 +33,13 @@ class Principal(msgspec.Struct, frozen=True):
         """Whether this capability is given."""
         return self.token is None or self.token.allows(capability, deployment=deployment, target=target)
 
+    def works(self, deployment: str | None) -> bool:
+        """Whether it may work for a target of this deployment, or of any; for which one, the handler asks `may`."""
+        grants = () if self.token is None else self.token.grants
+        return self.token is None or any(one.capability == WORK and deployment in (None, one.deployment) for one in grants)
+
     def reaches(self, tenant: str) -> bool:
-        """Whether things of this tenant are."""
+        """Whether things of this tenant are its own."""
         return self.token is None or self.token.reaches(tenant)
 
 
@@ -110,11 +115,10 @@ class Doorkeeper:
         if not authorization:
             raise TokenMissing("the request has no token; send `Authorization: Bearer <token>`")
         scheme, _, text = authorization[0].partition(" ")
-        text = text.strip()
+        bearer = len(authorization) == 1 and scheme.lower() == "bearer"
+        text = text.strip() if bearer else ""
         self._attempts.check(peer, text)
         try:
-            if len(authorization) > 1 or scheme.lower() != "bearer":
-                raise TokenInvalid("expected one header `Authorization: Bearer <token>`")
             token = await self._tokens.check(text)
         except TokenInvalid:
             self._attempts.failed(peer)
@@ -123,8 +127,10 @@ class Doorkeeper:
         return Principal(token.name, token)
 
 
-def admit(principal: Principal, route: Route, tenant: str | None) -> None:
+def admit(principal: Principal, route: Route, parts: Mapping[str, str]) -> None:
     """Let a request through to what it asks for. Another tenant's things look like what is not there.
+
+    Of a worker's token, only the deployment is known here: its target stands in the query or in the body.
 
     Raises:
         NotFoundError: of the class that the route says that something is absent with.
@@ -132,9 +138,11 @@ def admit(principal: Principal, route: Route, tenant: str | None) -> None:
     """
     if route.capability is None:
         return
+    tenant = parts.get("tenant")
     if tenant is not None and not principal.reaches(tenant):
         raise (route.absent or RouteNotFound)(nothing_here())
-    if not principal.may(route.capability):
+    allowed = principal.works(parts.get("deployment")) if route.capability == WORK else principal.may(route.capability)
+    if not allowed:
         raise NotAllowed(f"the token lacks the capability {route.capability!r}, which {route.method} {route.path} asks for")
     if tenant is None and not principal.reaches("*"):
         raise NotAllowed(f"{route.method} {route.path} is for tokens of all tenants")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar, get_origin
+from typing import Any, Final, get_origin
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -15,11 +15,11 @@ from perdure import limits
 from perdure.errors import BodyMalformed, MediaTypeRefused, PayloadTooLarge, RequestInvalid, RequestTooSlow
 from perdure.server.route import JSON_TYPE, Route
 
-S = TypeVar("S", bound=msgspec.Struct)
 _PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?", re.ASCII)
 _KEY_QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"', re.ASCII)
 _KEY_PLAIN: Final = re.compile(r"[\x21\x23-\x7e][\x21-\x7e]*", re.ASCII)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 TRACE_HEADERS: Final = ("traceparent", "tracestate")
 
 
@@ -41,10 +41,12 @@ def parts(raw: Mapping[str, Any]) -> dict[str, str]:
 
 def query(route: Route, data: bytes) -> Any:
     """Return the query as the route's type. Raises BodyMalformed, RequestInvalid."""
-    fields = {field.name: get_origin(field.type) is list for field in msgspec.structs.fields(_plain(route.query))}
+    fields = {field.name: get_origin(field.type) is list for field in msgspec.structs.fields(route.query)}
     found: dict[str, Any] = {}
     for pair in data.decode("latin-1").split("&") if data else ():
         name, _, value = (unquoted(part.replace("+", " "), what="the query") for part in pair.partition("="))
+        if _CONTROL.search(value):
+            raise RequestInvalid(f"query: {name!r}: control characters are not allowed")
         if fields.get(name):
             found.setdefault(name, []).append(value)
         elif name in found:
@@ -55,10 +57,6 @@ def query(route: Route, data: bytes) -> Any:
         return msgspec.convert(found, route.query, strict=False)
     except msgspec.ValidationError as error:
         raise RequestInvalid(f"query: {error}") from None
-
-
-def _plain(kind: type[S]) -> type[S]:
-    return kind
 
 
 async def body(request: Request, route: Route) -> bytes:
@@ -117,10 +115,9 @@ def idempotency_key(request: Request) -> str | None:
     if not found:
         return None
     text = found[0].strip()
-    if quoted := _KEY_QUOTED.fullmatch(text):
-        key = re.sub(r"\\(.)", r"\1", quoted[1])
-    else:
-        key = text if _KEY_PLAIN.fullmatch(text) else ""
+    quoted = _KEY_QUOTED.fullmatch(text)
+    plain = text if _KEY_PLAIN.fullmatch(text) else ""
+    key = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted[1])
     if len(found) > 1 or not 1 <= len(key) <= limits.IDEMPOTENCY_KEY_MAX:
         raise RequestInvalid(
             f'Idempotency-Key: expected one header with 1 to {limits.IDEMPOTENCY_KEY_MAX} printable characters, as in "0192f0c1-…"'

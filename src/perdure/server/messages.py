@@ -13,6 +13,7 @@ from perdure.codec import JSON
 from perdure.engine import inspection
 from perdure.engine.addressing import Address
 from perdure.errors import IllegalTransition, RequestInvalid
+from perdure.identity import checked_text
 from perdure.protocol.messages import (
     Accepted,
     DeadLetterInfo,
@@ -20,6 +21,7 @@ from perdure.protocol.messages import (
     MessageState,
     NewMessage,
     Redriven,
+    ReplyFailure,
     To,
     ToKey,
     ToProcess,
@@ -86,14 +88,14 @@ async def deliver(call: Call) -> Answer:
     if reply is None:
         return answer(accepted, status=202)
     status = "done"
-    if reply.outcome == "error":  # its handler failed, or nobody will handle it
+    if isinstance(reply, ReplyFailure):  # its handler failed, or nobody will handle it
         status = (await inspection.explain(call.engine.store, new.id, source=new.source, tenant=call.tenant)).status
     return answer(msgspec.structs.replace(accepted, status=status, reply=reply))
 
 
 async def message(call: Call) -> Answer:
     """Say where a message is, and why, with its reply if it is sealed."""
-    message_id, source = call.parts["id"], call.query.source
+    message_id, source = call.parts["id"], _source(call.query.source)
     found = await inspection.explain(call.engine.store, message_id, source=source, tenant=call.tenant)
     reply = None
     if found.status != "expired":
@@ -120,7 +122,7 @@ async def message(call: Call) -> Answer:
 
 async def dead_letters(call: Call) -> Answer:
     """Return a page of dead letters."""
-    after = inspection.dead_letter_place(call.query.after)
+    after = _place(call.query.after)
     found = await inspection.dead_letters(call.engine.store, tenant=call.tenant, limit=call.query.limit, after=after)
     page = DeadLetterPage(
         dead_letters=[
@@ -144,7 +146,7 @@ async def dead_letters(call: Call) -> Answer:
 
 async def redrive(call: Call) -> Answer:
     """Deliver a dead letter again, as a new message."""
-    message_id, source = call.parts["id"], call.body.source
+    message_id, source = call.parts["id"], _source(call.body.source)
     try:
         new_id = await call.engine.redrive(message_id, source=source, tenant=call.tenant)
     except IllegalTransition:
@@ -153,6 +155,17 @@ async def redrive(call: Call) -> Answer:
             raise
         new_id = found.redriven_as  # by this very request, before the server died
     return answer(Redriven(new_id))
+
+
+def _place(after: str | None) -> tuple[int, str, str] | None:
+    place = inspection.dead_letter_place(after)
+    if place is not None and place[0] > limits.SEQUENCE_MAX:
+        raise RequestInvalid("query: after: expected the `next` of the page before")
+    return place
+
+
+def _source(text: str) -> str:
+    return checked_text(text, what="source", limit=limits.SOURCE_MAX) if text else ""
 
 
 def _address(to: To | None) -> Address | None:

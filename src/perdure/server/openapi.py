@@ -139,7 +139,8 @@ def _responses(route: Route) -> Iterator[tuple[str, dict[str, Any]]]:
     for status, kind in route.returns.items():
         content: dict[str, Any] = {media: {"schema": {"type": "string"}} for media in route.media_types}
         if kind is not bytes:
-            content[JSON_TYPE] = {"schema": _schema(kind), **({} if route.example is None else {"example": route.example})}
+            example = route.pending_example if status == HTTPStatus.ACCEPTED else route.example
+            content[JSON_TYPE] = {"schema": _schema(kind), **({} if example is None else {"example": example})}
         yield str(status), {"description": HTTPStatus(status).phrase, "content": content}
     by_status: dict[int, list[type[PerdureError]]] = {}
     for kind in refusals(route):
@@ -170,7 +171,7 @@ def _refusal(status: int, kinds: Sequence[type[PerdureError]]) -> dict[str, Any]
         "description": f"{HTTPStatus(status).phrase}: {', '.join(examples)}",
         "content": {PROBLEM_TYPE: {"schema": _schema(Problem), "examples": examples}},
     }
-    headers = {}
+    headers: dict[str, Any] = {}
     if any(issubclass(kind, errors.TokenMissing | errors.TokenInvalid | errors.NotAllowed) for kind in kinds):
         headers["WWW-Authenticate"] = {"schema": {"type": "string"}}
     if any(kind.retryable for kind in kinds):

@@ -14,7 +14,9 @@ from perdure.server.route import Answer, Call, answer
 
 HTML_TYPE: Final = "text/html; charset=utf-8"
 _PAGE_HEADERS: Final = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'", "x-content-type-options": "nosniff"}
-_STYLE: Final = "body{font:16px/1.5 system-ui;max-width:60em;margin:2em auto;padding:0 1em}code{background:#eee;padding:0 .2em}dt{margin-top:1em}"
+_STYLE: Final = (
+    "body{font:16px/1.5 system-ui;max-width:60em;margin:2em auto;padding:0 1em}code{background:#eee;padding:0 .2em}dt{margin-top:1em}"
+)
 
 
 class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,9 +69,7 @@ def _document() -> bytes:
 @cache
 def _page() -> bytes:
     described: dict[str, Any] = msgspec.json.decode(_document())
-    rows = [
-        _row(path, method, operation) for path, methods in described["paths"].items() for method, operation in methods.items()
-    ]
+    rows = [_row(path, method, operation) for path, methods in described["paths"].items() for method, operation in methods.items()]
     info = described["info"]
     title = html.escape(f"{info['title']} {info['version']}")
     return (
@@ -87,5 +87,3 @@ def _row(path: str, method: str, operation: dict[str, Any]) -> str:
         f"<dt><code>{method.upper()} {html.escape(path)}</code></dt>"
         f"<dd>{html.escape(operation['summary'])} {needs} Answers: {answers}.</dd>"
     )
-
-

@@ -47,7 +47,8 @@ class EventsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     limit: Limit = limits.PAGE_DEFAULT
     after: (
-        Annotated[int, msgspec.Meta(ge=-1, le=limits.SEQUENCE_MAX, description="`next` of the page before, or the last sequence seen.")] | None
+        Annotated[int, msgspec.Meta(ge=-1, le=limits.SEQUENCE_MAX, description="`next` of the page before, or the last sequence seen.")]
+        | None
     ) = None
 
 
@@ -119,9 +120,7 @@ async def resume(call: Call) -> Answer:
 async def query(call: Call) -> Answer:
     """Return what a query says of a process."""
     engine, texts = call.engine, [bytes(argument) for argument in call.body.arguments]
-    value = await queries.ask_by_name(
-        engine.store, engine.app, call.parts["name"], texts, process_id=call.parts["id"], tenant=call.tenant
-    )
+    value = await queries.ask_by_name(engine.store, engine.app, call.parts["name"], texts, process_id=call.parts["id"], tenant=call.tenant)
     return answer(QueryAnswer(msgspec.Raw(JSON.encode(value))))
 
 

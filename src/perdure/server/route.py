@@ -84,7 +84,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         takes_example: such a body.
         query: the type of the query.
         returns: types of the answers, by status; `bytes` for what is no JSON.
-        example: an answer.
+        example: an answer, as the first of `returns`.
+        pending_example: an answer with the status 202.
         media_types: of the answers that are no JSON.
         errors: what it refuses with, beside what every route does.
         absent: how it says that there is nothing, which a foreign tenant's thing looks like.
@@ -101,6 +102,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     query: type[msgspec.Struct] = NoBody
     returns: Mapping[int, Any] = {}
     example: Any = None
+    pending_example: Any = None
     media_types: tuple[str, ...] = ()
     errors: tuple[type[PerdureError], ...] = ()
     absent: type[NotFoundError] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 
 from perdure import limits
-from perdure.errors import ConfigInvalid
+from perdure.errors import ConfigInvalid, StoreError
 from perdure.server.application import Application
 from perdure.server.table import ROUTES
 from perdure.server.wire import Wire
@@ -22,6 +23,7 @@ from perdure.server.wire import Wire
 if TYPE_CHECKING:
     from perdure.engine.engine import Engine
 
+logger = logging.getLogger("perdure.server")
 _BACKLOG: Final = 2_048
 
 
@@ -60,7 +62,7 @@ class Server:
 async def serving(
     engine: Engine, *, host: str = "127.0.0.1", port: int = 0, dev: bool = False, tls_cert: str | None = None, tls_key: str | None = None
 ) -> AsyncIterator[Server]:
-    """Serve an open engine over HTTP until the block ends: `async with serving(engine) as server:`.
+    """Serve an open engine over HTTP, from `async with` to the end of its block.
 
     At the end nothing more is accepted, requests under way are finished, for some 20 s at most, and long polls and streams end at once.
 
@@ -77,7 +79,9 @@ async def serving(
         OSError: the address cannot be listened on.
     """
     if dev and not is_loopback(host):
-        raise ConfigInvalid(f"dev: without tokens only loopback is served, found the host {host!r}; make tokens with `perdure token create`")
+        raise ConfigInvalid(
+            f"dev: without tokens only loopback is served, found the host {host!r}; make tokens with `perdure token create`"
+        )
     context = None if tls_cert is None else _tls(tls_cert, tls_key)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
@@ -99,6 +103,7 @@ async def serving(
     config.ssl = context
     server = _Embedded(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
+    sweeping = asyncio.create_task(_sweep(engine))
     listens = asyncio.create_task(server.listens.wait())
     try:
         await asyncio.wait((task, listens), return_when=asyncio.FIRST_COMPLETED)
@@ -108,10 +113,27 @@ async def serving(
         yield Server(f"{'http' if context is None else 'https'}://{shown}:{listener.getsockname()[1]}", application)
     finally:
         listens.cancel()
+        sweeping.cancel()
         application.stopping.set()
         server.should_exit = True
         await task
+        await asyncio.gather(sweeping, listens, return_exceptions=True)
         listener.close()
+
+
+async def _sweep(engine: Engine) -> None:
+    """Evict, every hour, the answers to requests whose time is over."""
+    clock, operations = engine.clock, engine.store.operations
+    while True:
+        due = asyncio.Event()
+        alarm = clock.call_at(clock.now() + limits.IDEMPOTENCY_SWEEP_US, due.set)
+        try:
+            await due.wait()
+            await operations.sweep(clock.now())
+        except StoreError as error:
+            logger.warning("old answers were not swept, [%s]; the next sweep goes on", error.code)
+        finally:
+            alarm.cancel()
 
 
 def is_loopback(host: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from perdure import errors
-from perdure.protocol.messages import Accepted, DeadLetterPage, MessageState, NewMessage, RedriveRequest, Redriven
+from perdure.protocol.messages import Accepted, DeadLetterPage, MessageState, NewMessage, Redriven, RedriveRequest
 from perdure.protocol.processes import (
     CancelRequest,
     Done,
@@ -71,6 +71,7 @@ _MESSAGES: Final = (
         query=messages.DeliverQuery,
         returns={200: Accepted, 202: Accepted},
         example=_ACCEPTED,
+        pending_example={**_ACCEPTED, "status": "open", "reply": None},
         errors=(
             errors.MessageConflict,
             errors.MessageExpired,

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import msgspec
+
 from perdure.clock import Micros
 from perdure.engine.encoded import Reply, sealed_reply
-from perdure.protocol.messages import ReplyError, SealedReply
+from perdure.protocol.messages import ReplyError, ReplyFailure, ReplyValue, SealedReply
 from perdure.server.route import Call
-import msgspec
 
 T = TypeVar("T")
 
@@ -25,8 +26,8 @@ async def reply_of(call: Call, message_id: str, *, source: str, wait_ms: int) ->
 
 def _sealed(found: Reply) -> SealedReply:
     if found.error is not None:
-        return SealedReply(outcome="error", error=ReplyError(found.error, found.text))
-    return SealedReply(outcome="ok", value=msgspec.Raw(found.response))
+        return ReplyFailure(ReplyError(found.error, found.text))
+    return ReplyValue(msgspec.Raw(found.response))
 
 
 async def unless_over(call: Call, work: Coroutine[Any, Any, T]) -> T | None:
