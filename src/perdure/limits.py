@@ -194,7 +194,7 @@ SCHEDULE_PATTERNS: Final = 4_096  # expressions kept parsed
 # --- commands -------------------------------------------------------------------------------------------------
 COMMAND_NAME_MAX: Final = 256  # bytes of a command's name, its deployment and its target: as long as a registry key
 COMMAND_ID_MAX: Final = 128  # `cmd_`, a UUID, and the number of a redrive
-IDEMPOTENCY_KEY_MAX: Final = 512  # bytes; a UUID, or the name of what is done and a number
+COMMAND_KEY_MAX: Final = 512  # bytes of an idempotency key; a UUID, or the name of what is done and a number
 WORKER_MAX: Final = 256  # bytes of a worker's name, in the history
 COMMAND_PARAMS_MAX: Final = 1 * MIB  # inline; what is larger is kept apart
 COMMAND_RESULT_MAX: Final = 1 * MIB
@@ -261,6 +261,34 @@ CRASHES_MAX: Final = 1_000  # commits of one scenario that are crashed one by on
 EXPORT_EVENTS_MAX: Final = 100_000  # events of one exported process, beside those of its open turn: some 30 MB of JSON
 REPORT_LINES_MAX: Final = 200  # lines of a report for people
 
+# --- HTTP ------------------------------------------------------------------------------------------------------
+HTTP_HEAD_MAX: Final = 32 * KIB  # bytes of a request's line and headers: a traceparent, a token and cookies of a proxy are 4 KiB
+HTTP_BODY_MAX: Final = MESSAGE_MAX + HEADERS_MAX + 64 * KIB  # bytes: a message, its headers, and what is around them
+HTTP_HEAD_SECONDS: Final = 10.0  # from the first byte of a connection to the end of the head
+HTTP_BODY_SECONDS: Final = 30.0  # to receive a body: 1 MiB at 300 kbit/s
+HTTP_IDLE_SECONDS: Final = 65  # whole seconds that a connection waits for its next request: longer than the pools of proxies, which keep 60
+HTTP_REQUESTS_MAX: Final = 4_000  # under way at once, long polls included: some 20 kB each
+HTTP_CONNECTIONS_MAX: Final = 10_000  # open at once; a system gives a program that many files
+HTTP_WAIT_MS_MAX: Final = 30_000  # that a request waits for a reply: less than what proxies give up after
+HTTP_STOP_SECONDS: Final = 20  # whole seconds that a server which stops waits for requests under way: orchestrators kill after 30
+HTTP_RETRY_SECONDS: Final = 1  # whole seconds after which a refused request may come again
+HTTP_ATTEMPTS_MAX: Final = 20  # invalid tokens from one address within a window
+HTTP_ATTEMPTS_US: Final = 60_000_000  # microseconds of such a window
+HTTP_PEERS_MAX: Final = 10_000  # addresses whose attempts are counted, the latest ones
+SSE_LOOK_US: Final = 250_000  # microseconds between two looks for new events of a process
+SSE_HEARTBEAT_US: Final = 15_000_000  # microseconds without an event after which a comment keeps the connection open
+IDEMPOTENCY_KEY_MAX: Final = 256  # characters; a UUID has 36
+IDEMPOTENCY_LEASE_US: Final = (
+    10_000_000  # microseconds, beside its `wait_ms`, after which a request that was not answered counts as crashed
+)
+IDEMPOTENCY_RETAIN_US: Final = 24 * 3_600 * 1_000_000  # microseconds that the answer to a key is kept: repeats come within minutes
+IDEMPOTENCY_SWEEP_US: Final = 3_600 * 1_000_000  # microseconds between two sweeps of old answers
+
+# --- tokens ----------------------------------------------------------------------------------------------------
+TOKEN_NAME_MAX: Final = 128  # bytes: who has it
+TOKEN_GRANTS_MAX: Final = 32  # capabilities of one token
+TOKEN_GRANT_MAX: Final = 640  # bytes of one, with a deployment and a target
+
 # --- console output -------------------------------------------------------------------------------------------
 REPR_MAX: Final = 200  # characters of a value in an error text
 
@@ -282,3 +310,5 @@ assert OPEN_RENEW_SECONDS * 3_000_000 < OPEN_US, "two signs may be lost"
 assert POSTGRES_STATEMENT_SECONDS < POSTGRES_ANSWER_SECONDS, "what the server says of a statement that took too long is heard"
 assert TURN_EVENTS_WARN < TURN_EVENTS_MAX, "a warning comes before the refusal"
 assert SEND_SECONDS_MAX * 1_000_000 < BREAKER_PROBE_US, "a probe that is under way has not been given up"
+assert HTTP_WAIT_MS_MAX * 1_000 < IDEMPOTENCY_RETAIN_US, "an answer outlives the wait for it"
+assert HTTP_HEAD_MAX + HTTP_BODY_MAX < TRANSACTION_BYTES_MAX, "what is taken in fits into a transaction"

@@ -37,6 +37,8 @@ from perdure.routing.registry import Registry
 from perdure.streams.contract import DurableStore
 from perdure.streams.store import Streams
 from perdure.tables import TABLES
+from perdure.tokens.contract import TokenRegistry
+from perdure.tokens.registry import Tokens
 
 Connect = Callable[[], Awaitable[Database]]
 
@@ -50,6 +52,7 @@ class Store:
         commands: contract 2, work for workers elsewhere.
         operations: contract 3, which requests were done, and their answers.
         streams: contract 4's append-only streams and values.
+        tokens: who may do what over HTTP.
         ownership: which processes an engine on this store may work on; for the engine.
         beside: whether a batch is worked on beside this process; for the engine.
 
@@ -62,6 +65,7 @@ class Store:
         self.commands: Final[CommandRegistry] = Commands(access, ended=resume)
         self.operations: Final[OperationStore] = Operations(access)
         self.streams: Final[DurableStore] = Streams(access)
+        self.tokens: Final[TokenRegistry] = Tokens(access)
         self.ownership: Final = database.ownership
         self.beside: Final = database.beside
         self._database = database

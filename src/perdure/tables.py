@@ -13,7 +13,8 @@ from perdure.operations import tables as operations
 from perdure.routing import tables as routing
 from perdure.streams import tables as streams
 from perdure.timers import tables as timers
+from perdure.tokens import tables as tokens
 
-_ROOMS: Final = (commands, conversations, flows, messages, operations, routing, streams, timers)
+_ROOMS: Final = (commands, conversations, flows, messages, operations, routing, streams, timers, tokens)
 
 TABLES: Final[tuple[Table[Any], ...]] = tuple(sorted((table for room in _ROOMS for table in room.TABLES), key=lambda table: table.name))

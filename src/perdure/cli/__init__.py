@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from perdure.cli import awakeables, messages, processes, schedules, store
+from perdure.cli import awakeables, messages, processes, schedules, serving, store, tokens
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,7 +20,15 @@ def cli() -> None:
     """Durable, message-driven processes on your own database."""
 
 
-for _group in (store.store, processes.processes, messages.messages, awakeables.awakeables, schedules.schedules):
+for _group in (
+    store.store,
+    processes.processes,
+    messages.messages,
+    awakeables.awakeables,
+    schedules.schedules,
+    tokens.token,
+    serving.serve,
+):
     cli.add_command(_group)
 
 

@@ -108,7 +108,7 @@ class _Told:
             click.echo(f"{moved.table}: {moved.rows:,} rows copied", err=True)
 
 
-def _age(text: str) -> timedelta:
+def age(text: str) -> timedelta:
     """Return the duration that 90s, 15m, 12h or 30d says."""
     number, unit = text[:-1], _UNITS.get(text[-1:])
     if unit is None or not number.isdecimal() or len(number) > _AGE_DIGITS:
@@ -118,11 +118,11 @@ def _age(text: str) -> timedelta:
 
 @store.command()
 @click.argument("url")
-@click.option("--turns", type=_age, metavar="AGE", help="Age of the events of finished turns; that of messages if only that is given.")
-@click.option("--messages", type=_age, metavar="AGE", help="Age of messages that are done, with their replies.")
-@click.option("--processes", "finished_processes", type=_age, metavar="AGE", help="Age of processes that have ended or failed.")
+@click.option("--turns", type=age, metavar="AGE", help="Age of the events of finished turns; that of messages if only that is given.")
+@click.option("--messages", type=age, metavar="AGE", help="Age of messages that are done, with their replies.")
+@click.option("--processes", "finished_processes", type=age, metavar="AGE", help="Age of processes that have ended or failed.")
 @click.option(
-    "--tombstones", type=_age, metavar="AGE", default="90d", show_default=True, help="How long the ids of what is removed are refused."
+    "--tombstones", type=age, metavar="AGE", default="90d", show_default=True, help="How long the ids of what is removed are refused."
 )
 @click.option("--archive", "folder", type=click.Path(file_okay=False), help="Where events are written to before they are removed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")

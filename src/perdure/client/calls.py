@@ -13,7 +13,7 @@ from perdure.codec import JSON
 from perdure.commands.contract import CommandRetry
 from perdure.errors import CommandCancelled, CommandExpired, CommandFailed, PayloadTooLarge, TurnFailed, UsageError
 from perdure.protocol.commands import CommandView, NewCommand, RetryPolicy
-from perdure.protocol.messages import NewMessage, SealedReply, To
+from perdure.protocol.messages import NewMessage, ReplyFailure, SealedReply, To
 
 T = TypeVar("T")
 MILLISECOND = 1_000
@@ -127,6 +127,6 @@ def result_of(view: CommandView, result: Any) -> Any:
 
 def value_of(reply: SealedReply, result: Any) -> Any:
     """Return what a sealed reply says, read as a type. Raises TurnFailed, PayloadInvalid."""
-    if reply.error is not None:
+    if isinstance(reply, ReplyFailure):
         raise TurnFailed(f"{reply.error.name}: {reply.error.text}")
     return JSON.decoder(result)(bytes(reply.value))

@@ -102,6 +102,7 @@ class Connection:
         body: msgspec.Struct | None = None,
         query: Mapping[str, str | int | None] | None = None,
         key: str | None = None,
+        once: bool = True,
         wait: Micros = 0,
         patience: Micros | None = None,
     ) -> T:
@@ -114,6 +115,7 @@ class Connection:
             body: of the request.
             query: what is None is left out.
             key: the idempotency key of a POST; a new one unless given.
+            once: whether a POST has one: what is safe to repeat without needs none.
             wait: microseconds for which the server itself may wait before it answers.
             patience: microseconds for which the request is repeated; as the connection was made unless given.
 
@@ -123,7 +125,7 @@ class Connection:
             PerdureError: the error that the server said.
         """
         headers = {"accept": "application/json"}
-        if method == "POST":
+        if method == "POST" and once:
             headers["idempotency-key"] = key or self.key()
         data = None if body is None else msgspec.json.encode(body)
         if data is not None:

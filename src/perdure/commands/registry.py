@@ -429,7 +429,7 @@ def _key(tenant_id: str, command_id: str) -> Key[CommandRow]:
 
 
 def _checked_key(key: str | None) -> str:
-    return "" if key is None else checked_text(key, what="idempotency_key", limit=limits.IDEMPOTENCY_KEY_MAX)
+    return "" if key is None else checked_text(key, what="idempotency_key", limit=limits.COMMAND_KEY_MAX)
 
 
 def _checked_lease(lease_for: Micros) -> Micros:

@@ -422,17 +422,23 @@ class App:
 
     def route(self, message: object) -> Address:
         """Return where a message goes that names no address. Raises NoRoute, InvalidIdentifier."""
-        kind = kind_of(checked_message_type(type(message)))
-        found = self._routes.get(kind)
-        if found is None:
-            raise NoRoute(f"{kind!r}: no handler has key= or tag= for it; give `to=`, or say it in @perdure.on({kind}, key=…)")
-        made, handler = found
+        made, handler = self._route_of(kind_of(checked_message_type(type(message))))
         assert handler.handles is not None, "functions have no routes"
         if handler.handles.tag is not None:
             return Address.tag(Tag(handler.handles.tag(message)))
         assert handler.handles.key is not None, "a route has a key or a tag"
         key = RegistryKey(handler.handles.key(message))
         return Address.start(made.name, key=key) if handler.handles.start else Address.key(key)
+
+    def routed(self, kind: str) -> HandlerOf:
+        """Return the handler whose `key=` or `tag=` says where messages of this kind go. Raises NoRoute."""
+        return self._route_of(kind)[1]
+
+    def _route_of(self, kind: str) -> tuple[ProcessType, HandlerOf]:
+        found = self._routes.get(kind)
+        if found is None:
+            raise NoRoute(f"{kind!r}: no handler has key= or tag= for it; give `to=`, or say it in @perdure.on({kind}, key=…)")
+        return found
 
     def kinds(self) -> dict[str, frozenset[str]]:
         """Return, by process type, the kinds of message that start a turn."""

@@ -11,13 +11,14 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, TypeVarTuple, Unpack, 
 from perdure import limits
 from perdure.core.ownership import Renew
 from perdure.engine import inspection, queries
-from perdure.engine.addressing import Address, Request, checked_address
+from perdure.engine.addressing import Address, Request, checked_address, checked_id
 from perdure.engine.app import App
 from perdure.engine.archive import Archive, Folder
 from perdure.engine.awakeables import completing, failing
 from perdure.engine.commanding import CommandClock
 from perdure.engine.control import CancelProcess, PauseProcess, ResumeProcess, checked_reason
 from perdure.engine.doors import Doors
+from perdure.engine.encoded import encoded
 from perdure.engine.export import ProcessExport, export_process
 from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
 from perdure.engine.notes import Envelope, Receipt
@@ -230,6 +231,41 @@ class Engine:
         if not wait:
             return await self._owner.receipt(envelope)
         return await self._reply(request, envelope)
+
+    async def deliver_encoded(
+        self,
+        kind: str,
+        payload: bytes,
+        /,
+        *,
+        id: str,
+        to: Address | None = None,
+        source: str = "",
+        tenant: str = DEFAULT_TENANT,
+        headers: Mapping[str, str] | None = None,
+        lasting: timedelta | None = None,
+    ) -> Receipt:
+        """Accept a message that comes as its kind and JSON; it is the same message as `deliver` would make of the app's class.
+
+        Args:
+            kind: of the message; of a function process its name and `()`, with the list of its arguments as payload.
+            payload: JSON; read by the type that the app has for this kind before anything is written.
+            id: as with `deliver`, like the other arguments.
+            to: where to; without it, what the app's handlers say.
+            source: who sent it.
+            tenant: whose it is.
+            headers: kept with it.
+            lasting: how long it may wait for somebody who takes it.
+
+        Raises:
+            PayloadInvalid: the payload is no such message; nothing was written.
+            Exception: as with `deliver`.
+        """
+        request, address, routed = encoded(self.app, kind, payload, id=checked_id(id), to=to)
+        envelope = self._doors.envelope(
+            request, address, id=id, source=source, tenant=tenant, headers=headers, lasting=lasting, routed=routed
+        )
+        return await self._owner.receipt(envelope)
 
     async def call(
         self,

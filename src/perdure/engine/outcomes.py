@@ -136,6 +136,12 @@ def _made_again(failure: _Failure) -> Exception | None:
     return error
 
 
+def failure_of(data: bytes) -> tuple[str, str]:
+    """Return the name of an exception's class, and its text."""
+    failure = _decode_failure(data)
+    return failure.name, failure.text
+
+
 def error_text(data: bytes) -> str:
     """Return an exception's class and text, for people."""
     try:

@@ -151,13 +151,12 @@ class DrivenAgain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a worker can do, and how much of it now. With `wait_ms` the answer comes as soon as there is work."""
+    """What a worker can do, and how much of it now."""
 
     target: Name | None = None
     names: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=limits.COMMAND_NAMES_MAX)] | None = None
     max_leases: Annotated[int, msgspec.Meta(ge=1, le=limits.COMMAND_LEASES_MAX)] = 1
     lease_ms: LeaseFor = limits.COMMAND_LEASE_US // 1_000
-    wait_ms: WaitFor = 0
     worker: Annotated[str, msgspec.Meta(max_length=limits.WORKER_MAX)] = ""
 
 

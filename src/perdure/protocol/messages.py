@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
@@ -72,12 +72,19 @@ class ReplyError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
 
 
-class SealedReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A reply, which is final: its `value`; or, with the outcome `error`, what the handler raised."""
+class ReplyValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="outcome", tag="ok"):
+    """A sealed reply: it is final, and every later delivery of the message gets it."""
 
-    outcome: Literal["ok", "error"]
-    value: msgspec.Raw = msgspec.Raw(b"null")
-    error: ReplyError | None = None
+    value: msgspec.Raw
+
+
+class ReplyFailure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="outcome", tag="error"):
+    """A sealed reply that is a failure: it is final, too."""
+
+    error: ReplyError
+
+
+SealedReply = ReplyValue | ReplyFailure
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,14 +16,11 @@ from perdure.clock import Micros
 from perdure.codec import JSON
 from perdure.errors import (
     CommandFailed,
-    CommandNotFound,
     PayloadInvalid,
     PayloadTooLarge,
     PayloadUnencodable,
     PerdureError,
     ServerRefused,
-    ServerUnreachable,
-    StaleLease,
 )
 from perdure.protocol.commands import (
     Completed,
@@ -148,45 +145,46 @@ class Attempt:
 
     async def _renew(self) -> None:
         """Renew the lease until the handler has ended; returns when it has to stop."""
-        connection = self.worker.connection
         while True:
-            now = connection.clock.now()
-            left = self.until - now
+            now = self.worker.connection.clock.now()
             if self.deadline is not None and now >= self.deadline:
                 self.lost = "its deadline passed"
                 return
-            if left <= limits.WORKER_MARGIN_US:
+            left = self.until - limits.WORKER_MARGIN_US - now
+            if left <= 0:
                 self.lost = "its lease could not be renewed"
                 return
-            wait = min(self.worker.lease // limits.WORKER_RENEWALS, left - limits.WORKER_MARGIN_US)
-            await connection.pause(wait if self.deadline is None else max(1, min(wait, self.deadline - now)))
-            try:
-                asked = connection.clock.now()
-                renewed = await connection.send(
-                    "POST",
-                    self.worker.path("commands", self.leased.command_id, "renew"),
-                    Renewed,
-                    body=RenewRequest(token=self.leased.token, lease_ms=self.worker.lease // 1_000, progress=self.context.note),
-                    patience=0,
-                )
-            except (StaleLease, CommandNotFound) as error:
-                self.lost = error.code
+            wait = min(self.worker.lease // limits.WORKER_RENEWALS, left)
+            await self.worker.connection.pause(wait if self.deadline is None else max(1, min(wait, self.deadline - now)))
+            if await self._renewed():
                 return
-            except (ServerUnreachable, ServerRefused) as error:
+
+    async def _renewed(self) -> bool:
+        """Renew the lease once, and return whether the handler has to stop."""
+        connection = self.worker.connection
+        asked = connection.clock.now()
+        try:
+            renewed = await connection.send(
+                "POST",
+                self.worker.path("commands", self.leased.command_id, "renew"),
+                Renewed,
+                body=RenewRequest(token=self.leased.token, lease_ms=self.worker.lease // 1_000, progress=self.context.note),
+                once=False,
+                patience=0,
+            )
+        except PerdureError as error:
+            if error.retryable or isinstance(error, ServerRefused):
                 logger.warning("command %s: its lease was not renewed: %s", self.leased.command_id, error)
-                continue
-            except PerdureError as error:
-                if not error.retryable:
-                    self.lost = error.code
-                    return
-                continue
-            self.until = asked + renewed.lease_ms * 1_000
-            if renewed.deadline_ms is not None:
-                self.deadline = connection.clock.now() + renewed.deadline_ms * 1_000
-            if renewed.cancel_requested and not self.context.cancelled.is_set():
-                self.context.cancelled.set()
-                if self.handler is not None and self.handler.is_async:
-                    return
+                return False
+            self.lost = error.code
+            return True
+        self.until = asked + renewed.lease_ms * 1_000
+        if renewed.deadline_ms is not None:
+            self.deadline = connection.clock.now() + renewed.deadline_ms * 1_000
+        if renewed.cancel_requested:
+            self.context.cancelled.set()
+        # A plain function cannot be stopped: it may look at `cancelled` itself.
+        return renewed.cancel_requested and self.handler is not None and self.handler.is_async
 
     async def let_go(self) -> None:
         """Give the command back before it is done: the worker stops."""
@@ -205,10 +203,7 @@ class Attempt:
             patience = max(0, self.until - connection.clock.now())
             try:
                 path = self.worker.path("commands", self.leased.command_id, "complete")
-                # The same key at every try: a lost answer is the one that was given.
-                done = await connection.send(
-                    "POST", path, Completed, body=body, key=f"{self.leased.command_id} {self.leased.token}", patience=patience
-                )
+                done = await connection.send("POST", path, Completed, body=body, once=False, patience=patience)
             except PayloadTooLarge:
                 if isinstance(outcome, DidNot):
                     raise
@@ -224,6 +219,7 @@ class Attempt:
                 self.worker.path("commands", self.leased.command_id, "release"),
                 StateNow,
                 body=ReleaseRequest(token=self.leased.token, delay_ms=delay // 1_000, error=why),
+                once=False,
                 patience=min(limits.WORKER_RELEASE_US, max(0, self.until - self.worker.connection.clock.now())),
             )
         except PerdureError as error:

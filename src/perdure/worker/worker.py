@@ -188,11 +188,12 @@ class Worker:
             names=list(self._handlers),
             max_leases=min(free, limits.COMMAND_LEASES_MAX),
             lease_ms=self.lease // 1_000,
-            wait_ms=limits.COMMAND_WAIT_US // 1_000,
             worker=self.name,
         )
-        path = self.path("deployments", self.deployment, "leases")
-        return await self.connection.send("POST", path, Leases, body=body, wait=limits.COMMAND_WAIT_US, patience=limits.WORKER_ASK_US)
+        path, query = self.path("deployments", self.deployment, "leases"), {"wait_ms": limits.COMMAND_WAIT_US // 1_000}
+        return await self.connection.send(
+            "POST", path, Leases, body=body, query=query, once=False, wait=limits.COMMAND_WAIT_US, patience=limits.WORKER_ASK_US
+        )
 
     async def _or_stopping(self, work: Any) -> Any:
         """Return what some work returns; None when the worker is to stop before."""

@@ -1,0 +1,31 @@
+"""`perdure serve`: an app over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import click
+
+
+@click.command()
+@click.option("--store", help="URL of the store; it is made if there is none.")
+@click.option("--app", metavar="MODULE:NAME", help="The app, as it is imported from here.")
+@click.option("--host", help="Name or address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="0 takes a free one.  [default: 8080]")
+@click.option("--dev", is_flag=True, default=None, help="Ask for no tokens; on loopback only.")
+@click.option("--config", "file", type=click.Path(dir_okay=False), help="A TOML file with these options as keys.")
+@click.option("--tls-cert", metavar="FILE", help="The certificate and its chain, PEM.")
+@click.option("--tls-key", metavar="FILE", help="Its key, PEM.")
+def serve(*, file: str | None, **given: object) -> None:
+    """Run an app and serve it over HTTP, until SIGTERM or SIGINT.
+
+    Each option can also be a variable of the environment, PERDURE_STORE and so on, or a key of the file that --config names.
+    The command line stands before the environment, and that before the file.
+    """
+    from perdure.server.config import load_config  # noqa: PLC0415  # see `cli/__init__.py`
+    from perdure.server.program import app_named  # noqa: PLC0415
+    from perdure.server.program import serve as run  # noqa: PLC0415
+
+    config = load_config(given, environment=os.environ, file=file)
+    asyncio.run(run(config, app_named(config.app), say=click.echo))

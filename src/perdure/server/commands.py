@@ -1,0 +1,349 @@
+"""Commands over HTTP: sending and following them, and the work of workers.
+
+Source: commands.md.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from perdure import limits
+from perdure.clock import Micros
+from perdure.commands.contract import (
+    Blob,
+    Body,
+    CommandFilter,
+    CommandOutcome,
+    CommandRegistry,
+    CommandRetry,
+    CommandStatus,
+    Failed,
+    Lease,
+    Progress,
+    Stopped,
+    Succeeded,
+)
+from perdure.commands.states import CommandState
+from perdure.errors import CommandNotFound, NotAllowed
+from perdure.protocol.commands import (
+    BlobRef,
+    Cancellation,
+    CommandHappening,
+    CommandHistory,
+    CommandList,
+    CommandProblem,
+    CommandView,
+    Completed,
+    CompleteRequest,
+    DidIt,
+    DidNot,
+    DrivenAgain,
+    LeasedCommand,
+    LeaseRequest,
+    Leases,
+    NewCommand,
+    Outcome,
+    ProgressNote,
+    ReleaseRequest,
+    Renewed,
+    RenewRequest,
+    RetryPolicy,
+    State,
+    StateNow,
+    StoppedIt,
+    WaitFor,
+    nothing,
+)
+from perdure.protocol.processes import Limit
+from perdure.server import intake
+from perdure.server.doorkeeper import nothing_here
+from perdure.server.messages import at
+from perdure.server.route import Answer, Call, answer
+from perdure.server.waiting import unless_over
+from perdure.tokens.contract import WORK
+
+_NOTHING: Final = b"null"
+
+
+class CommandQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long to wait until it is over."""
+
+    wait_ms: WaitFor = 0
+
+
+class LeaseQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long to wait for work when there is none."""
+
+    wait_ms: WaitFor = 0
+
+
+class CommandsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which commands, and which page of them; what is left out does not count."""
+
+    deployment: str | None = None
+    target: str | None = None
+    command: str | None = None
+    state: State | None = None
+    dead: bool | None = None
+    limit: Limit = limits.PAGE_DEFAULT
+    after: Annotated[str, msgspec.Meta(description="`next` of the page before.")] | None = None
+
+
+class HistoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which page of a history."""
+
+    limit: Limit = limits.PAGE_DEFAULT
+    after: Annotated[int, msgspec.Meta(ge=1, le=limits.SEQUENCE_MAX, description="`next` of the page before.")] | None = None
+
+
+# --- sending and following ------------------------------------------------------------------------------
+
+
+async def send(call: Call) -> Answer:
+    """Create a command; with `wait_ms`, answer once it is over."""
+    new: NewCommand = call.body
+    commands, clock = _commands(call), call.engine.store.access.clock
+    made = await commands.create_command(
+        new.deployment,
+        new.command,
+        CommandState.PENDING_UPLOAD if new.upload else CommandState.PENDING,
+        None if new.deadline_ms is None else clock.now() + new.deadline_ms * 1_000,
+        tenant_id=call.tenant,
+        target=new.target,
+        params=None if new.upload else bytes(new.params),
+        idempotency_key=None if call.key is None else f"http {call.principal.name} {call.key}"[: limits.COMMAND_KEY_MAX],
+        retry=_retry(new.retry),
+        priority=new.priority,
+        delay=new.delay_ms * 1_000,
+        traceparent=intake.trace(call.headers).get("traceparent", "")[: limits.TRACEPARENT_MAX],
+        actor=_actor(call),
+    )
+    return answer(await _view(call, made.command_id, wait_ms=call.query.wait_ms), status=201)
+
+
+async def show(call: Call) -> Answer:
+    """Return a command as it stands; with `wait_ms`, once it is over."""
+    return answer(await _view(call, call.parts["id"], wait_ms=call.query.wait_ms))
+
+
+async def cancel(call: Call) -> Answer:
+    """Ask for a command not to be done."""
+    body: Cancellation = call.body
+    command_id = call.parts["id"]
+    state = await _commands(call).cancel(command_id, tenant_id=call.tenant, reason=body.reason, actor=_actor(call))
+    return answer(StateNow(command_id=command_id, state=_state(state)))
+
+
+async def redrive(call: Call) -> Answer:
+    """Make a new command of one that was not done."""
+    new_id = await _commands(call).redrive(call.parts["id"], tenant_id=call.tenant, actor=_actor(call))
+    return answer(DrivenAgain(command_id=new_id))
+
+
+async def history(call: Call) -> Answer:
+    """Return what happened to a command."""
+    after, limit = call.query.after, call.query.limit
+    events = await _commands(call).history(call.parts["id"], tenant_id=call.tenant, after=after, limit=limit)
+    shown = [CommandHappening(at=at(one.at), kind=one.kind, attempt=one.attempt, actor=one.actor, detail=one.detail) for one in events]
+    return answer(CommandHistory(events=shown, next=(after or 0) + len(shown) if len(shown) == limit else None))
+
+
+async def listed(call: Call) -> Answer:
+    """Return a page of commands."""
+    query: CommandsQuery = call.query
+    matching = CommandFilter(
+        deployment_id=query.deployment,
+        target=query.target,
+        command=query.command,
+        state=None if query.state is None else CommandState(query.state),
+        dead=query.dead,
+    )
+    page = await _commands(call).list_commands(tenant_id=call.tenant, matching=matching, after=query.after, limit=query.limit)
+    return answer(CommandList(commands=[view_of(one, None) for one in page.commands], next=page.next))
+
+
+async def _view(call: Call, command_id: str, *, wait_ms: int) -> CommandView:
+    commands = _commands(call)
+    waited = await unless_over(call, commands.wait_command(command_id, wait_ms * 1_000, tenant_id=call.tenant))
+    status = waited or await commands.get_command_status(command_id, tenant_id=call.tenant)
+    if status is None:
+        raise CommandNotFound(nothing_here())
+    result = await commands.get_result(command_id, tenant_id=call.tenant) if status.state == CommandState.SUCCEEDED else None
+    return view_of(status, result)
+
+
+def view_of(status: CommandStatus, result: Body | None) -> CommandView:
+    """Return a command as it goes over the wire."""
+    progress = status.progress
+    return CommandView(
+        command_id=status.command_id,
+        deployment=status.deployment_id,
+        target=status.target,
+        command=status.command,
+        state=_state(status.state),
+        attempt=status.attempt,
+        failures=status.failures,
+        max_attempts=status.max_attempts,
+        priority=status.priority,
+        created_at=at(status.created_at),
+        available_at=at(status.available_at),
+        dispatched_at=at(status.dispatched_at),
+        completed_at=at(status.completed_at),
+        deadline=at(status.deadline),
+        worker=status.worker,
+        progress=None if progress is None else ProgressNote(fraction=progress.fraction, note=progress.note),
+        cancel_requested=status.cancel_requested,
+        error=None if status.error is None else _problem(status.error),
+        result=msgspec.Raw(result) if isinstance(result, bytes) else nothing(),
+        result_blob=_ref(result),
+        dead=status.dead,
+        redriven_as=status.redriven_as,
+    )
+
+
+def _problem(error: msgspec.Raw) -> CommandProblem:
+    try:
+        return msgspec.json.decode(error, type=CommandProblem)
+    except msgspec.ValidationError:  # it was set as it is, and may be any JSON
+        return CommandProblem(code="failed", details=error)
+
+
+# --- work ---------------------------------------------------------------------------------------------------
+
+
+async def lease(call: Call) -> Answer:
+    """Give a worker commands; with `wait_ms`, as soon as there are some."""
+    body: LeaseRequest = call.body
+    deployment, target = call.parts["deployment"], body.target or ""
+    if not call.principal.may(WORK, deployment=deployment, target=target):
+        raise NotAllowed(f"the token may not work for target {target!r} of deployment {deployment!r}")
+    commands = _commands(call)
+    asked = commands.lease(
+        deployment,
+        tenant_id=call.tenant,
+        target=body.target,
+        names=body.names,
+        max_leases=body.max_leases,
+        lease_for=body.lease_ms * 1_000,
+        wait=call.query.wait_ms * 1_000,
+        worker=body.worker,
+    )
+    leases = await unless_over(call, asked) or []
+    now = call.engine.store.access.clock.now()
+    return answer(Leases(leases=[_leased(one, now) for one in leases]))
+
+
+def _leased(one: Lease, now: Micros) -> LeasedCommand:
+    return LeasedCommand(
+        command_id=one.command_id,
+        token=one.token,
+        attempt=one.attempt,
+        command=one.command,
+        target=one.target,
+        params=msgspec.Raw(one.params) if isinstance(one.params, bytes) else nothing(),
+        params_blob=_ref(one.params),
+        lease_ms=max(0, one.lease_expires_at - now) // 1_000,
+        deadline_ms=_left(one.deadline, now),
+        traceparent=one.traceparent,
+    )
+
+
+async def renew(call: Call) -> Answer:
+    """Extend a lease."""
+    body: RenewRequest = call.body
+    await _check_work(call)
+    progress = None if body.progress is None else Progress(fraction=body.progress.fraction, note=body.progress.note)
+    renewal = await _commands(call).renew(
+        call.parts["id"], body.token, tenant_id=call.tenant, lease_for=body.lease_ms * 1_000, progress=progress
+    )
+    now = call.engine.store.access.clock.now()
+    renewed = Renewed(
+        lease_ms=max(0, renewal.lease_expires_at - now) // 1_000,
+        deadline_ms=_left(renewal.deadline, now),
+        cancel_requested=renewal.cancel_requested,
+        reason=renewal.reason,
+    )
+    return answer(renewed)
+
+
+async def release(call: Call) -> Answer:
+    """Take a command back that was not done."""
+    body: ReleaseRequest = call.body
+    await _check_work(call)
+    command_id = call.parts["id"]
+    await _commands(call).release(command_id, body.token, tenant_id=call.tenant, delay=body.delay_ms * 1_000, error=body.error)
+    return answer(StateNow(command_id=command_id, state=await _state_now(call)))
+
+
+async def complete(call: Call) -> Answer:
+    """Take in how an attempt ended."""
+    body: CompleteRequest = call.body
+    await _check_work(call)
+    command_id = call.parts["id"]
+    counted = await _commands(call).complete(command_id, body.token, _outcome(body.outcome), tenant_id=call.tenant)
+    return answer(Completed(command_id=command_id, counted=counted, state=await _state_now(call)))
+
+
+async def _check_work(call: Call) -> None:
+    """Let a worker through to commands that are its own; others look like what is not there. Raises CommandNotFound."""
+    found = await _commands(call).get_command_metadata(call.parts["id"], tenant_id=call.tenant)
+    if found is None or not call.principal.may(WORK, deployment=found.deployment_id, target=found.target or ""):
+        raise CommandNotFound(nothing_here())
+
+
+async def _state_now(call: Call) -> State:
+    found = await _commands(call).get_command_metadata(call.parts["id"], tenant_id=call.tenant)
+    if found is None:
+        raise CommandNotFound(nothing_here())
+    return _state(found.state)
+
+
+def _outcome(said: Outcome) -> CommandOutcome:
+    match said:
+        case DidIt():
+            return Succeeded(result=bytes(said.result))
+        case DidNot():
+            details = bytes(said.details)
+            return Failed(code=said.code, message=said.message, details=None if details == _NOTHING else details, retryable=said.retryable)
+        case StoppedIt():
+            return Stopped(message=said.message)
+
+
+# --- inside ------------------------------------------------------------------------------------------------
+
+
+def _commands(call: Call) -> CommandRegistry:
+    return call.engine.store.commands
+
+
+def _actor(call: Call) -> str:
+    return f"token {call.principal.name}"[: limits.ACTOR_MAX]
+
+
+def _state(state: CommandState) -> State:
+    name: Any = str(state)
+    found: State = name
+    return found
+
+
+def _ref(body: Body | None) -> BlobRef | None:
+    return BlobRef(sha256=body.sha256, size=body.size, content_type=body.content_type) if isinstance(body, Blob) else None
+
+
+def _left(deadline: Micros | None, now: Micros) -> int | None:
+    return None if deadline is None else max(0, deadline - now) // 1_000
+
+
+def _retry(policy: RetryPolicy | None) -> CommandRetry:
+    if policy is None:
+        return CommandRetry()
+    return CommandRetry(
+        max_attempts=policy.max_attempts,
+        initial=policy.initial_ms / 1_000,
+        factor=policy.factor,
+        maximum=policy.maximum_ms / 1_000,
+        jitter=policy.jitter,
+        give_up_on=tuple(policy.give_up_on),
+    )

@@ -1,0 +1,96 @@
+"""The configuration of `perdure serve`: a TOML file, the environment, and the command line, each before the one it stands behind."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from perdure.errors import ConfigInvalid
+
+PREFIX: Final = "PERDURE_"
+_FILE_KEY: Final = "config"
+_FLAGS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `perdure serve` is told.
+
+    Attributes:
+        store: URL of the store; it is made if there is none.
+        app: `module:name` of the app.
+        host: name or address to listen on.
+        port: 0 takes a free one.
+        dev: ask for no tokens; on loopback only.
+        tls_cert: file of the certificate and its chain, PEM; with it, only TLS is spoken.
+        tls_key: file of its key, PEM, if that is not in the same file.
+    """
+
+    store: str
+    app: str
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8_080
+    dev: bool = False
+    tls_cert: str | None = None
+    tls_key: str | None = None
+
+
+KEYS: Final = Config.__struct_fields__
+
+
+def load_config(given: Mapping[str, Any], *, environment: Mapping[str, str], file: str | Path | None = None) -> Config:
+    """Return the configuration. What is `given`, on the command line, stands before the environment, and that before the file.
+
+    Args:
+        given: by key; None is not given.
+        environment: of which `PERDURE_<KEY>` counts; `PERDURE_CONFIG` names the file when `file` does not.
+        file: a TOML file.
+
+    Raises:
+        ConfigInvalid: a key is unknown, wrong or missing; the text names it, and where it stands.
+    """
+    variables = {name.removeprefix(PREFIX).lower(): (name, text) for name, text in environment.items() if name.startswith(PREFIX)}
+    named = variables.pop(_FILE_KEY, None)
+    path = file if file is not None else None if named is None else named[1]
+    found: dict[str, Any] = {} if path is None else _read(Path(path))
+    for key, (name, text) in variables.items():
+        if key not in KEYS:
+            raise ConfigInvalid(f"the environment: {name} is unknown; there are {', '.join(PREFIX + one.upper() for one in KEYS)}")
+        found[key] = _checked(key, _of_text(key, text), where=f"the environment: {name}")
+    found |= {key: _checked(key, value, where=f"--{key.replace('_', '-')}") for key, value in given.items() if value is not None}
+    for key in ("store", "app"):
+        if key not in found:
+            raise ConfigInvalid(f"{key} is missing: give --{key}, {PREFIX}{key.upper()}, or `{key} = …` in a file for --config")
+    if "tls_key" in found and "tls_cert" not in found:
+        raise ConfigInvalid("tls_key is given without tls_cert: give both")
+    return Config(**found)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigInvalid(f"{path}: it cannot be read as TOML: {error}") from error
+    for key, value in found.items():
+        if key not in KEYS:
+            raise ConfigInvalid(f"{path}: the key {key!r} is unknown; there are {', '.join(KEYS)}")
+        _checked(key, value, where=f"{path}: the key {key!r}")
+    return found
+
+
+def _of_text(key: str, text: str) -> Any:
+    kind = Config.__annotations__[key]
+    if kind == "bool":
+        return _FLAGS.get(text.lower(), text)
+    return int(text) if key == "port" and text.isdecimal() else text
+
+
+def _checked(key: str, value: Any, *, where: str) -> Any:
+    [field] = [field for field in msgspec.structs.fields(Config) if field.name == key]
+    try:
+        return msgspec.convert(value, field.type)
+    except msgspec.ValidationError as error:
+        raise ConfigInvalid(f"{where}: {error}, found {value!r}") from None

@@ -1,0 +1,133 @@
+"""What comes with a request, read strictly: parts of the path, the query, and the body."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import Any, Final, get_origin
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from starlette.requests import Request
+
+from perdure import limits
+from perdure.errors import BodyMalformed, MediaTypeRefused, PayloadTooLarge, RequestInvalid, RequestTooSlow
+from perdure.server.route import JSON_TYPE, Route
+
+_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?", re.ASCII)
+_KEY_QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"', re.ASCII)
+_KEY_PLAIN: Final = re.compile(r"[\x21\x23-\x7e][\x21-\x7e]*", re.ASCII)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+TRACE_HEADERS: Final = ("traceparent", "tracestate")
+
+
+def unquoted(text: str, *, what: str) -> str:
+    """Return percent-encoded text, decoded. Raises BodyMalformed for what is no encoding, or no UTF-8."""
+    data = text.encode()
+    if _PERCENT.search(data):
+        raise BodyMalformed(f"{what}: expected percent-encoded UTF-8, found a '%' without two hex digits behind it")
+    try:
+        return unquote_to_bytes(data).decode()
+    except UnicodeDecodeError:
+        raise BodyMalformed(f"{what}: expected percent-encoded UTF-8, found bytes that are none") from None
+
+
+def parts(raw: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parts of a path, decoded. Raises BodyMalformed."""
+    return {name: unquoted(str(text), what=f"the part {name!r} of the path") for name, text in raw.items()}
+
+
+def query(route: Route, data: bytes) -> Any:
+    """Return the query as the route's type. Raises BodyMalformed, RequestInvalid."""
+    fields = {field.name: get_origin(field.type) is list for field in msgspec.structs.fields(route.query)}
+    found: dict[str, Any] = {}
+    for pair in data.decode("latin-1").split("&") if data else ():
+        name, _, value = (unquoted(part.replace("+", " "), what="the query") for part in pair.partition("="))
+        if _CONTROL.search(value):
+            raise RequestInvalid(f"query: {name!r}: control characters are not allowed")
+        if fields.get(name):
+            found.setdefault(name, []).append(value)
+        elif name in found:
+            raise RequestInvalid(f"query: {name!r} is given twice")
+        else:
+            found[name] = value
+    try:
+        return msgspec.convert(found, route.query, strict=False)
+    except msgspec.ValidationError as error:
+        raise RequestInvalid(f"query: {error}") from None
+
+
+async def body(request: Request, route: Route) -> bytes:
+    """Return the bytes of the body, received within the limits.
+
+    Raises:
+        MediaTypeRefused, PayloadTooLarge, RequestTooSlow, RequestInvalid: it is not taken.
+    """
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limits.HTTP_BODY_MAX:
+        raise PayloadTooLarge("body", size=int(announced), limit=limits.HTTP_BODY_MAX)
+    if route.takes is not None and (announced != "0" or "transfer-encoding" in request.headers):
+        check_type(request.headers.get("content-type"))
+    data = bytearray()
+    try:
+        async with asyncio.timeout(limits.HTTP_BODY_SECONDS):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > limits.HTTP_BODY_MAX:
+                    raise PayloadTooLarge("body, so far", size=len(data), limit=limits.HTTP_BODY_MAX)
+    except TimeoutError:
+        raise RequestTooSlow(f"body: it did not arrive within {limits.HTTP_BODY_SECONDS:g} s, {len(data):,} bytes came") from None
+    if data and route.takes is None:
+        raise RequestInvalid(f"body: {route.method} {route.path} takes none, found {len(data):,} bytes")
+    return bytes(data)
+
+
+def check_type(found: str | None) -> None:
+    """Raise MediaTypeRefused unless it is JSON in UTF-8."""
+    kind, _, parameters = (found or "").lower().partition(";")
+    charset = parameters.replace(" ", "").replace('"', "")
+    if kind.strip() != JSON_TYPE or charset not in ("", "charset=utf-8"):
+        raise MediaTypeRefused(f"content-type: expected {JSON_TYPE}, found {found!r}")
+
+
+def decoded(route: Route, data: bytes) -> Any:
+    """Return the body as the route's type. Raises BodyMalformed, RequestInvalid."""
+    if route.takes is None:
+        return None
+    if not data and not any(field.required for field in msgspec.structs.fields(route.takes)):
+        return route.takes()
+    try:
+        data.decode()  # what is kept as it came is not looked into by the decoder
+        return msgspec.json.decode(data, type=route.takes)
+    except UnicodeDecodeError as error:
+        raise BodyMalformed(f"body: expected UTF-8, found other bytes at {error.start}") from None
+    except msgspec.ValidationError as error:
+        raise RequestInvalid(f"body: {error}") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BodyMalformed(f"body: expected JSON: {error}") from None
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Return the `Idempotency-Key` of a request: a string of RFC 9651, or the same without quotes. Raises RequestInvalid."""
+    found = request.headers.getlist("idempotency-key")
+    if not found:
+        return None
+    text = found[0].strip()
+    quoted = _KEY_QUOTED.fullmatch(text)
+    plain = text if _KEY_PLAIN.fullmatch(text) else ""
+    key = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted[1])
+    if len(found) > 1 or not 1 <= len(key) <= limits.IDEMPOTENCY_KEY_MAX:
+        raise RequestInvalid(
+            f'Idempotency-Key: expected one header with 1 to {limits.IDEMPOTENCY_KEY_MAX} printable characters, as in "0192f0c1-…"'
+        )
+    return key
+
+
+def trace(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the W3C trace context of a request; nothing for one that is none, as the recommendation says."""
+    parent = headers.get("traceparent", "")
+    if not _TRACE_PARENT.fullmatch(parent) or (parent.startswith("00-") and len(parent) != len("00-") + 32 + 1 + 16 + 1 + 2):
+        return {}
+    return {name: headers[name] for name in TRACE_HEADERS if headers.get(name)}

@@ -1,0 +1,61 @@
+"""`perdure serve`, from its configuration to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import signal
+import sys
+from collections.abc import Callable
+
+from perdure.engine.app import App
+from perdure.engine.engine import Engine
+from perdure.errors import ConfigInvalid
+from perdure.server.config import Config
+from perdure.server.serving import is_loopback, serving
+from perdure.store import open_store
+
+logger = logging.getLogger("perdure.server")
+
+
+async def serve(config: Config, app: App, *, say: Callable[[str], None]) -> None:
+    """Serve an app until SIGTERM or SIGINT; then finish what is under way, and close engine and store.
+
+    Raises:
+        ConfigInvalid: it cannot be served so.
+        StoreError, EngineRunning: the store cannot be opened, or another engine runs its processes.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if config.dev and not is_loopback(config.host):
+        raise ConfigInvalid(f"dev: without tokens only loopback is served, found the host {config.host!r}")
+    if config.tls_cert is None and not is_loopback(config.host):
+        logger.warning("%s is served without TLS: let something before it speak TLS, or give --tls-cert", config.host)
+    async with open_store(config.store) as store, Engine(store, app) as engine:
+        try:
+            async with serving(
+                engine, host=config.host, port=config.port, dev=config.dev, tls_cert=config.tls_cert, tls_key=config.tls_key
+            ) as server:
+                say(f"listening on {server.url}")
+                await stop.wait()
+        except OSError as error:
+            raise ConfigInvalid(f"host, port: {config.host}:{config.port} cannot be listened on: {error}") from error
+
+
+def app_named(name: str) -> App:
+    """Return the app that MODULE:NAME names, importing the module from the present folder. Raises ConfigInvalid."""
+    module, mark, attribute = name.partition(":")
+    if not (module and mark and attribute):
+        raise ConfigInvalid(f"app: expected MODULE:NAME, such as shop.main:app, found {name!r}")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        raise ConfigInvalid(f"app: {name!r}: {error}; run this where `import {module}` works") from error
+    if not isinstance(found, App):
+        raise ConfigInvalid(f"app: {name!r}: expected a perdure.App, found {found!r}")
+    return found
