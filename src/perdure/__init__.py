@@ -1,6 +1,9 @@
 """Durable, message-driven processes for Python, on your own database."""
 
+from typing import TYPE_CHECKING, Any, Final
+
 from perdure.clock import Clock, SystemClock, VirtualClock
+from perdure.commands.contract import CommandRetry
 from perdure.conversations.conversation import DurableConversation
 from perdure.copying import copy_store
 from perdure.engine.addressing import Address
@@ -23,13 +26,22 @@ from perdure.errors import PerdureError
 from perdure.identity import ContentHash, MessageId, ProcessId, ProcessIdentity, RegistryKey, Tag, TenantId
 from perdure.store import Store, open_store
 
+if TYPE_CHECKING:
+    from perdure.client.client import Client
+    from perdure.client.sync import SyncClient
+    from perdure.worker.context import CommandContext
+    from perdure.worker.worker import Worker
+
 __all__ = [
     "Address",
     "App",
     "ArchiveRecord",
     "ArchivedEvent",
     "Between",
+    "Client",
     "Clock",
+    "CommandContext",
+    "CommandRetry",
     "ContentHash",
     "DurableConversation",
     "Engine",
@@ -53,11 +65,13 @@ __all__ = [
     "StepInfo",
     "Store",
     "Swept",
+    "SyncClient",
     "SystemClock",
     "Tag",
     "TenantId",
     "VirtualClock",
     "WebhookEvent",
+    "Worker",
     "copy_store",
     "on",
     "open_store",
@@ -66,3 +80,20 @@ __all__ = [
     "run",
     "step_info",
 ]
+
+# They are imported when they are first asked for: what they need takes as long as all of the rest.
+_LATER: Final = {
+    "Client": "perdure.client.client",
+    "CommandContext": "perdure.worker.context",
+    "SyncClient": "perdure.client.sync",
+    "Worker": "perdure.worker.worker",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib  # noqa: PLC0415  # as above
+
+    value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+    return value

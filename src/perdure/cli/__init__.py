@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from perdure.cli import awakeables, messages, processes, schedules, serving, store, tokens
+from perdure.cli import awakeables, commands, messages, processes, remote, schedules, serving, store, tokens
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,10 +24,14 @@ for _group in (
     store.store,
     processes.processes,
     messages.messages,
+    commands.commands,
     awakeables.awakeables,
     schedules.schedules,
     tokens.token,
     serving.serve,
+    remote.send,
+    remote.call,
+    remote.worker,
 ):
     cli.add_command(_group)
 

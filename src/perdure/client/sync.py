@@ -1,0 +1,251 @@
+"""The client of a server, for programs without an event loop.
+
+Source: commands.md, "Client".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Mapping
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from perdure import limits
+from perdure.client.client import FOR_EVER, Client
+from perdure.commands.contract import CommandRetry
+from perdure.errors import UsageError
+from perdure.identity import DEFAULT_TENANT
+from perdure.protocol.commands import CommandHistory, CommandList, CommandView
+from perdure.protocol.messages import Accepted, DeadLetterPage, MessageState, To
+
+T = TypeVar("T")
+
+
+class SyncClient:
+    """A server, as a program without an event loop sees it: `with perdure.SyncClient("https://hub.example", token=…) as client:`.
+
+    Its methods are those of `Client`, and wait. It may be used from several threads at once.
+
+    Args: as those of `Client`.
+
+    Source: commands.md, "Client".
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        token_file: str | Path | None = None,
+        tenant: str = DEFAULT_TENANT,
+        patience: float = 30.0,
+        ssl: Any = True,
+    ) -> None:
+        self._client = Client(url, token=token, token_file=token_file, tenant=tenant, patience=patience, ssl=ssl)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="perdure-client", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back its connections and its thread. Harmless when called again."""
+        if self._loop.is_closed():
+            return
+        self._wait(self._client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _wait(self, call: Coroutine[Any, Any, T]) -> T:
+        if self._loop.is_closed():
+            call.close()
+            raise UsageError("this client is closed; make another one")
+        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # interrupted while it waits: the request goes no further
+            raise
+
+    # --- messages -------------------------------------------------------------------------------------
+
+    def deliver(
+        self,
+        message: object,
+        /,
+        *,
+        id: str,
+        kind: str | None = None,
+        to: To | None = None,
+        source: str = "",
+        headers: Mapping[str, str] | None = None,
+        keep_for: timedelta | None = None,
+        expires_after: timedelta | None = None,
+    ) -> Accepted:
+        """See `Client.deliver`."""
+        return self._wait(
+            self._client.deliver(
+                message, id=id, kind=kind, to=to, source=source, headers=headers, keep_for=keep_for, expires_after=expires_after
+            )
+        )
+
+    @overload
+    def call(
+        self, message: object, /, *, id: str, kind: str | None = None, to: To | None = None, source: str = "", timeout: timedelta = FOR_EVER
+    ) -> Any: ...
+    @overload
+    def call(
+        self,
+        message: object,
+        /,
+        *,
+        id: str,
+        result: type[T],
+        kind: str | None = None,
+        to: To | None = None,
+        source: str = "",
+        timeout: timedelta = FOR_EVER,
+    ) -> T: ...
+    def call(
+        self,
+        message: object,
+        /,
+        *,
+        id: str,
+        result: Any = Any,
+        kind: str | None = None,
+        to: To | None = None,
+        source: str = "",
+        timeout: timedelta = FOR_EVER,
+    ) -> Any:
+        """See `Client.call`."""
+        return self._wait(self._client.call(message, id=id, result=result, kind=kind, to=to, source=source, timeout=timeout))
+
+    def message(self, id: str, *, source: str = "") -> MessageState:
+        """See `Client.message`."""
+        return self._wait(self._client.message(id, source=source))
+
+    def dead_letters(self, *, after: str | None = None, limit: int = limits.PAGE_DEFAULT) -> DeadLetterPage:
+        """See `Client.dead_letters`."""
+        return self._wait(self._client.dead_letters(after=after, limit=limit))
+
+    def redrive(self, id: str, *, source: str = "") -> str:
+        """See `Client.redrive`."""
+        return self._wait(self._client.redrive(id, source=source))
+
+    # --- commands -------------------------------------------------------------------------------------
+
+    def send_command(
+        self,
+        deployment: str,
+        command: str,
+        params: object = None,
+        /,
+        *,
+        key: str | None = None,
+        target: str | None = None,
+        deadline: timedelta | None = None,
+        delay: timedelta | None = None,
+        priority: int = 0,
+        retry: CommandRetry | None = None,
+    ) -> CommandView:
+        """See `Client.send_command`."""
+        return self._wait(
+            self._client.send_command(
+                deployment, command, params, key=key, target=target, deadline=deadline, delay=delay, priority=priority, retry=retry
+            )
+        )
+
+    @overload
+    def command(
+        self,
+        deployment: str,
+        command: str,
+        params: object = None,
+        /,
+        *,
+        key: str | None = None,
+        target: str | None = None,
+        deadline: timedelta | None = None,
+        retry: CommandRetry | None = None,
+        timeout: timedelta = FOR_EVER,
+    ) -> Any: ...
+    @overload
+    def command(
+        self,
+        deployment: str,
+        command: str,
+        params: object = None,
+        /,
+        *,
+        result: type[T],
+        key: str | None = None,
+        target: str | None = None,
+        deadline: timedelta | None = None,
+        retry: CommandRetry | None = None,
+        timeout: timedelta = FOR_EVER,
+    ) -> T: ...
+    def command(
+        self,
+        deployment: str,
+        command: str,
+        params: object = None,
+        /,
+        *,
+        result: Any = Any,
+        key: str | None = None,
+        target: str | None = None,
+        deadline: timedelta | None = None,
+        retry: CommandRetry | None = None,
+        timeout: timedelta = FOR_EVER,
+    ) -> Any:
+        """See `Client.command`."""
+        return self._wait(
+            self._client.command(
+                deployment, command, params, result=result, key=key, target=target, deadline=deadline, retry=retry, timeout=timeout
+            )
+        )
+
+    def wait_command(self, command_id: str, *, timeout: timedelta = FOR_EVER) -> CommandView:
+        """See `Client.wait_command`."""
+        return self._wait(self._client.wait_command(command_id, timeout=timeout))
+
+    def get_command(self, command_id: str) -> CommandView:
+        """See `Client.get_command`."""
+        return self._wait(self._client.get_command(command_id))
+
+    def cancel_command(self, command_id: str, *, reason: str = "") -> str:
+        """See `Client.cancel_command`."""
+        return self._wait(self._client.cancel_command(command_id, reason=reason))
+
+    def redrive_command(self, command_id: str) -> str:
+        """See `Client.redrive_command`."""
+        return self._wait(self._client.redrive_command(command_id))
+
+    def command_history(self, command_id: str, *, after: int | None = None, limit: int = limits.PAGE_DEFAULT) -> CommandHistory:
+        """See `Client.command_history`."""
+        return self._wait(self._client.command_history(command_id, after=after, limit=limit))
+
+    def commands(
+        self,
+        *,
+        deployment: str | None = None,
+        target: str | None = None,
+        command: str | None = None,
+        state: str | None = None,
+        dead: bool | None = None,
+        after: str | None = None,
+        limit: int = limits.PAGE_DEFAULT,
+    ) -> CommandList:
+        """See `Client.commands`."""
+        return self._wait(
+            self._client.commands(deployment=deployment, target=target, command=command, state=state, dead=dead, after=after, limit=limit)
+        )
