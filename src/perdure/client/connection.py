@@ -186,7 +186,10 @@ class Connection:
         query: Mapping[str, str | int | None] | None,
         wait: Micros,
     ) -> bytes:
-        session = self._session = self._session or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
+        session = self._session = self._session or aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),  # a request that waits at the server keeps no other from being sent
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
         params = {name: str(value) for name, value in (query or {}).items() if value is not None}
         timeout = aiohttp.ClientTimeout(total=limits.CLIENT_ANSWER_SECONDS + wait / SECOND, sock_connect=limits.CLIENT_CONNECT_SECONDS)
         try:
