@@ -79,7 +79,16 @@ async def test_another_tenants_thing_looks_like_one_that_is_not_there(local: Ser
 
 @pytest.mark.parametrize(
     "authorization",
-    ["Bearer", "Bearer ", "Bearer x", "Basic abc", "pdt_x", "Bearer pdt_" + "0" * 32 + "_" + "0" * 64, "Bearer {token}x", "Bearer {token} x"],
+    [
+        "Bearer",
+        "Bearer ",
+        "Bearer x",
+        "Basic abc",
+        "pdt_x",
+        "Bearer pdt_" + "0" * 32 + "_" + "0" * 64,
+        "Bearer {token}x",
+        "Bearer {token} x",
+    ],
 )
 async def test_what_is_no_token_is_refused(local: Served, authorization: str) -> None:
     headers = {"Authorization": authorization.format(token=local.token)}
@@ -151,7 +160,9 @@ async def test_with_dev_no_token_is_asked_for(serving_with: Serving) -> None:
     assert (said.status, metrics.status) == (200, 200)
 
 
-@pytest.mark.parametrize(("host", "status"), [("localhost:99", 200), ("127.0.0.1", 200), ("[::1]:99", 200), ("evil.example", 422), ("", 422)])
+@pytest.mark.parametrize(
+    ("host", "status"), [("localhost:99", 200), ("127.0.0.1", 200), ("[::1]:99", 200), ("evil.example", 422), ("", 422)]
+)
 async def test_with_dev_a_browser_that_was_led_here_is_refused(serving_with: Serving, host: str, status: int) -> None:
     async with serving_with(dev=True) as served:
         assert (await served.ask("GET", "/v1/tenants/any/processes", token=None, headers={"Host": host})).status == status

@@ -155,7 +155,12 @@ async def test_a_body_that_trickles_is_refused_while_others_are_served(monkeypat
 
 @pytest.mark.parametrize(
     "sent",
-    [b"nonsense\r\n\r\n", b"GET /docs HTTP/1.1\r\nbad header\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "GET /ü HTTP/1.1\r\nHost: x\r\n\r\n".encode()],
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /docs HTTP/1.1\r\nbad header\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        "GET /ü HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
+    ],
 )
 async def test_what_is_no_http_is_refused_with_a_problem(local: Served, raw: Raw, sent: bytes) -> None:
     await raw.send(sent)

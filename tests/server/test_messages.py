@@ -105,7 +105,9 @@ async def test_the_headers_and_the_trace_context_are_kept_with_the_message(serve
     assert JSON.decoder(dict[str, str])(row.headers) == {"by": "me", "traceparent": parent, "tracestate": "a=b"}
 
 
-@pytest.mark.parametrize("parent", ["nonsense", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"])
+@pytest.mark.parametrize(
+    "parent", ["nonsense", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"]
+)
 async def test_a_trace_context_that_is_none_is_left_out(local: Served, parent: str) -> None:
     await local.deliver("m", "Place", {"order": "7", "amount": 3}, headers_sent={"traceparent": parent})
     row = await local.store.access.reader.get(MESSAGE.key("acme", "", "m"))

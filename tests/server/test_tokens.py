@@ -89,7 +89,9 @@ async def test_tokens_are_listed_in_the_order_of_their_making(store: Store) -> N
         await store.tokens.list_tokens(limit=0)
 
 
-@pytest.mark.parametrize("text", ["", "moon", "read=d/t", "command:work", "command:work=d", "command:work=/t", "command:work=d/", "Read", "read\n"])
+@pytest.mark.parametrize(
+    "text", ["", "moon", "read=d/t", "command:work", "command:work=d", "command:work=/t", "command:work=d/", "Read", "read\n"]
+)
 def test_what_is_no_capability_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         Grant.parse(text)
