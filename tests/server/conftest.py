@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from yarl import URL
 
 from perdure import Engine, Store, VirtualClock, open_store
 from perdure.server import Server, serving
@@ -58,7 +59,7 @@ class Served:
 
     async def ask(self, method: str, path: str, *, token: str | None = "", headers: dict[str, str] | None = None, **more: Any) -> Said:
         given = {} if token is None else {"Authorization": f"Bearer {token or self.token}"}
-        url = aiohttp.client.URL(self.server.url + path, encoded=True)
+        url = URL(self.server.url + path, encoded=True)
         async with self.session.request(method, url, headers={**given, **(headers or {})}, **more) as response:
             return Said(response.status, response.headers, await response.read())
 

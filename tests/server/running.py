@@ -83,9 +83,9 @@ async def start(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
 
 
 @asynccontextmanager
-async def running(folder: Path, store: str, *arguments: str) -> AsyncIterator[Running]:
+async def running(folder: Path, store: str, *arguments: str, app: str = "ledger_app:app") -> AsyncIterator[Running]:
     """Serve the app until the end of the block."""
-    process = await start(folder, "--store", store, "--app", "ledger_app:app", "--port", "0", *arguments)
+    process = await start(folder, "--store", store, "--app", app, "--port", "0", *arguments)
     try:
         assert process.stdout is not None
         async with asyncio.timeout(60):

@@ -31,7 +31,7 @@ def test_the_environment_can_name_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "meant"), [("1", True), ("true", True), ("no", False), ("0", False)])
 def test_a_flag_in_the_environment_is_a_word(text: str, meant: bool) -> None:
-    assert load_config(GIVEN, environment={"PERDURE_DEV": text, "PERDURE_PORT": "99"}) == Config(**GIVEN, dev=meant, port=99)  # type: ignore[arg-type]
+    assert load_config(GIVEN, environment={"PERDURE_DEV": text, "PERDURE_PORT": "99"}) == Config(**GIVEN, dev=meant, port=99)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ async def test_a_request_that_a_kill_cut_off_is_done_once_and_answered_alike_eve
             await cut_off
     (tmp_path / "hold").unlink()
 
-    answers = []
+    answers: list[tuple[int, bytes]] = []
     async with running(tmp_path, store, "--dev") as server, client(server) as session:
         while len(answers) < 2:
             answer = await post(session, '"k"')
@@ -120,9 +120,10 @@ async def test_tls_is_spoken_with_a_certificate(tmp_path: Path, file: str) -> No
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "cert.pem")
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
-    async with running(tmp_path, file, "--dev", "--tls-cert", "cert.pem") as server:
-        async with aiohttp.ClientSession(server.url) as session, session.get("/health/ready", ssl=trusting) as response:
-            assert (server.url[:8], response.status) == ("https://", 200)
+    async with running(tmp_path, file, "--dev", "--tls-cert", "cert.pem") as server, client(server) as session:
+        response = await session.get("/health/ready", ssl=trusting)
+
+        assert (server.url[:8], response.status) == ("https://", 200)
 
 
 @pytest.mark.parametrize(
