@@ -7,24 +7,25 @@ import re
 from collections.abc import Callable, Iterator
 
 import perdure
-from perdure import errors, testing
+from perdure import errors, http_errors, testing
 from perdure.errors import PerdureError
 from tests.gate.tree import ROOT
 
 ERRORS = """\
 # Errors
 
-Everything that Perdure raises on purpose is a `perdure.PerdureError`; the classes are in `perdure.errors`. Programs compare
+Everything that Perdure raises on purpose is a `perdure.PerdureError`; the classes are in `perdure.errors`, and those of the
+server in `perdure.http_errors`. Programs compare
 the class or its `code`, which never changes; the text is for people and may change. **Retryable** says that the same call,
 made again later, can succeed without any change to it. A broken invariant of Perdure's own is an `AssertionError`: report it.
 
-This page is made from `src/perdure/errors.py` by `make reference`.
+This page is made from `src/perdure/errors.py` and `src/perdure/http_errors.py` by `make reference`.
 """
 API = """\
 # Public names
 
-What `import perdure` offers, and `import perdure.testing`. Beside them, these modules are public: `perdure.errors`, `perdure.schemas`, and what
-the rooms promise, `perdure.routing.contract`, `perdure.operations.contract`, `perdure.conversations.contract` and `perdure.streams.contract`. Everything
+What `import perdure` offers, and `import perdure.testing`. Beside them, these modules are public: `perdure.errors`, `perdure.http_errors`, `perdure.server`, `perdure.schemas`, and what
+the rooms promise, `perdure.routing.contract`, `perdure.operations.contract`, `perdure.conversations.contract`, `perdure.streams.contract` and `perdure.tokens.contract`. Everything
 else is private and may change in any version.
 
 This page is made from `perdure.__all__` and `perdure.testing.__all__` by `make reference`.
@@ -32,17 +33,17 @@ This page is made from `perdure.__all__` and `perdure.testing.__all__` by `make 
 
 
 def errors_page() -> str:
-    """Return the page about every class of `perdure.errors`, by section of that file."""
+    """Return the page about every class of errors, by section of their files."""
     return "\n".join([ERRORS, *_error_sections()])
 
 
 def _error_sections() -> Iterator[str]:
     sections: dict[str, list[type[PerdureError]]] = {"": []}
-    for line in inspect.getsource(errors).splitlines():
+    for module, line in [(one, line) for one in (errors, http_errors) for line in inspect.getsource(one).splitlines()]:
         if line.startswith("# --- "):
             sections[line.strip("# -")] = []
         elif found := re.match(r"class (\w+)", line):
-            kind = getattr(errors, found[1])
+            kind = getattr(module, found[1])
             if issubclass(kind, PerdureError):
                 list(sections.values())[-1].append(kind)
     for title, rows in sections.items():

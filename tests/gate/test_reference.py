@@ -8,12 +8,14 @@ import re
 import pytest
 
 import perdure
-from perdure import errors
+from perdure import errors, http_errors
 from perdure.errors import PerdureError
 from tests.gate.reference import PAGES
 from tests.gate.tree import ROOT
 
-CLASSES = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, PerdureError)]
+CLASSES = {
+    kind for module in (errors, http_errors) for kind in vars(module).values() if inspect.isclass(kind) and issubclass(kind, PerdureError)
+}
 
 
 @pytest.mark.parametrize("path", sorted(PAGES))

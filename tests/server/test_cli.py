@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from perdure import open_store
-from perdure.errors import TokenInvalid
+from perdure.http_errors import TokenInvalid
 from perdure.tokens.contract import TokenInfo
 from tests.e2e.conftest import Call, Ran, call
 from tests.stores import DURABLE, store_url

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from perdure.errors import ConfigInvalid
+from perdure.http_errors import ConfigInvalid
 from perdure.server import Config, load_config
 
 GIVEN = {"store": "sqlite:///a.db", "app": "m:app"}

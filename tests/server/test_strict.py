@@ -166,7 +166,7 @@ def test_every_error_has_a_status() -> None:
     def below(kind: type[PerdureError]) -> set[type[PerdureError]]:
         return {kind}.union(*(below(one) for one in kind.__subclasses__()))
 
-    statuses = {kind.code: status_of(kind) for kind in below(PerdureError) if kind.__module__ == "perdure.errors"}
+    statuses = {kind.code: status_of(kind) for kind in below(PerdureError) if kind.__module__ in ("perdure.errors", "perdure.http_errors")}
 
     assert set(statuses.values()) <= {400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 422, 429, 431, 500, 503, 507}
     assert statuses[StoreFull.code] == 507

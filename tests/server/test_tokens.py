@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from perdure import Store, VirtualClock, open_store
-from perdure.errors import InvalidIdentifier, TokenInvalid, TokenNotFound, UsageError
+from perdure.errors import InvalidIdentifier, UsageError
+from perdure.http_errors import TokenInvalid, TokenNotFound
 from perdure.tokens.contract import Grant
 from perdure.tokens.tables import TOKEN
 from tests.stores import KINDS, store_url

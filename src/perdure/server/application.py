@@ -16,7 +16,8 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from perdure import limits
-from perdure.errors import InternalError, MethodRefused, Overloaded, PerdureError, RouteNotFound
+from perdure.errors import Overloaded, PerdureError
+from perdure.http_errors import InternalError, MethodRefused, RouteNotFound
 from perdure.server import intake
 from perdure.server.doorkeeper import Doorkeeper, admit, nothing_here
 from perdure.server.idempotency import Once, digest_of

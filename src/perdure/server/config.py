@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from perdure.errors import ConfigInvalid
+from perdure.http_errors import ConfigInvalid
 
 PREFIX: Final = "PERDURE_"
 _FILE_KEY: Final = "config"

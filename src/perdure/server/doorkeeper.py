@@ -14,7 +14,8 @@ import msgspec
 
 from perdure import limits
 from perdure.clock import Clock, Micros
-from perdure.errors import NotAllowed, PerdureError, RequestInvalid, RouteNotFound, TokenInvalid, TokenMissing, TooManyAttempts
+from perdure.errors import PerdureError
+from perdure.http_errors import NotAllowed, RequestInvalid, RouteNotFound, TokenInvalid, TokenMissing, TooManyAttempts
 from perdure.server.metrics import Metrics
 from perdure.server.route import Route
 from perdure.tokens.contract import WORK, TokenInfo, TokenRegistry

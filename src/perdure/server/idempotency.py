@@ -13,15 +13,8 @@ import msgspec
 
 from perdure import limits
 from perdure.codec import MSGPACK
-from perdure.errors import (
-    AlreadySealed,
-    IdempotencyKeyInUse,
-    IdempotencyKeyReused,
-    LeaseLost,
-    OperationExpired,
-    PayloadTooLarge,
-    PerdureError,
-)
+from perdure.errors import AlreadySealed, LeaseLost, OperationExpired, PayloadTooLarge, PerdureError
+from perdure.http_errors import IdempotencyKeyInUse, IdempotencyKeyReused
 from perdure.operations.contract import (
     Attached,
     Conflict,

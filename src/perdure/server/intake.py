@@ -12,7 +12,8 @@ import msgspec
 from starlette.requests import Request
 
 from perdure import limits
-from perdure.errors import BodyMalformed, MediaTypeRefused, PayloadTooLarge, RequestInvalid, RequestTooSlow
+from perdure.errors import PayloadTooLarge
+from perdure.http_errors import BodyMalformed, MediaTypeRefused, RequestInvalid, RequestTooSlow
 from perdure.server.route import JSON_TYPE, Route
 
 _PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")

@@ -12,7 +12,8 @@ from perdure.clock import Micros, datetime_of
 from perdure.codec import JSON
 from perdure.engine import inspection
 from perdure.engine.addressing import Address
-from perdure.errors import IllegalTransition, RequestInvalid
+from perdure.errors import IllegalTransition
+from perdure.http_errors import RequestInvalid
 from perdure.identity import checked_text
 from perdure.protocol.messages import (
     Accepted,

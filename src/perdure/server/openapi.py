@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from perdure import errors, limits
+from perdure import errors, http_errors, limits
 from perdure.errors import PerdureError
 from perdure.protocol.problems import PROBLEM_TYPE, Problem
 from perdure.server.doorkeeper import nothing_here
@@ -22,10 +22,22 @@ _DESCRIPTION: Final = (
     "Durable, message-driven processes. Every refusal is a problem document (RFC 9457) whose `code` never changes. "
     "Every POST takes an `Idempotency-Key`: the same request with the same key gets the very same answer."
 )
-_OF_TOKENS: Final = (errors.TokenMissing, errors.TokenInvalid, errors.NotAllowed, errors.TooManyAttempts)
-_OF_BODIES: Final = (errors.BodyMalformed, errors.RequestInvalid, errors.MediaTypeRefused, errors.PayloadTooLarge, errors.RequestTooSlow)
-_OF_KEYS: Final = (errors.IdempotencyKeyReused, errors.IdempotencyKeyInUse, errors.OperationExpired)
-_OF_ALL: Final = (errors.BodyMalformed, errors.RequestInvalid, errors.HeadersTooLarge, errors.InternalError, errors.Overloaded)
+_OF_TOKENS: Final = (http_errors.TokenMissing, http_errors.TokenInvalid, http_errors.NotAllowed, http_errors.TooManyAttempts)
+_OF_BODIES: Final = (
+    http_errors.BodyMalformed,
+    http_errors.RequestInvalid,
+    http_errors.MediaTypeRefused,
+    errors.PayloadTooLarge,
+    http_errors.RequestTooSlow,
+)
+_OF_KEYS: Final = (http_errors.IdempotencyKeyReused, http_errors.IdempotencyKeyInUse, errors.OperationExpired)
+_OF_ALL: Final = (
+    http_errors.BodyMalformed,
+    http_errors.RequestInvalid,
+    http_errors.HeadersTooLarge,
+    http_errors.InternalError,
+    errors.Overloaded,
+)
 _OF_STORES: Final = (errors.StoreUnavailable, errors.StoreBusy)
 _OF_WRITES: Final = (errors.StoreFull, errors.OutcomeUnknown)
 _PARTS: Final = {
@@ -161,7 +173,7 @@ def refusals(route: Route) -> list[type[PerdureError]]:
     if route.once:
         found += _OF_KEYS
     if route.of_tenant:
-        found += [errors.InvalidIdentifier, errors.UsageError, route.absent or errors.RouteNotFound]
+        found += [errors.InvalidIdentifier, errors.UsageError, route.absent or http_errors.RouteNotFound]
     return list(dict.fromkeys(found))
 
 
@@ -172,7 +184,7 @@ def _refusal(status: int, kinds: Sequence[type[PerdureError]]) -> dict[str, Any]
         "content": {PROBLEM_TYPE: {"schema": _schema(Problem), "examples": examples}},
     }
     headers: dict[str, Any] = {}
-    if any(issubclass(kind, errors.TokenMissing | errors.TokenInvalid | errors.NotAllowed) for kind in kinds):
+    if any(issubclass(kind, http_errors.TokenMissing | http_errors.TokenInvalid | http_errors.NotAllowed) for kind in kinds):
         headers["WWW-Authenticate"] = {"schema": {"type": "string"}}
     if any(kind.retryable for kind in kinds):
         headers["Retry-After"] = {"schema": {"type": "string"}, "description": "Seconds after which the same request may succeed."}

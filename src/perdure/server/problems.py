@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from perdure import errors, limits
+from perdure import errors, http_errors, limits
 from perdure.errors import PerdureError
 from perdure.protocol.problems import PROBLEM_TYPE, TYPE_PREFIX, Problem
 from perdure.server.route import Answer
@@ -19,21 +19,21 @@ from perdure.server.route import Answer
 _SERVER_FAULT: Final = 500
 _STATUSES: Final[tuple[tuple[type[PerdureError], int], ...]] = (
     # The first that fits: what is special stands before the family that it belongs to.
-    (errors.BodyMalformed, 400),
-    (errors.TokenMissing, 401),
-    (errors.TokenInvalid, 401),
-    (errors.NotAllowed, 403),
-    (errors.MethodRefused, 405),
-    (errors.RequestTooSlow, 408),
+    (http_errors.BodyMalformed, 400),
+    (http_errors.TokenMissing, 401),
+    (http_errors.TokenInvalid, 401),
+    (http_errors.NotAllowed, 403),
+    (http_errors.MethodRefused, 405),
+    (http_errors.RequestTooSlow, 408),
     (errors.HistoryCompacted, 410),
     (errors.MessageExpired, 410),
     (errors.OperationExpired, 410),
     (errors.PayloadTooLarge, 413),
-    (errors.MediaTypeRefused, 415),
-    (errors.HeadersTooLarge, 431),
-    (errors.IdempotencyKeyReused, 422),
+    (http_errors.MediaTypeRefused, 415),
+    (http_errors.HeadersTooLarge, 431),
+    (http_errors.IdempotencyKeyReused, 422),
     (errors.MailboxFull, 429),
-    (errors.TooManyAttempts, 429),
+    (http_errors.TooManyAttempts, 429),
     (errors.NotFoundError, 404),
     (errors.RejectedError, 409),
     (errors.UsageError, 422),
@@ -47,9 +47,9 @@ _STATUSES: Final[tuple[tuple[type[PerdureError], int], ...]] = (
     (PerdureError, _SERVER_FAULT),
 )
 _CHALLENGES: Final[Mapping[type[PerdureError], str]] = {
-    errors.TokenMissing: 'Bearer realm="perdure"',
-    errors.TokenInvalid: 'Bearer realm="perdure", error="invalid_token"',
-    errors.NotAllowed: 'Bearer realm="perdure", error="insufficient_scope"',
+    http_errors.TokenMissing: 'Bearer realm="perdure"',
+    http_errors.TokenInvalid: 'Bearer realm="perdure", error="invalid_token"',
+    http_errors.NotAllowed: 'Bearer realm="perdure", error="insufficient_scope"',
 }
 _BEHIND: Final = "the store could not do this now; the log of the server says why"
 _INTERNAL: Final = "the server failed at this request; its log says where"
@@ -88,7 +88,7 @@ def refusal(error: PerdureError, *, headers: Mapping[str, str] | None = None) ->
     if challenge := _CHALLENGES.get(type(error)):
         more["www-authenticate"] = challenge
     if problem.retryable:
-        wait = limits.HTTP_ATTEMPTS_US // 1_000_000 if isinstance(error, errors.TooManyAttempts) else limits.HTTP_RETRY_SECONDS
+        wait = limits.HTTP_ATTEMPTS_US // 1_000_000 if isinstance(error, http_errors.TooManyAttempts) else limits.HTTP_RETRY_SECONDS
         more["retry-after"] = str(wait)
     return Answer(status=problem.status, body=encode(problem), media_type=PROBLEM_TYPE, headers=more)
 

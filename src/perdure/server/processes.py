@@ -19,7 +19,8 @@ from perdure.engine import inspection, queries
 from perdure.engine.inspection import ProcessInfo
 from perdure.engine.searching import AttributeFilter, Between, StartsWith
 from perdure.engine.timeline import Timeline
-from perdure.errors import IllegalTransition, NotFoundError, PerdureError, RequestInvalid
+from perdure.errors import IllegalTransition, NotFoundError, PerdureError
+from perdure.http_errors import RequestInvalid
 from perdure.protocol.processes import (
     Done,
     EventPage,

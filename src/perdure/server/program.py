@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from perdure.engine.app import App
 from perdure.engine.engine import Engine
-from perdure.errors import ConfigInvalid
+from perdure.http_errors import ConfigInvalid
 from perdure.server.config import Config
 from perdure.server.serving import is_loopback, serving
 from perdure.store import open_store

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 
 from perdure import limits
-from perdure.errors import ConfigInvalid, StoreError
+from perdure.errors import StoreError
+from perdure.http_errors import ConfigInvalid
 from perdure.server.application import Application
 from perdure.server.table import ROUTES
 from perdure.server.wire import Wire

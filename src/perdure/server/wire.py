@@ -12,7 +12,8 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from perdure import limits
-from perdure.errors import BodyMalformed, HeadersTooLarge, PerdureError, RequestTooSlow
+from perdure.errors import PerdureError
+from perdure.http_errors import BodyMalformed, HeadersTooLarge, RequestTooSlow
 from perdure.server.problems import encode, problem_of
 
 _LINGER_SECONDS: Final = 2.0  # for a body that was refused: a connection closed at once loses the answer

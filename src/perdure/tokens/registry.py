@@ -12,7 +12,8 @@ from perdure import limits
 from perdure.clock import Micros
 from perdure.core.access import Access
 from perdure.core.table import Key, Scan
-from perdure.errors import TokenInvalid, UsageError
+from perdure.errors import UsageError
+from perdure.http_errors import TokenInvalid
 from perdure.identity import TenantId, checked_text, uuid7
 from perdure.tokens.contract import ANY_TENANT, Grant, NewToken, TokenInfo
 from perdure.tokens.tables import TOKEN, TOKENS, TokenRow

@@ -8,7 +8,7 @@ import msgspec
 
 from perdure.core.table import Key, Read
 from perdure.core.view import View
-from perdure.errors import TokenNotFound
+from perdure.http_errors import TokenNotFound
 from perdure.tokens.tables import TokenRow
 
 
