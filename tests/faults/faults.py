@@ -23,6 +23,7 @@ from tests.faults import (
     rooms,
     schedules,
     schemas,
+    server,
     sqlite,
     steps,
     testing,
@@ -53,4 +54,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *copying.FAULTS,
     *ownership.FAULTS,
     *upgrades.FAULTS,
+    *server.FAULTS,
 )
