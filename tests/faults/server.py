@@ -34,8 +34,8 @@ FAULTS: Final = (
     Fault(
         "absent-thing-looks-unlike-a-foreign-one",
         f"{SERVER}/application.py",
-        "refusal(_as_absent(route, error))",
-        "refusal(error)",
+        "raise call.route.absent(nothing_here()) from error",
+        "raise",
         (f"{WHO}::test_another_tenants_thing_looks_like_one_that_is_not_there",),
     ),
     Fault("tenants-metrics", f"{SERVER}/doorkeeper.py", 'if tenant is None and not principal.reaches("*")', "if False", (WHO,)),
@@ -48,7 +48,14 @@ FAULTS: Final = (
         (WHO,),
     ),
     Fault("dev-is-led-anywhere", f"{SERVER}/doorkeeper.py", "not in LOOPBACK_NAMES:", "in ():", (WHO,)),
-    Fault("dev-beyond-loopback", f"{SERVER}/program.py", "if config.dev and not", "if not config.dev and not", (PROGRAM,)),
+    Fault(
+        "dev-beyond-loopback",
+        f"{SERVER}/serving.py",
+        "if dev and not is_loopback(host):",
+        "if not host:",
+        (f"{PROGRAM}::test_what_cannot_be_served_is_told_in_one_line",),
+        hangs=True,
+    ),
     # --- the same request again ------------------------------------------------------------------------
     Fault("key-of-any-body", f"{SERVER}/idempotency.py", "path.encode(), query, body", "path.encode(), query", (ONCE,)),
     Fault("key-of-any-query", f"{SERVER}/idempotency.py", "path.encode(), query, body", "path.encode(), body", (ONCE,)),
