@@ -86,13 +86,16 @@ async def _is_begun(served: Served, key: str) -> bool:
 
 
 async def test_a_refusal_that_is_final_is_kept(served: Served) -> None:
-    await served.deliver("m", "Place", {"order": "7", "amount": 4})
+    path = "/v1/tenants/acme/processes/g/cancel"
+    first = await post(served, '"k"', {}, path=path)
+    await served.deliver("g", "greet()", ["you"])
 
-    first = await post(served, '"k"')
-    again = await post(served, '"k"')
+    again = await post(served, '"k"', {}, path=path)
 
-    assert (first.status, first.code) == (409, "message-conflict")
-    assert (again.status, again.body, again.headers["Content-Type"]) == (409, first.body, first.headers["Content-Type"])
+    assert (first.status, first.code) == (404, "process-not-found")
+    assert first.body == (await served.ask("POST", path.replace("acme", "other"))).body
+    assert (again.status, again.body, again.headers["Content-Type"]) == (404, first.body, first.headers["Content-Type"])
+    assert (await served.ask("POST", path)).status == 200
 
 
 async def test_a_request_that_was_wrong_itself_binds_no_key(served: Served) -> None:

@@ -45,7 +45,7 @@ async def test_the_secret_is_not_stored(store: Store) -> None:
 
     assert row is not None
     assert len(secret) == 64
-    assert bytes.fromhex(secret) != row.secret_hash
+    assert bytes.fromhex(secret) != row.secret_digest
     assert secret not in repr(row)
     assert secret not in repr(await store.tokens.list_tokens())
 
