@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from perdure import limits
+from perdure.http_errors import ConfigInvalid
+from perdure.server import serving
 from perdure.server.doorkeeper import network_of
 from perdure.server.route import Route
 from perdure.server.table import ROUTES
@@ -161,6 +163,13 @@ async def test_with_dev_no_token_is_asked_for(serving_with: Serving) -> None:
         metrics = await served.ask("GET", "/metrics", token=None)
 
     assert (said.status, metrics.status) == (200, 200)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "shop.example"])
+async def test_with_dev_only_loopback_is_served(local: Served, host: str) -> None:
+    with pytest.raises(ConfigInvalid, match="only loopback"):
+        async with serving(local.engine, dev=True, host=host):
+            raise AssertionError("it is served")
 
 
 @pytest.mark.parametrize(
