@@ -105,6 +105,7 @@ STREAM_BATCH_MAX: Final = 1_000  # entries that one transaction appends
 ARCHIVE_LOOK: Final = 64 * KIB  # bytes of an archive's end that are looked through at once for its last whole line
 SWEEP_CHUNK: Final = 64  # rows that one transaction of a sweep removes: they are read first, 1 MiB each at most
 SWEEP_PAGES: Final = 8  # such transactions in one commit, and only while there is more to remove than one a commit can
+SWEEP_COMMANDS: Final = 8  # commands that one transaction of a sweep removes: their params and results are read first, 1 MiB each at most
 SWEEP_PROCESSES: Final = 16  # processes that a sweep works on at once: they share its commits
 SWEEP_RETRY_US: Final = 60_000_000  # microseconds between tries to sweep when the archive or the store refused
 TRUNCATE_CHUNK: Final = 64  # entries that one transaction drops: they are read first, 1 MiB each at most

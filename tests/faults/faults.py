@@ -23,6 +23,7 @@ from tests.faults import (
     rooms,
     schedules,
     schemas,
+    server,
     sqlite,
     steps,
     testing,
@@ -55,4 +56,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *ownership.FAULTS,
     *upgrades.FAULTS,
     *web.FAULTS,
+    *server.FAULTS,
 )

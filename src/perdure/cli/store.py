@@ -121,6 +121,7 @@ def age(text: str) -> timedelta:
 @click.option("--turns", type=age, metavar="AGE", help="Age of the events of finished turns; that of messages if only that is given.")
 @click.option("--messages", type=age, metavar="AGE", help="Age of messages that are done, with their replies.")
 @click.option("--processes", "finished_processes", type=age, metavar="AGE", help="Age of processes that have ended or failed.")
+@click.option("--commands", type=age, metavar="AGE", help="Age of commands that are over, with all that is kept of them.")
 @click.option(
     "--tombstones", type=age, metavar="AGE", default="90d", show_default=True, help="How long the ids of what is removed are refused."
 )

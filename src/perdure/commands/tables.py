@@ -111,7 +111,7 @@ COMMAND = Table(
         "traceparent",
         "idempotency_key",
     ),
-    indexed=("completed_at",),
+    indexed=("completed_at", "dead"),
 )
 BODY = Table("command_body", ("tenant_id", "command_id", "part"), BodyRow)
 READY = Table("command_ready", ("tenant_id", "deployment_id", "target", "priority", "available_at", "tick", "command_id"), ReadyRow)
@@ -133,8 +133,8 @@ OVER = Index(
     COMMAND,
     "command_over",
     order=("completed_at", "tenant_id", "command_id"),
-    where=lambda row: row.completed_at is not None,
-    where_sql="completed_at is not null",
+    where=lambda row: row.completed_at is not None and not row.dead,
+    where_sql="completed_at is not null and dead = 0",
 )
 EVENTS = Index(COMMAND_EVENT, "command_event", prefix=("tenant_id", "command_id"), order=("number",))
 TABLES = (COMMAND, BODY, READY, DUE, COMMAND_KEY, COMMAND_EVENT)

@@ -6,7 +6,7 @@ Source: contracts.md, "2. CommandRegistry"; commands.md.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -42,6 +42,8 @@ from perdure.commands.tables import (
     COMMAND_KEY,
     DUE_ALL,
     DUE_QUEUE,
+    EVENTS,
+    OVER,
     READY_ALL,
     READY_NAMED,
     BodyRow,
@@ -483,7 +485,7 @@ class Redrive(_OnCommand, frozen=True, kw_only=True):
         )
         assert view.get(new.key) is None, f"{command_id} is driven again once"
         create(view, new, ended=self.ended)
-        after = noted(view, self.key, replace(row, redriven_as=new.command_id), "redriven", actor=self.actor, detail=new.command_id)
+        after = noted(view, self.key, replace(row, redriven_as=new.command_id, dead=0), "redriven", actor=self.actor, detail=new.command_id)
         save(view, self.key, row, after)
         return new.command_id
 
@@ -491,6 +493,40 @@ class Redrive(_OnCommand, frozen=True, kw_only=True):
 def _next_name(command_id: str) -> str:
     name, _, number = command_id.rpartition(_NUMBERED)
     return f"{name}{_NUMBERED}{int(number) + 1}" if name and number.isdigit() else f"{command_id}{_NUMBERED}2"
+
+
+class RemoveOver(msgspec.Struct, frozen=True, kw_only=True):
+    """Remove some commands that were over for `age`, with all that is kept of them; dead letters stay until people decide."""
+
+    age: Micros
+
+    def _scan(self, now: Micros) -> Scan[CommandRow]:
+        return Scan(OVER, (), limits.SWEEP_COMMANDS, upto=(now - self.age,))
+
+    def reads(self) -> Iterable[Read]:
+        """Name nothing: the page depends on the time."""
+        return ()
+
+    def decide(self, view: View) -> tuple[int, bool]:
+        """Return how many were removed, and whether there may be more."""
+        rows = view.scan(self._scan(view.now))
+        removed = sum(self._remove(view, key, row) for key, row in rows)
+        return removed, len(rows) == limits.SWEEP_COMMANDS or removed < len(rows)
+
+    def _remove(self, view: View, key: Key[CommandRow], row: CommandRow) -> bool:
+        """Remove one, if what is left of its history fits into this transaction."""
+        events = view.scan(Scan(EVENTS, key.parts, limits.SWEEP_CHUNK))
+        for event, _ in events:
+            view.delete(event)
+        if len(events) == limits.SWEEP_CHUNK:
+            return False
+        named = COMMAND_KEY.key(key.parts[0], row.deployment_id, row.target, row.name, row.idempotency_key)
+        parts: list[Key[Any]] = [BODY.key(*key.parts, PARAMS), BODY.key(*key.parts, RESULT), *([named] if row.idempotency_key else [])]
+        for part in parts:
+            if view.get(part) is not None:
+                view.delete(part)
+        view.delete(key)
+        return True
 
 
 class ExpireDue(msgspec.Struct, frozen=True, kw_only=True):

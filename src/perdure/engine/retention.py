@@ -31,6 +31,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
         messages: a message that is done, together with its sealed reply, from the end of its turn on; at least `turns`,
             because a message is found by the events of its turn.
         finished_processes: processes that have ended or failed, with their turns and fields, from their end on.
+        commands: commands that are over, with params, result, history and idempotency key; dead letters stay until people decide.
         tombstones: how long the id of a removed message or process is known as used afterwards.
 
     Raises:
@@ -40,6 +41,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     turns: timedelta | None = None
     messages: timedelta | None = None
     finished_processes: timedelta | None = None
+    commands: timedelta | None = None
     tombstones: timedelta = TOMBSTONES
 
     def __post_init__(self) -> None:
@@ -57,7 +59,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     def ages(self) -> Ages:
         """The same in microseconds."""
         turns = self.messages if self.turns is None else self.turns
-        return Ages(_age(turns), _age(self.messages), _age(self.finished_processes), micros(self.tombstones))
+        return Ages(_age(turns), _age(self.messages), _age(self.finished_processes), micros(self.tombstones), _age(self.commands))
 
 
 class Ages(NamedTuple):
@@ -67,15 +69,17 @@ class Ages(NamedTuple):
     messages: Micros | None
     processes: Micros | None
     tombstones: Micros
+    commands: Micros | None
 
 
 class Swept(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sweep has removed: events of turns, messages with their replies, processes, and tombstones of both."""
+    """What a sweep has removed: events of turns, messages with their replies, processes, tombstones of both, and commands."""
 
     events: int = 0
     messages: int = 0
     processes: int = 0
     tombstones: int = 0
+    commands: int = 0
 
 
 def _age(age: timedelta | None) -> Micros | None:

@@ -16,6 +16,8 @@ import msgspec
 
 from perdure import limits
 from perdure.clock import Alarm, Clock, Micros
+from perdure.commands.tables import OVER
+from perdure.commands.writes import RemoveOver
 from perdure.conversations.events import Event, ProcessingFinished, decode_event
 from perdure.conversations.tables import AGES, ENDED, EVENTS, PROCESS, PROCESS_STATE, Aging, ProcessRow
 from perdure.conversations.writes import stream_name
@@ -71,7 +73,13 @@ class Sweeper:
         async with self._running:
             self._swept.clear()
             self._width = 1
-            failed = [await self._turns(), await self._processes(), await self._messages(), await self._tombstones()]
+            failed = [
+                await self._turns(),
+                await self._processes(),
+                await self._messages(),
+                await self._tombstones(),
+                await self._commands(),
+            ]
             for error in failed:
                 if error is not None:
                     raise error
@@ -92,6 +100,7 @@ class Sweeper:
             (ages.turns, AGES, (Aging.TURNS,)),
             (ages.processes, ENDED, ()),
             (ages.messages, AGED, ()),
+            (ages.commands, OVER, ()),
             (0, AGES, (Aging.ROWS,)),
         ]
         due = []
@@ -132,6 +141,12 @@ class Sweeper:
 
     async def _tombstones(self) -> PerdureError | None:
         await self._pages("tombstones", Forget)
+        return None
+
+    async def _commands(self) -> PerdureError | None:
+        age = self._ages.commands
+        if age is not None:
+            await self._pages("commands", lambda: RemoveOver(age=age))
         return None
 
     async def _pages(self, what: str, write: Callable[[], Any]) -> None:

@@ -46,7 +46,7 @@ CREATE TABLE command (
 ) WITH (fillfactor = 60);
 CREATE INDEX command_created ON command (tenant_id, tick, command_id);
 CREATE INDEX command_deployment ON command (tenant_id, deployment_id, tick, command_id);
-CREATE INDEX command_over ON command (completed_at, tenant_id, command_id) WHERE completed_at IS NOT NULL;
+CREATE INDEX command_over ON command (completed_at, tenant_id, command_id) WHERE completed_at IS NOT NULL AND dead = 0;
 
 CREATE TABLE command_body (
     tenant_id text COLLATE "C" NOT NULL,
