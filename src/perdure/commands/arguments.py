@@ -93,7 +93,7 @@ def checked_size(value: object, *, what: str) -> int | None:
 
 def checked_token(token: object) -> int:
     """Return a fencing token. Raises UsageError."""
-    if type(token) is not int or not 0 <= token <= limits.SEQUENCE_MAX:
+    if type(token) is not int or not 1 <= token <= limits.SEQUENCE_MAX:  # 0 stands for none
         raise UsageError(f"token: expected the token of a lease, found {token!r:.{limits.REPR_MAX}}")
     return token
 
