@@ -298,7 +298,7 @@ class Take(msgspec.Struct, frozen=True, kw_only=True):
         for ready in first_of(found, self.max_leases):
             command = COMMAND.key(self.tenant_id, ready.parts[6])
             row = present(view, command)
-            size += row.request_size or 0
+            size += _inline_size(row)
             if taken and size > limits.COMMAND_LEASE_BYTES_MAX:
                 break
             taken.append(Leased(str(command.parts[1]), self._give_out(view, command, row)))
@@ -317,6 +317,12 @@ class Take(msgspec.Struct, frozen=True, kw_only=True):
             progress=None,
         )
         return save(view, key, row, noted(view, key, given, "leased", actor=self.worker))
+
+
+def _inline_size(row: CommandRow) -> int:
+    """Return the bytes of a command's params that come with its lease, at most: what is larger than the limit is kept apart."""
+    size = row.request_size or 0
+    return size if size <= limits.COMMAND_PARAMS_MAX else 0
 
 
 def first_of(found: Sequence[Key[ReadyRow]], count: int) -> list[Key[ReadyRow]]:
