@@ -256,7 +256,8 @@ class Commands:
         if not found and (next_due is None or next_due > now):
             return next_due, []
         hints = tuple(str(key.parts[6]) for key in first_of(found, take.max_leases))
-        return next_due, await self._access.writer.run(msgspec.structs.replace(take, hints=hints))
+        taken = await self._access.writer.run(msgspec.structs.replace(take, hints=hints))
+        return next_due if taken else now, taken  # somebody else was faster: what is due since then was not seen
 
     async def _leases(self, tenant_id: str, taken: list[Leased]) -> list[Lease]:
         if not taken:
