@@ -9,7 +9,7 @@ import msgspec
 
 from perdure import limits
 from perdure.clock import Micros
-from perdure.commands.contract import Blob, Body, CommandError, CommandOutcome, Failed, Progress, Stopped, Succeeded
+from perdure.commands.contract import NOTHING, Blob, Body, CommandError, CommandOutcome, Failed, Progress, Stopped, Succeeded
 from perdure.commands.states import CommandState
 from perdure.commands.tables import BodyRow
 from perdure.commands.writes import Ending
@@ -161,7 +161,7 @@ def ending_of(outcome: CommandOutcome) -> Ending:
         case Succeeded():
             return Ending(state=CommandState.SUCCEEDED, result=body_row(outcome.result, what="result", limit=limits.COMMAND_RESULT_MAX))
         case Failed():
-            details = None
+            details = NOTHING
             if outcome.details is not None:
                 if len(outcome.details) > limits.COMMAND_MESSAGE_MAX:
                     raise PayloadTooLarge("details", size=len(outcome.details), limit=limits.COMMAND_MESSAGE_MAX)

@@ -129,12 +129,16 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+NOTHING: Final = msgspec.Raw(b"null")
+"""No details. It is not None, since a decoder takes nothing else than null for a union of None and raw data."""
+
+
 class CommandError(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a command failed. `details` is JSON data."""
+    """Why a command failed. `details` is JSON data, `null` for none."""
 
     code: str
     message: str = ""
-    details: msgspec.Raw | None = None
+    details: msgspec.Raw = NOTHING
 
 
 class CommandEnd(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,7 +147,7 @@ class CommandEnd(msgspec.Struct, frozen=True, kw_only=True):
     state: CommandState
     code: str
     message: str = ""
-    details: msgspec.Raw | None = None
+    details: msgspec.Raw = NOTHING
 
 
 class CommandStatus(msgspec.Struct, frozen=True, kw_only=True):
