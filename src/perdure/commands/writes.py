@@ -447,7 +447,7 @@ class Cancel(_OnCommand, frozen=True, kw_only=True):
     def decide(self, view: View) -> CommandState:
         """Return its state after that."""
         row = present(view, self.key)
-        if row.state in TERMINAL or row.cancel_requested:
+        if row.state in TERMINAL or (row.cancel_requested and row.holder):
             return CommandState(row.state)
         asked = replace(row, cancel_requested=1, cancel_reason=self.reason)
         if row.holder:
