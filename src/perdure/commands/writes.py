@@ -431,7 +431,8 @@ class Complete(_OnCommand, frozen=True, kw_only=True):
             return row.state == CommandState.SUCCEEDED and view.get(BODY.key(*self.key.parts, RESULT)) == self.ending.result
         if self.ending.state == CommandState.CANCELLED:
             return row.state == CommandState.CANCELLED
-        return row.error == msgspec.json.encode(self.ending.error)
+        stopped = self.ending.retryable and row.state == CommandState.CANCELLED
+        return stopped or row.error == msgspec.json.encode(self.ending.error)
 
 
 # --- people -----------------------------------------------------------------------------------------------
