@@ -19,6 +19,7 @@ Reopen = Callable[[], Awaitable[Store]]
 LEASE = 60 * SECOND
 MINUTE = 60 * SECOND
 STEADY = CommandRetry(max_attempts=3, initial=1.0, factor=2.0, maximum=300.0, jitter=0.0)
+LOOKS = 100_000
 OOPS = Failed(code="oops", message="it broke", retryable=True)
 HOPELESS = Failed(code="hopeless", message="it never will")
 PENDING_UPLOAD, PENDING, DISPATCHED, SUCCEEDED, FAILED, EXPIRED, CANCELLED = CommandState
@@ -71,8 +72,11 @@ async def kinds(commands: CommandRegistry, command_id: str) -> list[str]:
 
 async def waits_until(clock: VirtualClock, instant: int) -> None:
     """Let the loop run until somebody waits for this instant."""
-    while not any(when == instant and alarm.callback is not None for when, _, alarm in clock._alarms):
+    for _ in range(LOOKS):
+        if any(when == instant and alarm.callback is not None for when, _, alarm in clock._alarms):
+            return
         await asyncio.sleep(0)
+    raise AssertionError(f"nobody waits until {instant}")
 
 
 async def check(store: Store, *tenants: str) -> None:
@@ -88,7 +92,7 @@ async def check(store: Store, *tenants: str) -> None:
                 ready += 1
                 place = (tenant_id, row.deployment_id, row.target, row.priority, row.available_at, row.tick, key.parts[1])
                 found = await reader.get(READY.key(*place))
-                assert found is not None, f"{key.parts[1]} is in the queue"
+                assert found is not None, f"{key.parts[1]!s} is in the queue"
                 assert found.name == row.name
             times = [] if row.state in TERMINAL else [at for at in (row.deadline, row.lease_expires_at) if at is not None]
             if row.state == PENDING and not row.ready:
@@ -97,10 +101,10 @@ async def check(store: Store, *tenants: str) -> None:
             if row.due_at is not None:
                 due += 1
                 there = await reader.get(DUE.key(row.due_at, *key.parts))
-                assert there is not None, f"{key.parts[1]} is among what is due"
+                assert there is not None, f"{key.parts[1]!s} is among what is due"
                 assert (there.deployment_id, there.target) == (row.deployment_id, row.target)
             numbers = [one.parts[2] for one, _ in await reader.scan(Scan(EVENTS, key.parts, limits.PAGE_MAX))]
-            assert numbers == list(range(row.events)), f"the history of {key.parts[1]} has no gap"
+            assert numbers == list(range(row.events)), f"the history of {key.parts[1]!s} has no gap"
             events += row.events
     assert await reader.count(READY) == ready, "nobody else is in the queue"
     assert await reader.count(DUE) == due, "nothing else is due"

@@ -9,8 +9,7 @@ import msgspec
 import pytest
 
 from perdure.clock import VirtualClock
-from perdure.commands.contract import CommandEnvelopeData, CommandMetadata, DeploymentModel, Succeeded
-from perdure.commands.registry import Commands
+from perdure.commands.contract import CommandEnvelopeData, CommandMetadata, CommandRegistry, DeploymentModel, Succeeded
 from perdure.commands.states import TERMINAL, CommandState, can_transition
 from perdure.errors import CommandNotFound, IllegalTransition
 from perdure.identity import TenantId
@@ -47,7 +46,7 @@ PAIRS = [(before, after) for before in CommandState for after in CommandState]
 
 
 @pytest.fixture
-def commands(store: Store) -> Commands:
+def commands(store: Store) -> CommandRegistry:
     return store.commands
 
 
@@ -88,7 +87,9 @@ async def test_a_state_is_set_where_the_table_leads_there_and_nowhere_else(
 
 
 @pytest.mark.parametrize("state", [state for state in CommandState if state in TERMINAL])
-async def test_section_1_5_1_a_terminal_command_is_never_resurrected(commands: Commands, clock: VirtualClock, state: CommandState) -> None:
+async def test_section_1_5_1_a_terminal_command_is_never_resurrected(
+    commands: CommandRegistry, clock: VirtualClock, state: CommandState
+) -> None:
     """R6, and the first bug that the seed's system had to fix."""
     command_id = await bring_to(commands, state, clock)
 
@@ -162,7 +163,7 @@ async def test_a_new_command_has_what_was_said_and_nothing_else(store: Store, cl
     await check(store)
 
 
-async def test_ids_are_made_and_never_twice(commands: Commands) -> None:
+async def test_ids_are_made_and_never_twice(commands: CommandRegistry) -> None:
     assert len({await create(commands) for _ in range(50)}) == 50
 
 
@@ -196,7 +197,7 @@ async def test_params_that_are_given_again_change_nothing_and_others_are_refused
     assert await commands.get_params(command_id) == b"1"
 
 
-async def test_params_of_what_is_over_are_refused(commands: Commands) -> None:
+async def test_params_of_what_is_over_are_refused(commands: CommandRegistry) -> None:
     command_id = await create(commands, initial_state=PENDING_UPLOAD)
     await commands.cancel(command_id)
 
@@ -209,7 +210,7 @@ async def test_params_of_what_is_over_are_refused(commands: Commands) -> None:
 # --- update and attempts -----------------------------------------------------------------------------------------
 
 
-async def test_optional_fields_overwrite_only_when_they_are_given(commands: Commands, clock: VirtualClock) -> None:
+async def test_optional_fields_overwrite_only_when_they_are_given(commands: CommandRegistry, clock: VirtualClock) -> None:
     command_id = await create(commands)
     await commands.update_command_state(command_id, DISPATCHED, dispatched_at=7, response_size_bytes=5, error=msgspec.Raw(b'{"code":"a"}'))
     await commands.update_command_state(command_id, PENDING)

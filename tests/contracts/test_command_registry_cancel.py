@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perdure.clock import VirtualClock
-from perdure.commands.contract import Failed, Stopped, Succeeded
-from perdure.commands.registry import Commands
+from perdure.commands.contract import CommandRegistry, Failed, Stopped, Succeeded
 from perdure.commands.states import CommandState
 from perdure.errors import IllegalTransition, LeaseLost
 from perdure.store import Store
@@ -32,7 +31,7 @@ OPEN = {PENDING_UPLOAD, PENDING, DISPATCHED}
 
 
 @pytest.fixture
-def commands(store: Store) -> Commands:
+def commands(store: Store) -> CommandRegistry:
     return store.commands
 
 
@@ -71,7 +70,7 @@ async def test_a_worker_is_told_when_it_renews_and_stops(store: Store) -> None:
     await check(store)
 
 
-async def test_who_asks_twice_asks_once(commands: Commands) -> None:
+async def test_who_asks_twice_asks_once(commands: CommandRegistry) -> None:
     command_id = await create(commands)
     await take(commands)
 
@@ -80,7 +79,7 @@ async def test_who_asks_twice_asks_once(commands: Commands) -> None:
     assert (await kinds(commands, command_id)).count("cancel-requested") == 1
 
 
-async def test_nobody_stops_what_nobody_asked_to_stop(commands: Commands) -> None:
+async def test_nobody_stops_what_nobody_asked_to_stop(commands: CommandRegistry) -> None:
     command_id = await create(commands)
     token = (await take(commands)).token
 
@@ -93,7 +92,9 @@ async def test_nobody_stops_what_nobody_asked_to_stop(commands: Commands) -> Non
 @pytest.mark.parametrize(
     ("how", "state"), [("done", SUCCEEDED), ("failed", FAILED), ("tried", CANCELLED), ("released", CANCELLED), ("gone", CANCELLED)]
 )
-async def test_it_ends_as_its_worker_says_and_is_not_given_out_again(store: Store, clock: VirtualClock, how: str, state: CommandState) -> None:
+async def test_it_ends_as_its_worker_says_and_is_not_given_out_again(
+    store: Store, clock: VirtualClock, how: str, state: CommandState
+) -> None:
     commands = store.commands
     command_id = await create(commands)
     token = (await take(commands)).token

@@ -16,13 +16,13 @@ from perdure.commands.contract import (
     Blob,
     CommandError,
     CommandOutcome,
+    CommandRegistry,
     CommandRetry,
     CommandStatus,
     Failed,
     Stopped,
     Succeeded,
 )
-from perdure.commands.registry import Commands
 from perdure.errors import IllegalTransition, LeaseLost
 from perdure.store import Store
 from tests.contracts.commands import (
@@ -48,11 +48,11 @@ from tests.contracts.commands import (
 
 
 @pytest.fixture
-def commands(store: Store) -> Commands:
+def commands(store: Store) -> CommandRegistry:
     return store.commands
 
 
-async def status(commands: Commands, command_id: str) -> CommandStatus:
+async def status(commands: CommandRegistry, command_id: str) -> CommandStatus:
     found = await commands.get_command_status(command_id)
     assert found is not None
     return found
@@ -83,7 +83,7 @@ async def test_a_result_is_kept_as_it_is(store: Store, clock: VirtualClock, size
     await check(store)
 
 
-async def test_a_result_that_is_kept_apart_is_named(commands: Commands) -> None:
+async def test_a_result_that_is_kept_apart_is_named(commands: CommandRegistry) -> None:
     blob = Blob(sha256="a" * 64, size=5_000_000, content_type="text/csv")
     command_id = await create(commands)
 
@@ -111,7 +111,7 @@ async def test_who_says_the_same_again_hears_the_same(store: Store, outcome: Com
     await check(store)
 
 
-async def test_who_stopped_hears_the_same_again(commands: Commands) -> None:
+async def test_who_stopped_hears_the_same_again(commands: CommandRegistry) -> None:
     command_id = await create(commands)
     token = (await take(commands)).token
     await commands.cancel(command_id)
@@ -120,7 +120,7 @@ async def test_who_stopped_hears_the_same_again(commands: Commands) -> None:
     assert await commands.complete(command_id, token, Succeeded()) is False
 
 
-async def test_who_failed_while_it_was_to_stop_hears_the_same_again(commands: Commands) -> None:
+async def test_who_failed_while_it_was_to_stop_hears_the_same_again(commands: CommandRegistry) -> None:
     command_id = await create(commands)
     token = (await take(commands)).token
     await commands.cancel(command_id)
@@ -166,7 +166,7 @@ async def test_a_failure_for_good_ends_the_command_with_its_reason(store: Store)
     await check(store)
 
 
-async def test_a_message_of_the_greatest_length_is_kept(commands: Commands) -> None:
+async def test_a_message_of_the_greatest_length_is_kept(commands: CommandRegistry) -> None:
     """Section 5.4: an error above 24 KiB could not be stored, and was done again without end."""
     most = "é" * (limits.COMMAND_MESSAGE_MAX // 2)
     command_id = await create(commands)
@@ -206,7 +206,7 @@ async def test_a_failed_attempt_is_followed_by_another_after_longer_and_longer_w
     await check(store)
 
 
-async def test_what_succeeds_after_failures_has_no_error(commands: Commands, clock: VirtualClock) -> None:
+async def test_what_succeeds_after_failures_has_no_error(commands: CommandRegistry, clock: VirtualClock) -> None:
     command_id = await create(commands)
     await commands.complete(command_id, (await take(commands)).token, OOPS)
     clock.advance(SECOND)
@@ -242,7 +242,7 @@ async def test_a_worker_that_goes_away_again_and_again_makes_a_dead_letter(store
     assert await lease(commands) == []
 
 
-async def test_waits_vary_from_command_to_command_and_never_beyond_their_share(commands: Commands, clock: VirtualClock) -> None:
+async def test_waits_vary_from_command_to_command_and_never_beyond_their_share(commands: CommandRegistry, clock: VirtualClock) -> None:
     waits = set()
     for _ in range(20):
         command_id = await create(commands, retry=CommandRetry(initial=10.0, jitter=0.5))
@@ -275,7 +275,7 @@ async def test_what_was_not_done_is_driven_again_once_as_a_new_command(store: St
     await check(store)
 
 
-async def test_what_was_driven_again_can_be_driven_again(commands: Commands) -> None:
+async def test_what_was_driven_again_can_be_driven_again(commands: CommandRegistry) -> None:
     command_id = await create(commands)
     first = command_id
     for number in range(2, 13):
@@ -285,14 +285,14 @@ async def test_what_was_driven_again_can_be_driven_again(commands: Commands) -> 
 
 
 @pytest.mark.parametrize("state", [PENDING_UPLOAD, PENDING, DISPATCHED, SUCCEEDED])
-async def test_what_is_not_over_or_was_done_is_not_driven_again(commands: Commands, clock: VirtualClock, state: object) -> None:
+async def test_what_is_not_over_or_was_done_is_not_driven_again(commands: CommandRegistry, clock: VirtualClock, state: object) -> None:
     command_id = await bring_to(commands, state, clock)  # type: ignore[arg-type]  # of CommandState
 
     with pytest.raises(IllegalTransition):
         await commands.redrive(command_id)
 
 
-async def test_what_waited_for_params_of_a_known_size_waits_again(commands: Commands) -> None:
+async def test_what_waited_for_params_of_a_known_size_waits_again(commands: CommandRegistry) -> None:
     command_id = await create(commands, initial_state=PENDING_UPLOAD, request_size_bytes=3)
     await commands.cancel(command_id)
 

@@ -13,8 +13,7 @@ import pytest
 
 from perdure import limits
 from perdure.clock import SECOND, VirtualClock
-from perdure.commands.contract import Blob, Lease, Progress, Renewal, Stopped, Succeeded
-from perdure.commands.registry import Commands
+from perdure.commands.contract import Blob, CommandRegistry, Progress, Renewal, Stopped, Succeeded
 from perdure.errors import LeaseLost, PerdureError, UsageError
 from perdure.store import Store
 from tests.contracts.commands import (
@@ -23,26 +22,21 @@ from tests.contracts.commands import (
     MINUTE,
     OOPS,
     PENDING,
-    SUCCEEDED,
     check,
     create,
     kinds,
     lease,
     state_of,
     take,
-    waits_until,
 )
 
 
-LOOKS = 40
-
-
 @pytest.fixture
-def commands(store: Store) -> Commands:
+def commands(store: Store) -> CommandRegistry:
     return store.commands
 
 
-async def order(commands: Commands, **changes: object) -> list[str]:
+async def order(commands: CommandRegistry, **changes: object) -> list[str]:
     """Take everything that waits, in calls of a few."""
     found: list[str] = []
     while taken := await lease(commands, max_leases=2, **changes):
@@ -53,7 +47,7 @@ async def order(commands: Commands, **changes: object) -> list[str]:
 # --- order -------------------------------------------------------------------------------------------------------
 
 
-async def test_of_equal_priority_the_oldest_comes_first(commands: Commands) -> None:
+async def test_of_equal_priority_the_oldest_comes_first(commands: CommandRegistry) -> None:
     """Section 5.1: the order of the queue was lost."""
     ids = [await create(commands) for _ in range(7)]
 
@@ -100,7 +94,7 @@ async def test_any_mixture_is_given_out_in_one_order(store: Store, clock: Virtua
 # --- who -----------------------------------------------------------------------------------------------------------
 
 
-async def test_each_target_and_each_deployment_has_a_queue_of_its_own(commands: Commands) -> None:
+async def test_each_target_and_each_deployment_has_a_queue_of_its_own(commands: CommandRegistry) -> None:
     """V3, V10, section 1.5 (10): also when somebody asks for ten."""
     queues = [("site", None), ("site", "arm"), ("site", "leg"), ("depot", None), ("depot", "arm")]
     ids = {queue: await create(commands, deployment_id=queue[0], target=queue[1]) for queue in queues}
@@ -112,7 +106,7 @@ async def test_each_target_and_each_deployment_has_a_queue_of_its_own(commands: 
         assert (taken.command_id, taken.deployment_id, taken.target) == (command_id, deployment_id, target)
 
 
-async def test_names_that_look_alike_when_joined_never_cross(commands: Commands) -> None:
+async def test_names_that_look_alike_when_joined_never_cross(commands: CommandRegistry) -> None:
     """V9, R8, section 5.8: `:` and `/` are characters like any other."""
     first = await create(commands, "a:b/c", deployment_id="x:y", target="z")
     second = await create(commands, "c", deployment_id="x", target="y:z:a:b")
@@ -136,7 +130,7 @@ async def test_who_names_what_it_can_do_gets_nothing_else(store: Store) -> None:
     await check(store)
 
 
-async def test_several_names_are_one_queue(commands: Commands) -> None:
+async def test_several_names_are_one_queue(commands: CommandRegistry) -> None:
     ids = [await create(commands, name, priority=priority) for name, priority in [("b", 1), ("a", 1), ("b", 0), ("a", 0), ("c", -1)]]
 
     taken = await lease(commands, names=["a", "b"], max_leases=3)
@@ -144,7 +138,7 @@ async def test_several_names_are_one_queue(commands: Commands) -> None:
     assert [one.command_id for one in taken] == [ids[2], ids[3], ids[0]]
 
 
-async def test_at_most_as_many_as_were_asked_for(commands: Commands) -> None:
+async def test_at_most_as_many_as_were_asked_for(commands: CommandRegistry) -> None:
     for _ in range(5):
         await create(commands)
 
@@ -165,7 +159,7 @@ async def test_section_5_1_so_many_workers_times_so_many_leases_run_at_once(stor
     await check(store)
 
 
-async def test_section_5_1_work_that_never_ends_hides_nothing_behind_it(commands: Commands) -> None:
+async def test_section_5_1_work_that_never_ends_hides_nothing_behind_it(commands: CommandRegistry) -> None:
     stuck = [await create(commands) for _ in range(20)]
     assert len(await lease(commands, max_leases=20)) == len(stuck)
 
@@ -187,7 +181,7 @@ async def test_params_come_with_the_lease_up_to_their_sum(store: Store) -> None:
     await check(store)
 
 
-async def test_bytes_that_are_kept_apart_do_not_count(commands: Commands) -> None:
+async def test_bytes_that_are_kept_apart_do_not_count(commands: CommandRegistry) -> None:
     blobs = [Blob(sha256=f"{n:064}", size=64 * limits.MIB, content_type="image/png") for n in range(3)]
     for blob in blobs:
         await create(commands, params=blob)
@@ -265,7 +259,7 @@ async def test_a_lease_is_renewed_from_now_on_with_progress(store: Store, clock:
     assert await lease(commands) == []
 
 
-async def test_progress_is_that_of_the_present_attempt(commands: Commands) -> None:
+async def test_progress_is_that_of_the_present_attempt(commands: CommandRegistry) -> None:
     command_id = await create(commands)
     taken = await take(commands)
     await commands.renew(command_id, taken.token, progress=Progress(fraction=0.9))
@@ -366,7 +360,7 @@ async def test_the_holder_is_refused_as_soon_as_somebody_set_its_command_aside(s
 
 
 @pytest.mark.parametrize(("token", "refusal"), [(0, UsageError), (1, LeaseLost)])
-async def test_a_token_that_nobody_was_given_is_nobodys(commands: Commands, token: int, refusal: type[PerdureError]) -> None:
+async def test_a_token_that_nobody_was_given_is_nobodys(commands: CommandRegistry, token: int, refusal: type[PerdureError]) -> None:
     command_id = await create(commands)
     with pytest.raises(refusal):
         await commands.complete(command_id, token, Succeeded())
@@ -376,141 +370,10 @@ async def test_a_token_that_nobody_was_given_is_nobodys(commands: Commands, toke
         assert await commands.complete(command_id, token, Stopped()) is False
 
 
-async def test_tokens_grow_over_all_commands(commands: Commands) -> None:
+async def test_tokens_grow_over_all_commands(commands: CommandRegistry) -> None:
     tokens: list[int] = []
     for _ in range(5):
         command_id = await create(commands)
         tokens.append((await take(commands)).token)
         await commands.complete(command_id, tokens[-1], OOPS)
     assert tokens == sorted(set(tokens))
-
-
-async def after(span: int, waiting: asyncio.Task[list[Lease]], store: Store, clock: VirtualClock) -> list[Lease]:
-    """Return what somebody who waits has got after this time; each look takes as long as a write."""
-    other = await create(store.commands, deployment_id="other")
-    for _ in range(LOOKS):
-        await store.commands.increment_attempt(other)
-    clock.advance(span)
-    for _ in range(LOOKS):
-        await store.commands.increment_attempt(other)
-        if waiting.done():
-            return waiting.result()
-    waiting.cancel()
-    return []
-
-
-# --- waiting, section 5.6 --------------------------------------------------------------------------------------------------
-
-
-async def test_who_waits_gets_a_new_command_at_once(store: Store) -> None:
-    waiting = asyncio.create_task(lease(store.commands, wait=30 * SECOND))
-    await lease(store.commands, deployment_id="other")
-
-    command_id = await create(store.commands)
-
-    assert [one.command_id for one in await waiting] == [command_id]
-
-
-async def test_each_of_those_who_wait_gets_one(store: Store) -> None:
-    waiting = [asyncio.create_task(lease(store.commands, wait=30 * SECOND)) for _ in range(5)]
-    await lease(store.commands, deployment_id="other")
-
-    ids = [await create(store.commands) for _ in range(5)]
-
-    assert sorted(one.command_id for [one] in await asyncio.gather(*waiting)) == sorted(ids)
-
-
-async def test_who_waits_in_vain_gets_nothing_at_the_end(store: Store, clock: VirtualClock) -> None:
-    end = clock.now() + 30 * SECOND
-    waiting = asyncio.create_task(lease(store.commands, wait=30 * SECOND))
-    await waits_until(clock, end)
-    await create(store.commands, deployment_id="other")
-    await create(store.commands, target="arm")
-
-    clock.advance(30 * SECOND)
-
-    assert await waiting == []
-
-
-async def test_who_waits_gets_what_becomes_due_in_the_meantime(store: Store, clock: VirtualClock) -> None:
-    delayed = await create(store.commands, delay=7 * SECOND)
-    waiting = asyncio.create_task(lease(store.commands, wait=30 * SECOND))
-    await waits_until(clock, clock.now() + 7 * SECOND)
-
-    clock.advance(7 * SECOND)
-
-    assert [one.command_id for one in await waiting] == [delayed]
-
-
-async def test_who_waits_already_gets_what_is_delayed_at_its_time(store: Store, clock: VirtualClock) -> None:
-    waiting = asyncio.create_task(lease(store.commands, wait=30 * SECOND))
-    await waits_until(clock, clock.now() + 30 * SECOND)
-    command_id = await create(store.commands, delay=2 * SECOND)
-    [taken] = await after(2 * SECOND, waiting, store, clock)
-    assert taken.command_id == command_id
-
-    waiting = asyncio.create_task(lease(store.commands, wait=30 * SECOND))
-    await waits_until(clock, clock.now() + 30 * SECOND)
-    await store.commands.release(command_id, taken.token, delay=3 * SECOND)
-    [again] = await after(3 * SECOND, waiting, store, clock)
-    assert (again.command_id, again.attempt) == (command_id, 2)
-
-
-async def test_of_two_who_wait_for_one_command_the_second_gets_it_at_the_end_of_the_firsts_lease(store: Store, clock: VirtualClock) -> None:
-    waiting = [asyncio.create_task(lease(store.commands, wait=30 * SECOND, lease_for=4 * SECOND)) for _ in range(2)]
-    await waits_until(clock, clock.now() + 30 * SECOND)
-    command_id = await create(store.commands)
-    done, rest = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    assert [one.command_id for one in done.pop().result()] == [command_id]
-
-    taken = await after(4 * SECOND, rest.pop(), store, clock)
-
-    assert [(one.command_id, one.attempt) for one in taken] == [(command_id, 2)]
-
-
-async def test_who_waits_gets_what_a_worker_did_not_finish(store: Store, clock: VirtualClock) -> None:
-    command_id = await create(store.commands)
-    await take(store.commands, lease_for=4 * SECOND)
-    waiting = asyncio.create_task(lease(store.commands, wait=30 * SECOND))
-    await waits_until(clock, clock.now() + 4 * SECOND)
-
-    clock.advance(4 * SECOND)
-
-    assert [(one.command_id, one.attempt) for one in await waiting] == [(command_id, 2)]
-
-
-async def test_who_waits_for_names_is_not_content_with_others(store: Store, clock: VirtualClock) -> None:
-    waiting = asyncio.create_task(lease(store.commands, names=["pack"], wait=30 * SECOND))
-    await create(store.commands, "pick")
-    await waits_until(clock, clock.now() + 30 * SECOND)
-
-    command_id = await create(store.commands, "pack")
-
-    assert [one.command_id for one in await waiting] == [command_id]
-    assert (await take(store.commands)).command == "pick"
-
-
-async def test_who_gave_up_waiting_takes_nothing(store: Store, clock: VirtualClock) -> None:
-    waiting = asyncio.create_task(lease(store.commands, wait=30 * SECOND))
-    await waits_until(clock, clock.now() + 30 * SECOND)
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
-
-    command_id = await create(store.commands)
-
-    assert (await take(store.commands)).command_id == command_id
-
-
-async def test_who_follows_a_command_hears_of_its_end_and_of_its_state_after_a_while(store: Store, clock: VirtualClock) -> None:
-    commands = store.commands
-    command_id = await create(commands)
-    taken = await take(commands)
-    following = asyncio.create_task(commands.wait_command(command_id, 30 * SECOND))
-    await waits_until(clock, clock.now() + 30 * SECOND)
-    clock.advance(30 * SECOND)
-    assert (await following).state == DISPATCHED
-
-    following = asyncio.create_task(commands.wait_command(command_id, 300 * SECOND))
-    await commands.complete(command_id, taken.token, Succeeded())
-    assert (await following).state == SUCCEEDED
-    assert (await commands.wait_command(command_id, 0)).state == SUCCEEDED
