@@ -6,6 +6,7 @@ Source: commands.md, "Client".
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -194,7 +195,14 @@ class Connection:
         timeout = aiohttp.ClientTimeout(total=limits.CLIENT_ANSWER_SECONDS + wait / SECOND, sock_connect=limits.CLIENT_CONNECT_SECONDS)
         try:
             async with session.request(
-                method, self.url + path, params=params, data=data, headers=headers, timeout=timeout, ssl=self._ssl, allow_redirects=False
+                method,
+                self.url + path,
+                params=params,
+                data=None if data is None else io.BytesIO(data),
+                headers=headers,
+                timeout=timeout,
+                ssl=self._ssl,
+                allow_redirects=False,
             ) as answer:
                 text = await answer.content.read(limits.CLIENT_BODY_MAX + 1) if answer.status < _SERVER_FAULT else await answer.read()
                 while len(text) <= limits.CLIENT_BODY_MAX and not answer.content.at_eof():
