@@ -8,8 +8,9 @@ from collections.abc import Iterable
 import msgspec
 
 from perdure import limits
+from perdure.blob import Blob
 from perdure.clock import Micros
-from perdure.commands.contract import Blob, Body, CommandError, CommandOutcome, Failed, Progress, Stopped, Succeeded
+from perdure.commands.contract import Body, CommandError, CommandOutcome, Failed, Progress, Stopped, Succeeded
 from perdure.commands.states import CommandState
 from perdure.commands.tables import BodyRow
 from perdure.commands.writes import Ending

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from perdure import limits
+from perdure.blob import Blob
 from perdure.clock import Micros
 from perdure.commands.contract import (
-    Blob,
     Body,
     CommandFilter,
     CommandOutcome,
