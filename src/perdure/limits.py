@@ -225,6 +225,7 @@ WORKER_ASK_US: Final = 1_000_000  # microseconds for which one request for work 
 CLIENT_CONNECT_SECONDS: Final = 5.0  # for a connection to the server
 CLIENT_ANSWER_SECONDS: Final = 30.0  # for an answer, beyond what the server may wait itself
 CLIENT_BODY_MAX: Final = 16 * MIB  # bytes of an answer: a page of leases with their params, with room
+CLIENT_RATE: Final = 32 * KIB  # bytes a second that an upload or a download has at least, beside the time for an answer
 CLIENT_RETRY_US: Final = 100_000  # microseconds before a request is repeated, doubled each time
 CLIENT_RETRY_MOST_US: Final = 10_000_000
 TOKEN_FILE_MAX: Final = 4 * KIB  # characters of a file that holds a token
