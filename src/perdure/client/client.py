@@ -5,7 +5,7 @@ Source: commands.md, "Client".
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -291,7 +291,7 @@ class Client:
         data = await self._connection.fetch(path, sha256=ref.sha256, size=ref.size)
         return result_of(view, result, apart=Payload(data, ref.content_type))
 
-    async def download_result(self, command_id: str) -> AsyncIterator[bytes]:
+    async def download_result(self, command_id: str) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of a command's result as they come: its JSON, or what its worker uploaded.
 
         Raises:

@@ -123,7 +123,7 @@ def body_row(body: Body, *, what: str, limit: int) -> BodyRow:
         size = checked_size(body.size, what=f"{what}.size")
         assert size is not None, "a blob has a size"
         kind = checked_line(body.content_type, what=f"{what}.content_type", limit=limits.COMMAND_NAME_MAX)
-        return BodyRow(None, ContentHash(body.sha256), size, kind)
+        return BodyRow(None, str(ContentHash(body.sha256)), size, kind)
     if not isinstance(body, bytes):
         raise UsageError(f"{what}: expected bytes of JSON or a Blob, found {type(body).__name__}")
     if len(body) > limit:

@@ -160,6 +160,8 @@ class Attempt:
         except LeaseLost as error:
             self.lost = error.code
             raise
+        except PerdureError as error:
+            return DidNot(code="result-not-uploaded", message=_short(str(error)), retryable=True)
         return DidIt(result_blob=ref)
 
     def _ended(self) -> Outcome | None:
