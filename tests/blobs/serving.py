@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import aiohttp
 
 from perdure import App, Engine, Store
-from perdure.client.client import Client
 from perdure.server.serving import Server, serving
 from perdure.worker.worker import Worker
 
@@ -51,10 +51,7 @@ async def leased(session: aiohttp.ClientSession) -> Any:
         return lease
 
 
-async def said(session: aiohttp.ClientSession, method: str, path: str, **named: Any) -> tuple[int, Any]:
-    async with session.request(method, HERE + path, **named) as answer:
+async def said(session: aiohttp.ClientSession, method: str, path: str, *, data: Any = None, **named: Any) -> tuple[int, Any]:
+    sent = io.BytesIO(data) if isinstance(data, bytes) else data
+    async with session.request(method, HERE + path, data=sent, **named) as answer:
         return answer.status, await answer.json(content_type=None)
-
-
-def client_of(server: Server) -> Client:
-    return Client(server.url)
