@@ -12,14 +12,14 @@ import msgspec
 import pytest
 
 from perdure import CommandRetry, Store, limits
-from perdure.blobs.tables import BLOB
+from perdure.blobs.tables import BLOB, PART, PartRow
 from perdure.client.client import Client
 from perdure.client.connection import Refused
 from perdure.client.sync import SyncClient
 from perdure.commands.contract import Succeeded
 from perdure.core.table import Key
 from perdure.core.view import View
-from perdure.errors import BlobNotFound, CommandFailed, CommandNotFound, IllegalTransition, PayloadTooLarge, ServerUnreachable
+from perdure.errors import BlobMismatch, BlobNotFound, CommandFailed, CommandNotFound, IllegalTransition, PayloadTooLarge, ServerUnreachable
 from perdure.protocol.commands import BlobRef
 from perdure.worker.context import CommandContext
 from perdure.worker.worker import Worker
@@ -45,6 +45,15 @@ class Lose(msgspec.Struct):
     def decide(self, view: View) -> None:
         assert view.get(self.key) is not None
         view.delete(self.key)
+
+
+class Forge(Lose):
+    """Put another row in its place, which nothing would."""
+
+    row: PartRow
+
+    def decide(self, view: View) -> None:
+        view.insert(self.key, self.row)
 
 
 @SIZES
@@ -208,3 +217,23 @@ async def test_a_client_without_a_loop_downloads_too(store: Store) -> None:
 
     async with served(store) as server:
         assert await asyncio.to_thread(download, server.url) == noise(LARGE)
+
+
+async def test_other_bytes_than_the_server_has_are_refused(store: Store) -> None:
+    """They are as many, and others."""
+    await store.commands.create_command("acme", "work")
+    [lease] = await store.commands.lease("acme")
+    blob = await put(store, noise(LARGE))
+    await store.commands.complete(lease.command_id, lease.token, Succeeded(result=blob))
+    row = await store.access.reader.get(BLOB.key("default", blob.sha256))
+    assert row is not None
+    key = PART.key("default", row.upload_id, 0)
+    await store.access.writer.run(Lose(key))
+    await store.access.writer.run(Forge(key, PartRow(bytes(limits.BLOB_PART))))
+
+    async with served(store) as server, Client(server.url) as client:
+        with pytest.raises(BlobMismatch):
+            await whole(client.download_result(lease.command_id))
+        path = client._path("commands", lease.command_id, "result")
+        with pytest.raises(BlobMismatch):
+            await client._connection.fetch(path, sha256=blob.sha256, size=blob.size)

@@ -205,6 +205,16 @@ async def test_who_sends_too_slowly_is_not_waited_for(store: Store, clock: Virtu
     assert await rows(store) == {}
 
 
+async def test_who_announces_too_much_is_refused_before_it_comes(store: Store) -> None:
+    async with served(store) as server, asking(server) as session:
+        made = await created(session, upload=True)
+        reader = await cut(server.url, f"/commands/{made}/params", announced=limits.BLOB_MAX + 1, sent=b"")
+        assert await reader.readline() == b"HTTP/1.1 413 Request Entity Too Large\r\n"
+        writer: asyncio.StreamWriter = reader.writer  # type: ignore[attr-defined]
+        writer.transport.abort()
+    assert await rows(store) == {}
+
+
 async def token(store: Store, *grants: str, tenant: str = "default") -> dict[str, str]:
     made = await store.tokens.create("t", [Grant.parse(grant) for grant in grants], tenant=tenant)
     return {"authorization": f"Bearer {made.text}"}
