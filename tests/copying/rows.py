@@ -39,6 +39,7 @@ OF_TABLE: Final[dict[tuple[str, str], Any]] = {
     ("operation", "state"): "sealed",
     ("process", "status"): "ended",
     ("process_attribute", "kind"): "int",
+    ("token", "secret_hash"): b"h" * 32,
     ("registry_event", "actor"): "caller",
     ("registry_event", "what"): "bind",
     ("schedule", "status"): "active",

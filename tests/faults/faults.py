@@ -24,6 +24,7 @@ from tests.faults import (
     rooms,
     schedules,
     schemas,
+    server,
     sqlite,
     steps,
     testing,
@@ -57,4 +58,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *upgrades.FAULTS,
     *web.FAULTS,
     *blobs.FAULTS,
+    *server.FAULTS,
 )

@@ -23,8 +23,8 @@ This page is made from `src/perdure/errors/` by `make reference`.
 API = """\
 # Public names
 
-What `import perdure` offers, and `import perdure.testing`. Beside them, these modules are public: `perdure.errors`, `perdure.schemas`, and what
-the rooms promise, `perdure.routing.contract`, `perdure.operations.contract`, `perdure.conversations.contract` and `perdure.streams.contract`. Everything
+What `import perdure` offers, and `import perdure.testing`. Beside them, these modules are public: `perdure.errors`, `perdure.server`, `perdure.schemas`, and what
+the rooms promise, `perdure.routing.contract`, `perdure.operations.contract`, `perdure.conversations.contract`, `perdure.streams.contract` and `perdure.tokens.contract`. Everything
 else is private and may change in any version.
 
 This page is made from `perdure.__all__` and `perdure.testing.__all__` by `make reference`.
@@ -38,13 +38,12 @@ def errors_page() -> str:
 
 def _error_sections() -> Iterator[str]:
     sections: dict[str, list[type[PerdureError]]] = {"": []}
-    for line in "\n".join(
-        inspect.getsource(module) for module in (errors.roots, errors.store, errors, errors.commands, errors.web)
-    ).splitlines():
+    sources = (errors.roots, errors.store, errors, errors.commands, errors.web, errors.http)
+    for module, line in [(errors, line) for one in sources for line in inspect.getsource(one).splitlines()]:
         if line.startswith("# --- "):
             sections[line.strip("# -")] = []
         elif found := re.match(r"class (\w+)", line):
-            kind = getattr(errors, found[1])
+            kind = getattr(module, found[1])
             if issubclass(kind, PerdureError):
                 list(sections.values())[-1].append(kind)
     for title, rows in sections.items():

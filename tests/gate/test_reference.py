@@ -13,7 +13,7 @@ from perdure.errors import PerdureError
 from tests.gate.reference import PAGES
 from tests.gate.tree import ROOT
 
-CLASSES = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, PerdureError)]
+CLASSES = {kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, PerdureError)}
 
 
 @pytest.mark.parametrize("path", sorted(PAGES))

@@ -109,7 +109,7 @@ class Application:
         try:
             return await self._handled(route, request)
         except PerdureError as error:
-            made = refusal(_as_absent(route, error))
+            made = refusal(error)
             if made.status >= _SERVER_FAULT:
                 _log(route, error)
             return made
@@ -146,9 +146,9 @@ class Application:
             metrics=self.metrics,
         )
         if key is None:
-            return await route.handler(call)
+            return await _asked(call)
         digest = digest_of(request.method, request.scope["path"], request.scope["query_string"], data)
-        return await self._once.answer(call, key, digest, lambda: route.handler(call))
+        return await self._once.answer(call, key, digest, lambda: _asked(call))
 
     async def _unknown(self, request: Request, error: Exception) -> Response:
         del request, error
@@ -165,9 +165,14 @@ async def _gone(request: Request) -> None:
         continue
 
 
-def _as_absent(route: Route, error: PerdureError) -> PerdureError:
-    """Return what is said of a thing that is not there: the same as of one that is another tenant's."""
-    return type(error)(nothing_here()) if route.absent is not None and type(error) is route.absent else error
+async def _asked(call: Call) -> Answer:
+    """Return what the handler says. A thing that is not there is told of like one that is another tenant's."""
+    try:
+        return await call.route.handler(call)
+    except PerdureError as error:
+        if call.route.absent is not None and type(error) is call.route.absent:
+            raise call.route.absent(nothing_here()) from error
+        raise
 
 
 def _log(route: Route, error: Exception) -> None:

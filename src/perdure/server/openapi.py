@@ -23,17 +23,30 @@ _DESCRIPTION: Final = (
     "Every POST takes an `Idempotency-Key`: the same request with the same key gets the very same answer."
 )
 _OF_TOKENS: Final = (errors.TokenMissing, errors.TokenInvalid, errors.NotAllowed, errors.TooManyAttempts)
-_OF_BODIES: Final = (errors.BodyMalformed, errors.RequestInvalid, errors.MediaTypeRefused, errors.PayloadTooLarge, errors.RequestTooSlow)
+_OF_BODIES: Final = (
+    errors.BodyMalformed,
+    errors.RequestInvalid,
+    errors.MediaTypeRefused,
+    errors.PayloadTooLarge,
+    errors.RequestTooSlow,
+)
 _OF_KEYS: Final = (errors.IdempotencyKeyReused, errors.IdempotencyKeyInUse, errors.OperationExpired)
-_OF_ALL: Final = (errors.BodyMalformed, errors.RequestInvalid, errors.HeadersTooLarge, errors.InternalError, errors.Overloaded)
+_OF_ALL: Final = (
+    errors.BodyMalformed,
+    errors.RequestInvalid,
+    errors.HeadersTooLarge,
+    errors.InternalError,
+    errors.Overloaded,
+)
 _OF_STORES: Final = (errors.StoreUnavailable, errors.StoreBusy)
 _OF_WRITES: Final = (errors.StoreFull, errors.OutcomeUnknown)
 _PARTS: Final = {
     "tenant": {"type": "string", "minLength": 1, "maxLength": limits.TENANT_ID_MAX, "pattern": "^[A-Za-z0-9._-]+$"},
     "id": {"type": "string", "minLength": 1, "maxLength": limits.MESSAGE_ID_MAX},
     "name": {"type": "string", "minLength": 1, "maxLength": limits.REGISTRY_KEY_MAX},
+    "deployment": {"type": "string", "minLength": 1, "maxLength": limits.COMMAND_NAME_MAX},
 }
-_PART_EXAMPLES: Final = {"tenant": "acme", "id": "order-7", "name": "summary"}
+_PART_EXAMPLES: Final = {"tenant": "acme", "id": "order-7", "name": "summary", "deployment": "acme"}
 
 
 def document(routes: Sequence[Route] = ROUTES) -> dict[str, Any]:

@@ -30,8 +30,6 @@ async def serve(config: Config, app: App, *, say: Callable[[str], None]) -> None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if config.dev and not is_loopback(config.host):
-        raise ConfigInvalid(f"dev: without tokens only loopback is served, found the host {config.host!r}")
     if config.tls_cert is None and not is_loopback(config.host):
         logger.warning("%s is served without TLS: let something before it speak TLS, or give --tls-cert", config.host)
     async with open_store(config.store) as store, Engine(store, app) as engine:

@@ -41,7 +41,7 @@ class Tokens:
         token_id = uuid7(now=now, randomness=self._access.randomness).replace("-", "")
         secret = self._access.randomness(_SECRET_BYTES).hex()
         row = TokenRow(
-            secret_hash=_hash(secret),
+            secret_digest=_hash(secret),
             tenant=ANY_TENANT if tenant == ANY_TENANT else TenantId(tenant),
             grants="\n".join(str(grant) for grant in given),
             name=name,
@@ -59,7 +59,7 @@ class Tokens:
         key = TOKEN.key(parts[1] if parts else "")
         row = await self._access.reader.get(key) if parts else None
         # Also where there is none: how long it takes does not tell an unknown id from a wrong secret.
-        same = hmac.compare_digest(_hash(parts[2] if parts else ""), _NOBODYS if row is None else row.secret_hash)
+        same = hmac.compare_digest(_hash(parts[2] if parts else ""), _NOBODYS if row is None else row.secret_digest)
         now = self._access.clock.now()
         if row is None or not same or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
             raise TokenInvalid("the token is unknown, expired or revoked; use another")

@@ -11,7 +11,7 @@ from perdure.core.table import Index, Table
 class TokenRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One token: the SHA-256 of its secret, its tenant or `*`, and its capabilities, one a line."""
 
-    secret_hash: bytes
+    secret_digest: bytes
     tenant: str
     grants: str
     name: str

@@ -3,7 +3,7 @@
 
 CREATE TABLE token (
     token_id text COLLATE "C" NOT NULL CHECK (token_id <> ''),
-    secret_hash bytea NOT NULL CHECK (length(secret_hash) = 32),
+    secret_digest bytea NOT NULL CHECK (length(secret_digest) = 32),
     tenant text COLLATE "C" NOT NULL CHECK (length(tenant) BETWEEN 1 AND 128),
     grants text COLLATE "C" NOT NULL CHECK (grants <> ''),
     name text COLLATE "C" NOT NULL CHECK (name <> ''),

@@ -3,7 +3,7 @@
 
 CREATE TABLE token (
     token_id TEXT NOT NULL CHECK (token_id <> ''),
-    secret_hash BLOB NOT NULL CHECK (length(secret_hash) = 32),
+    secret_digest BLOB NOT NULL CHECK (length(secret_digest) = 32),
     tenant TEXT NOT NULL CHECK (length(tenant) BETWEEN 1 AND 128),
     grants TEXT NOT NULL CHECK (grants <> ''),
     name TEXT NOT NULL CHECK (name <> ''),
