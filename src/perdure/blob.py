@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import reduce
 from operator import or_
 from types import UnionType
-from typing import Any, Final, Union, get_args, get_origin
+from typing import Any, Final, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 
@@ -29,6 +29,14 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     size: int
     content_type: str = BINARY
+
+
+class Holder(NamedTuple):
+    """Who refers to a blob: the `params` or the `result` of a command."""
+
+    tenant_id: str
+    command_id: str
+    part: str
 
 
 def blob_response(blob: Blob) -> bytes:

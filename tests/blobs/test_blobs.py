@@ -10,6 +10,7 @@ import pytest
 
 from perdure import Store, VirtualClock, limits
 from perdure.blob import Blob
+from perdure.blobs.writes import SweepParts
 from perdure.errors import BlobMismatch, BlobNotFound, InvalidIdentifier, Overloaded, PayloadTooLarge, UploadLost, UsageError
 from tests.blobs.bytes import HOUR, Cut, held, noise, pieces, put, rows, sha256, whole
 
@@ -139,7 +140,6 @@ async def test_an_upload_of_which_a_part_was_swept_never_becomes_a_blob(
     store: Store, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sweep takes a few parts at a time, and the upload may go on in between."""
-    from perdure.blobs.writes import SweepParts
 
     async def rest() -> None:
         clock.advance(HOUR)

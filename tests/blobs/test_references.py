@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from perdure import App, Blob, Engine, Process, Retention, Store, VirtualClock
 from perdure.commands.contract import Failed, Lease, Succeeded
 from perdure.commands.states import CommandState
-from perdure.errors import BlobNotFound, CommandFailed, IllegalTransition, PayloadInvalid
+from perdure.errors import BlobNotFound, CommandFailed, CommandNotFound, IllegalTransition, PayloadInvalid, StaleLease
 from tests.blobs.bytes import HOUR, noise, put, rows, whole
 
 NONE = Blob(sha256="0" * 64, size=1)
@@ -102,8 +103,6 @@ async def test_a_command_that_is_driven_again_refers_to_the_same_params(store: S
 
 
 async def test_a_lease_is_looked_at_without_taking_it(store: Store) -> None:
-    from perdure.errors import CommandNotFound, StaleLease
-
     made = (await store.commands.create_command("acme", "work")).command_id
     with pytest.raises(StaleLease):
         await store.commands.check_lease(made, 0)
@@ -128,11 +127,12 @@ async def test_an_engine_removes_what_is_not_used(store: Store, clock: VirtualCl
 # --- processes ------------------------------------------------------------------------------------------
 
 app = App("prints")
+EITHER: Any = dict[str, str] | Blob
 
 
 @app.process
 async def either(p: Process, text: str) -> str:
-    found = await p.command("acme", "work", text, result=dict[str, str] | Blob)  # type: ignore[call-overload]
+    found = await p.command("acme", "work", text, result=EITHER)
     return f"{type(found).__name__} {found.size if isinstance(found, Blob) else found}"
 
 
@@ -162,10 +162,10 @@ async def sending(p: Process, sha256: str) -> str:
     ("which", "told"),
     [(either, "Blob 10"), (anything, "Blob"), (inline, "not a dict: the result is kept apart; ask for result=perdure.Blob")],
 )
-async def test_a_process_gets_a_result_that_is_kept_apart_as_a_blob(store: Store, which: object, told: str) -> None:
+async def test_a_process_gets_a_result_that_is_kept_apart_as_a_blob(store: Store, which: Any, told: str) -> None:
     blob = await put(store, noise(10))
     async with Engine(store, app) as engine:
-        call = asyncio.ensure_future(engine.call(which, "1", id="1"))  # type: ignore[call-overload]
+        call = asyncio.ensure_future(engine.call(which, "1", id="1"))
         [lease] = await store.commands.lease("acme", wait=30_000_000)
         await store.commands.complete(lease.command_id, lease.token, Succeeded(result=blob))
         assert await call == told

@@ -97,14 +97,14 @@ FAULTS: Final = (
     Fault(
         "blob-not-referred-to",
         f"{HERE}/commands/queueing.py",
-        "        apart.refer(view, tenant_id, command_id, part, blob)\n",
+        "        apart.refer(view, holder_of(key), blob)\n",
         "        pass\n",
         (REFERENCES,),
     ),
     Fault(
         "blob-not-let-go-by-retention",
         f"{HERE}/commands/writes.py",
-        "                    self.apart.let_go(view, str(key.parts[0]), str(key.parts[1]), part, blob)\n",
+        "                    self.apart.let_go(view, holder_of(body), blob)\n",
         "                    pass\n",
         (REFERENCES,),
     ),
@@ -125,9 +125,9 @@ FAULTS: Final = (
     ),
     Fault(
         "upload-of-a-body-of-any-size",
-        f"{HERE}/server/intake.py",
-        "    if announced.isdecimal() and int(announced) > limits.BLOB_MAX:\n",
-        "    if False:\n",
+        f"{HERE}/blobs/store.py",
+        '        _check_size("blob", expected_size or 0)\n',
+        "",
         (f"{HTTP}::test_who_announces_too_much_is_refused_before_it_comes",),
     ),
     Fault(

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from perdure import limits
-from perdure.blob import Blob
+from perdure.blob import Blob, Holder
 from perdure.blobs.tables import BLOB, LEFT, PART, PARTS, REFERENCE, UNUSED, UPLOAD, BlobRow, PartRow, ReferenceRow, UploadRow
 from perdure.clock import Micros
 from perdure.core.table import Key, Read, Scan
@@ -164,30 +164,35 @@ def is_there(view: View, tenant_id: str, blob: Blob) -> bool:
     return row is not None and row.size == blob.size
 
 
-def refer(view: View, tenant_id: str, command_id: str, part: str, blob: Blob) -> None:
-    """Keep a blob for the params or the result of a command. Raises BlobNotFound."""
-    key = BLOB.key(tenant_id, blob.sha256)
+def refer(view: View, holder: Holder, blob: Blob) -> None:
+    """Keep a blob for whoever refers to it. Raises BlobNotFound."""
+    key = BLOB.key(holder.tenant_id, blob.sha256)
     row = view.get(key)
     if row is None or row.size != blob.size:
-        raise BlobNotFound(f"{part}: there is no blob {blob.sha256} of {blob.size:,} bytes in tenant {tenant_id}; upload it first")
-    reference = REFERENCE.key(tenant_id, blob.sha256, command_id, part)
-    assert view.get(reference) is None, f"{command_id} has its {part} once"
+        raise BlobNotFound(
+            f"{holder.part}: there is no blob {blob.sha256} of {blob.size:,} bytes in tenant {holder.tenant_id}; upload it first"
+        )
+    reference = _reference(holder, blob)
+    assert view.get(reference) is None, f"{holder.command_id} has its {holder.part} once"
     view.insert(reference, ReferenceRow(view.now))
     view.update(key, replace(row, refs=row.refs + 1, removed_at=None))
 
 
-def let_go(view: View, tenant_id: str, command_id: str, part: str, blob: Blob) -> None:
-    """Keep a blob no longer for a command; who is the last one removes it."""
-    key = BLOB.key(tenant_id, blob.sha256)
-    reference = REFERENCE.key(tenant_id, blob.sha256, command_id, part)
+def let_go(view: View, holder: Holder, blob: Blob) -> None:
+    """Keep a blob no longer for whoever referred to it; who is the last one removes it."""
+    key, reference = BLOB.key(holder.tenant_id, blob.sha256), _reference(holder, blob)
     row, known = view.get(key), view.get(reference)
     assert row is not None, f"{blob.sha256} is referred to, and there"
-    assert known is not None, f"{command_id} refers to {blob.sha256}"
+    assert known is not None, f"{holder.command_id} refers to {blob.sha256}"
     view.delete(reference)
     if row.refs == 1:
         _remove(view, key, row)
     else:
         view.update(key, replace(row, refs=row.refs - 1))
+
+
+def _reference(holder: Holder, blob: Blob) -> Key[ReferenceRow]:
+    return REFERENCE.key(holder.tenant_id, blob.sha256, holder.command_id, holder.part)
 
 
 def _check_whole(key: Key[UploadRow], row: UploadRow | None, parts: int) -> None:

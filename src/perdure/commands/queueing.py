@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from perdure import limits
-from perdure.blob import Blob, blob_response, inline_response
+from perdure.blob import Blob, Holder, blob_response, inline_response
 from perdure.clock import Micros
 from perdure.commands.contract import CommandEnd, CommandError, CommandRetry
 from perdure.commands.states import TERMINAL, CommandState, can_transition
@@ -57,11 +57,11 @@ class Apart(NamedTuple):
     no such blob; `let_go` in the one that removes them.
     """
 
-    refer: Callable[[View, str, str, str, Blob], None]
-    let_go: Callable[[View, str, str, str, Blob], None]
+    refer: Callable[[View, Holder, Blob], None]
+    let_go: Callable[[View, Holder, Blob], None]
 
 
-def _nothing(_view: View, _tenant_id: str, _command_id: str, _part: str, _blob: Blob) -> None:
+def _nothing(_view: View, _holder: Holder, _blob: Blob) -> None:
     """Keep nothing: the registry alone does not know where blobs are."""
 
 
@@ -73,13 +73,17 @@ def blob_of(body: BodyRow) -> Blob | None:
     return None if body.data is not None else Blob(sha256=body.sha256, size=body.size, content_type=body.content_type)
 
 
+def holder_of(key: Key[BodyRow]) -> Holder:
+    """Return who refers to the blob that params or a result are."""
+    return Holder(*map(str, key.parts))
+
+
 def put_body(view: View, key: Key[BodyRow], body: BodyRow, *, apart: Apart) -> None:
     """Store params or a result. Raises BlobNotFound."""
     assert view.get(key) is None, f"{key.parts[1]!s} has its {key.parts[2]!s} once"
     view.insert(key, body)
     if (blob := blob_of(body)) is not None:
-        tenant_id, command_id, part = map(str, key.parts)
-        apart.refer(view, tenant_id, command_id, part, blob)
+        apart.refer(view, holder_of(key), blob)
 
 
 def queue_topic(tenant_id: str, deployment_id: str, target: str) -> str:

@@ -29,6 +29,7 @@ from perdure.commands.queueing import (
     check_transition,
     failed_attempt,
     held_by,
+    holder_of,
     make_ready,
     noted,
     over,
@@ -528,7 +529,7 @@ class RemoveOver(msgspec.Struct, frozen=True, kw_only=True):
             if (found := view.get(body)) is not None:
                 view.delete(body)
                 if (blob := blob_of(found)) is not None:
-                    self.apart.let_go(view, str(key.parts[0]), str(key.parts[1]), part, blob)
+                    self.apart.let_go(view, holder_of(body), blob)
         if row.idempotency_key and view.get(named) is not None:
             view.delete(named)
         view.delete(key)

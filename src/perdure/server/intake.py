@@ -87,14 +87,13 @@ async def body(request: Request, route: Route) -> bytes:
 async def stream(request: Request) -> AsyncIterator[bytes]:
     """Yield the bytes of the body as they come, in pieces each of which has its time: who sends too slowly is not waited for.
 
+    How many they may be, whoever takes them says.
+
     Raises:
-        MediaTypeRefused, PayloadTooLarge, RequestTooSlow: it is not taken.
+        MediaTypeRefused, RequestTooSlow: it is not taken.
     """
     if request.headers.get("content-encoding", "identity") != "identity":
         raise MediaTypeRefused(f"content-encoding: expected none, found {request.headers['content-encoding']!r}")
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limits.BLOB_MAX:
-        raise PayloadTooLarge("body", size=int(announced), limit=limits.BLOB_MAX)
     chunks, more = request.stream(), True
     while more:
         piece = bytearray()
