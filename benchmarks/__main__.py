@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from benchmarks import core, fairness, growth, lives, partitions, sizes, sleepers, split, turns
+from benchmarks import commands, core, fairness, growth, lives, partitions, sizes, sleepers, split, turns
 
 ALL: dict[str, Callable[[], Awaitable[None]]] = {
     "core": core.transactions,
@@ -19,6 +19,7 @@ ALL: dict[str, Callable[[], Awaitable[None]]] = {
     "split": split.split,
     "sizes": sizes.sizes,
     "partitions": partitions.partitions,
+    "commands": commands.commands,
     "lookups": growth.lookups,
     "appends": growth.appends,
     "import": growth.import_time,

@@ -53,10 +53,10 @@ async def test_params_that_come_too_slowly_use_up_the_deadline_and_no_handler_ru
         held = Held(worker, "GET params", monkeypatch)
         async with working(worker):
             await held.held.wait()
+            [attempt] = [task for _, task in worker._attempts.values()]
             waiting = asyncio.ensure_future(store.commands.wait_command(made.command_id, 10 * MINUTE))
             clock.advance(MINUTE)
             status = await waiting
-            [attempt] = [task for _, task in worker._attempts.values()]
             await attempt
 
     assert (status.state, ran) == ("EXPIRED", [])
@@ -101,10 +101,10 @@ async def test_a_result_that_is_uploaded_after_the_lease_was_lost_does_not_count
         held = Held(worker, "PUT result", monkeypatch)
         async with working(worker):
             await held.held.wait()
+            [attempt] = [task for _, task in worker._attempts.values()]
             await store.commands.cancel(made.command_id)
             clock.advance(2 * MINUTE)
             await store.commands.wait_command(made.command_id, 10 * MINUTE)
-            [attempt] = [task for _, task in worker._attempts.values()]
             held.go_on.set()
             await attempt
         status = await store.commands.get_command_status(made.command_id)

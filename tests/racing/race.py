@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from perdure import limits
+from perdure.commands.contract import Succeeded
 from perdure.conversations.conversation import DurableConversation
 from perdure.errors import PerdureError
 from perdure.store import Store, open_store
@@ -83,7 +84,7 @@ async def problems(url: str, told: list[Telling]) -> list[str]:
     found += _once("tick", [tick for telling in told for tick in telling.ticks])
     async with open_store(url) as store:
         try:
-            found += await _of_streams(store, told) + await _of_keys(store, told)
+            found += await _of_streams(store, told) + await _of_keys(store, told) + await _of_commands(store, told)
         except PerdureError as error:  # it cannot even be read
             found.append(f"{type(error).__name__}: {error}")
     return found
@@ -111,6 +112,24 @@ async def _of_streams(store: Store, told: list[Telling]) -> list[str]:
         left + [number for telling in told for number in telling.taken + telling.stuck]
     ):
         found.append("what was taken is not what was parked")
+    return found
+
+
+async def _of_commands(store: Store, told: list[Telling]) -> list[str]:
+    """Whatever was not done in the race is done now; then each is done, and was done once."""
+    made: dict[str, set[str]] = {}
+    for telling in told:
+        for key, command_id in telling.commands.items():
+            made.setdefault(key, set()).add(command_id)
+    found = [f"the key {key} has made the commands {ids}" for key, ids in made.items() if len(ids) > 1]
+    done = [command_id for telling in told for command_id in telling.done]
+    while leases := await store.commands.lease("race", tenant_id=ACME, max_leases=limits.COMMAND_LEASES_MAX):
+        for lease in leases:
+            if await store.commands.complete(lease.command_id, lease.token, Succeeded(), tenant_id=ACME):
+                done.append(lease.command_id)
+    found += _once("command done", done)
+    if lost := {command_id for ids in made.values() for command_id in ids} - set(done):
+        found.append(f"{len(lost)} commands were never given out: {sorted(lost)[:3]}")
     return found
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from perdure import limits
 from perdure.clock import SECOND
+from perdure.commands.contract import CommandRetry, Succeeded
 from perdure.conversations.conversation import DurableConversation
 from perdure.core.table import Key, Read, Scan
 from perdure.core.view import View
@@ -32,6 +33,7 @@ from tests.racing import mistakes
 TASKS = 16
 HELD = 1_000_000
 LEASE = 86_400 * SECOND  # longer than one can be behind the others
+PATIENT = CommandRetry(max_attempts=1_000, initial=0)
 NAMES = ("name-0", "name-1")
 WATCH = ("watch-0", "watch-1")
 
@@ -49,6 +51,8 @@ class Telling(msgspec.Struct):
     parked: list[int] = msgspec.field(default_factory=list)
     taken: list[int] = msgspec.field(default_factory=list)
     stuck: list[int] = msgspec.field(default_factory=list)
+    commands: dict[str, str] = msgspec.field(default_factory=dict)
+    done: list[str] = msgspec.field(default_factory=list)
     busy: int = 0
     calls: int = 0
     refused: int = 0  # because another one was first
@@ -199,7 +203,18 @@ class Racer:
 
     async def round(self, n: int) -> None:
         """Race once on everything; the others are at about the same number."""
-        for attempt in (self._add, self._append, self._converse, self._begin, self._bind, self._tag, self._watch, self._park, self._take):
+        for attempt in (
+            self._add,
+            self._append,
+            self._converse,
+            self._begin,
+            self._bind,
+            self._tag,
+            self._watch,
+            self._park,
+            self._take,
+            self._command,
+        ):
             self.told.calls += 1
             try:
                 await attempt(n)
@@ -276,6 +291,17 @@ class Racer:
         if taken is not None:
             self.told.taken += taken
             self.told.stuck += (await self.store.commit(GiveBack(name)))[0]
+
+    async def _command(self, n: int) -> None:
+        """Give out work and do some: one of those who ask with one key has made it, and one of those who take does it."""
+        commands = self.store.commands
+        made = await commands.create_command("race", "work", tenant_id=ACME, idempotency_key=str(n), retry=PATIENT)
+        self.told.commands[str(n)] = made.command_id
+        for lease in await commands.lease("race", tenant_id=ACME, max_leases=2, lease_for=LEASE):
+            if n % 5 == self.number:
+                await commands.release(lease.command_id, lease.token, tenant_id=ACME)
+            elif await commands.complete(lease.command_id, lease.token, Succeeded(), tenant_id=ACME):
+                self.told.done.append(lease.command_id)
 
 
 async def race(url: str, number: int, rounds: int) -> Telling:

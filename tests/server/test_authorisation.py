@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from perdure import limits
+from perdure.errors import ConfigInvalid
+from perdure.server import serving
 from perdure.server.doorkeeper import network_of
 from perdure.server.route import Route
 from perdure.server.table import ROUTES
@@ -20,6 +22,7 @@ TENANTS = ("acme", "other", "*")
 
 async def ask(served: Served, route: Route, *, token: str | None, tenant: str = "acme", thing: str = "absent") -> Said:
     path = route.path.replace("{tenant}", tenant).replace("{id}", thing).replace("{name}", "summary").replace("{deployment}", "d")
+    path += "?token=1" if "token" in route.query.__struct_fields__ else ""
     if route.takes is None:
         return await served.ask(route.method, path, token=token)
     example = {**route.takes_example, "target": "t"} if "{deployment}" in route.path else route.takes_example
@@ -161,6 +164,13 @@ async def test_with_dev_no_token_is_asked_for(serving_with: Serving) -> None:
         metrics = await served.ask("GET", "/metrics", token=None)
 
     assert (said.status, metrics.status) == (200, 200)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "shop.example"])
+async def test_with_dev_only_loopback_is_served(local: Served, host: str) -> None:
+    with pytest.raises(ConfigInvalid, match="only loopback"):
+        async with serving(local.engine, dev=True, host=host):
+            raise AssertionError("it is served")
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,13 @@ async def test_a_payload_that_the_type_refuses_is_not_written(local: Served, pay
     assert (await local.ask("GET", "/v1/tenants/acme/messages/m")).status == 404
 
 
+@pytest.mark.parametrize("to", [{"way": "key", "key": "k"}, {"way": "start", "process_type": "Order"}])
+async def test_a_payload_to_an_address_is_read_by_its_type_too(local: Served, to: object) -> None:
+    said = await local.deliver("m", "Place", {"order": "7", "amount": "3"}, to=to, wait_ms=0)
+
+    assert (said.status, said.code) == (422, "payload-invalid")
+
+
 @pytest.mark.parametrize(
     ("kind", "to", "code"),
     [

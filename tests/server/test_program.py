@@ -72,10 +72,9 @@ async def test_a_server_that_stops_ends_long_polls_at_once_and_finishes_what_is_
     (tmp_path / "hold").touch()
     async with running(tmp_path, file, "--dev") as server, client(server) as session, AsyncExitStack() as stack:
         polls = asyncio.create_task(post(session, '"k"'))
-        stream = await session.get("/v1/tenants/acme/processes/m/events", headers={"Accept": "text/event-stream"})
-        while stream.status == 404:
-            stream = await session.get("/v1/tenants/acme/processes/m/events", headers={"Accept": "text/event-stream"})
         await until((tmp_path / "holding").exists)
+        asked = session.get("/v1/tenants/acme/processes/m/events", headers={"Accept": "text/event-stream"})
+        stream = await stack.enter_async_context(asked)
         host, port = server.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         stack.callback(writer.close)
@@ -120,9 +119,11 @@ async def test_tls_is_spoken_with_a_certificate(tmp_path: Path, file: str) -> No
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "cert.pem")
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
-    async with running(tmp_path, file, "--dev", "--tls-cert", "cert.pem") as server, client(server) as session:
-        response = await session.get("/health/ready", ssl=trusting)
-
+    async with (
+        running(tmp_path, file, "--dev", "--tls-cert", "cert.pem") as server,
+        client(server) as session,
+        session.get("/health/ready", ssl=trusting) as response,
+    ):
         assert (server.url[:8], response.status) == ("https://", 200)
 
 

@@ -260,7 +260,10 @@ class Connection:
 
     async def _begin(self, request: _Request, token: str | None) -> aiohttp.ClientResponse:
         """Return an answer that says yes, of which nothing is read yet."""
-        session = self._session = self._session or aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
+        session = self._session = self._session or aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),  # a request that waits at the server keeps no other from being sent
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
         seconds = limits.CLIENT_ANSWER_SECONDS + request.wait / SECOND
         try:
             answer = await session.request(

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from itertools import islice
 
 import msgspec
 
 from perdure import limits
 from perdure.blob import Blob
 from perdure.clock import Micros
-from perdure.commands.contract import Body, CommandError, CommandOutcome, Failed, Progress, Stopped, Succeeded
+from perdure.commands.contract import (
+    NOTHING,
+    Body,
+    CommandError,
+    CommandFilter,
+    CommandOutcome,
+    CommandRetry,
+    Failed,
+    Progress,
+    Stopped,
+    Succeeded,
+)
 from perdure.commands.states import CommandState
 from perdure.commands.tables import BodyRow
 from perdure.commands.writes import Ending
@@ -71,7 +83,7 @@ def checked_instant(value: object, *, what: str) -> Micros | None:
     """Return an instant, or None. Raises UsageError."""
     if value is None:
         return None
-    if type(value) is not int or not 0 <= value <= limits.DURATION_MAX * 2:
+    if type(value) is not int or not 0 <= value <= limits.INSTANT_MAX:
         raise UsageError(f"{what}: expected microseconds since the epoch, found {value!r:.{limits.REPR_MAX}}")
     return value
 
@@ -94,7 +106,7 @@ def checked_size(value: object, *, what: str) -> int | None:
 
 def checked_token(token: object) -> int:
     """Return a fencing token. Raises UsageError."""
-    if type(token) is not int or not 0 <= token <= limits.SEQUENCE_MAX:
+    if type(token) is not int or not 1 <= token <= limits.SEQUENCE_MAX:  # 0 stands for none
         raise UsageError(f"token: expected the token of a lease, found {token!r:.{limits.REPR_MAX}}")
     return token
 
@@ -103,12 +115,48 @@ def checked_names(names: Iterable[str] | None) -> tuple[str, ...] | None:
     """Return the names of commands, each once. Raises InvalidIdentifier, UsageError for none or too many."""
     if names is None:
         return None
-    if isinstance(names, str):
-        raise UsageError(f"names: expected several names, found the text {names!r:.{limits.REPR_MAX}}")
-    found = tuple(dict.fromkeys(checked_name(name, what="names") for name in names))
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise UsageError(f"names: expected several names, found {names!r:.{limits.REPR_MAX}}")
+    found = tuple(checked_name(name, what="names") for name in islice(names, limits.COMMAND_NAMES_MAX + 1))
     if not 1 <= len(found) <= limits.COMMAND_NAMES_MAX:
-        raise UsageError(f"names: expected 1 to {limits.COMMAND_NAMES_MAX} of them, found {len(found)}")
-    return found
+        raise UsageError(f"names: expected 1 to {limits.COMMAND_NAMES_MAX} of them, found {len(found)} or more")
+    return tuple(dict.fromkeys(found))
+
+
+def checked_retry(retry: CommandRetry) -> bytes:
+    """Return a policy as it is stored. Raises UsageError."""
+    if not isinstance(retry, CommandRetry):
+        raise UsageError(f"retry: expected a CommandRetry, found {type(retry).__name__}")
+    return msgspec.json.encode(retry)
+
+
+def checked_priority(priority: object) -> int:
+    """Return a priority. Raises UsageError."""
+    if type(priority) is not int or not -limits.PRIORITY_MAX <= priority <= limits.PRIORITY_MAX:
+        raise UsageError(f"priority: expected -{limits.PRIORITY_MAX} to {limits.PRIORITY_MAX}, found {priority!r:.{limits.REPR_MAX}}")
+    return priority
+
+
+def checked_state(state: object) -> CommandState:
+    """Return a state. Raises UsageError."""
+    try:
+        return CommandState(str(state) if isinstance(state, str) else "")
+    except ValueError:
+        raise UsageError(f"state: expected one of {', '.join(CommandState)}, found {state!r:.{limits.REPR_MAX}}") from None
+
+
+def checked_error(error: msgspec.Raw | None) -> bytes | None:
+    """Return an error that is kept as it is. Raises PayloadTooLarge, PayloadUnencodable, UsageError."""
+    return None if error is None else _checked_data(error, what="error", limit=limits.COMMAND_ERROR_MAX)
+
+
+def checked_filter(matching: CommandFilter) -> CommandFilter:
+    """Return what a list is to show. Raises UsageError, InvalidIdentifier."""
+    if not isinstance(matching, CommandFilter):
+        raise UsageError(f"matching: expected a CommandFilter, found {type(matching).__name__}")
+    if matching.deployment_id is not None:
+        checked_name(matching.deployment_id, what="deployment_id")
+    return matching
 
 
 def body_row(body: Body, *, what: str, limit: int) -> BodyRow:
@@ -121,7 +169,8 @@ def body_row(body: Body, *, what: str, limit: int) -> BodyRow:
     """
     if isinstance(body, Blob):
         size = checked_size(body.size, what=f"{what}.size")
-        assert size is not None, "a blob has a size"
+        if size is None:
+            raise UsageError(f"{what}.size: expected a number of bytes, found None")
         kind = checked_line(body.content_type, what=f"{what}.content_type", limit=limits.COMMAND_NAME_MAX)
         return BodyRow(None, str(ContentHash(body.sha256)), size, kind)
     if not isinstance(body, bytes):
@@ -147,6 +196,15 @@ def checked_json(data: bytes, *, what: str) -> bytes:
     return data
 
 
+def _checked_data(data: bytes | msgspec.Raw, *, what: str, limit: int) -> bytes:
+    if not isinstance(data, bytes | msgspec.Raw):
+        raise UsageError(f"{what}: expected JSON data, found {type(data).__name__}")
+    found = bytes(data)
+    if len(found) > limit:
+        raise PayloadTooLarge(what, size=len(found), limit=limit)
+    return checked_json(found, what=what)
+
+
 def digest_of(params: BodyRow | None, size: int | None) -> bytes:
     """Return what tells one request from another with the same idempotency key."""
     if params is None:
@@ -162,11 +220,11 @@ def ending_of(outcome: CommandOutcome) -> Ending:
         case Succeeded():
             return Ending(state=CommandState.SUCCEEDED, result=body_row(outcome.result, what="result", limit=limits.COMMAND_RESULT_MAX))
         case Failed():
-            details = None
+            details = NOTHING
             if outcome.details is not None:
-                if len(outcome.details) > limits.COMMAND_MESSAGE_MAX:
-                    raise PayloadTooLarge("details", size=len(outcome.details), limit=limits.COMMAND_MESSAGE_MAX)
-                details = msgspec.Raw(checked_json(outcome.details, what="details"))
+                details = msgspec.Raw(_checked_data(outcome.details, what="details", limit=limits.COMMAND_MESSAGE_MAX))
+            if type(outcome.retryable) is not bool:
+                raise UsageError(f"retryable: expected True or False, found {outcome.retryable!r:.{limits.REPR_MAX}}")
             code = checked_text(outcome.code, what="code", limit=limits.COMMAND_CODE_MAX)
             message = checked_prose(outcome.message, what="message", limit=limits.COMMAND_MESSAGE_MAX)
             error = CommandError(code=code, message=message, details=details)
@@ -181,6 +239,8 @@ def checked_progress(progress: Progress | None) -> Progress | None:
     """Return what a worker says of its progress. Raises UsageError, InvalidIdentifier."""
     if progress is None:
         return None
+    if not isinstance(progress, Progress):
+        raise UsageError(f"progress: expected a Progress, found {type(progress).__name__}")
     if not isinstance(progress.fraction, int | float) or not 0 <= progress.fraction <= 1:  # in this form, NaN is refused
         raise UsageError(f"progress.fraction: expected 0 to 1, found {progress.fraction!r:.{limits.REPR_MAX}}")
     checked_line(progress.note, what="progress.note", limit=limits.COMMAND_NOTE_MAX)

@@ -5,7 +5,6 @@ Source: contracts.md, "2. CommandRegistry"; seed 2; commands.md.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final, Protocol
@@ -16,8 +15,8 @@ from perdure import limits
 from perdure.blob import Blob
 from perdure.clock import SECOND, Micros
 from perdure.commands.states import CommandState
-from perdure.errors import UsageError
-from perdure.identity import DEFAULT_TENANT, TenantId
+from perdure.errors import InvalidIdentifier, UsageError
+from perdure.identity import DEFAULT_TENANT, TenantId, checked_text
 
 LEASE_FOR: Final = limits.COMMAND_LEASE_US
 """How long a lease lasts when nobody says so, in microseconds."""
@@ -38,7 +37,7 @@ class CommandRetry(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         max_attempts: failures, at the last of which the command is a dead letter.
         initial: seconds before it is given out again after the first failure.
-        factor: by which each wait is longer than the one before.
+        factor: by which each wait is longer than the one before; 1 to 1,000,000.
         maximum: seconds, the longest wait.
         jitter: 0..1, how much of each wait varies from command to command.
         give_up_on: error codes that are not worth another attempt.
@@ -61,14 +60,19 @@ class CommandRetry(msgspec.Struct, frozen=True, kw_only=True):
         if not all(isinstance(one, int | float) for one in numbers):
             raise UsageError(f"CommandRetry: initial and maximum are seconds, factor and jitter numbers, found {self}")
         waits = 0 <= self.initial <= limits.COMMAND_WAIT_MAX_SECONDS and 0 <= self.maximum <= limits.COMMAND_WAIT_MAX_SECONDS
-        if not (waits and 1 <= self.factor < math.inf and 0 <= self.jitter <= 1):  # in this form, NaN is refused
+        if not (waits and 1 <= self.factor <= limits.COMMAND_FACTOR_MAX and 0 <= self.jitter <= 1):  # in this form, NaN is refused
             raise UsageError(
-                f"CommandRetry: initial and maximum are 0 to {limits.COMMAND_WAIT_MAX_SECONDS:,} seconds, factor 1 or more, jitter 0 to 1, "
+                f"CommandRetry: initial and maximum are 0 to {limits.COMMAND_WAIT_MAX_SECONDS:,} seconds, factor 1 to {limits.COMMAND_FACTOR_MAX:,}, jitter 0 to 1, "
                 f"found {self}"
             )
         known = isinstance(self.give_up_on, tuple | list) and all(isinstance(code, str) for code in self.give_up_on)
         if not known or len(self.give_up_on) > limits.COMMAND_CODES_MAX:
             raise UsageError(f"CommandRetry: give_up_on is at most {limits.COMMAND_CODES_MAX} error codes, found {self.give_up_on!r:.200}")
+        for code in self.give_up_on:
+            try:
+                checked_text(code, what="a code of give_up_on", limit=limits.COMMAND_CODE_MAX)
+            except InvalidIdentifier as error:
+                raise UsageError(f"CommandRetry: {error}") from None
 
     def delay(self, failures: int, chance: float) -> Micros:
         """Return the microseconds to wait after failure number `failures`; `chance` is 0..1."""
@@ -116,12 +120,16 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+NOTHING: Final = msgspec.Raw(b"null")
+"""No details. It is not None, since a decoder takes nothing else than null for a union of None and raw data."""
+
+
 class CommandError(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a command failed. `details` is JSON data."""
+    """Why a command failed. `details` is JSON data, `null` for none."""
 
     code: str
     message: str = ""
-    details: msgspec.Raw | None = None
+    details: msgspec.Raw = NOTHING
 
 
 class CommandEnd(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +138,7 @@ class CommandEnd(msgspec.Struct, frozen=True, kw_only=True):
     state: CommandState
     code: str
     message: str = ""
-    details: msgspec.Raw | None = None
+    details: msgspec.Raw = NOTHING
 
 
 class CommandStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -388,6 +396,8 @@ class CommandRegistry(Protocol):
         Raises:
             CommandNotFound: there is none.
             IllegalTransition: its state does not lead there.
+            PayloadTooLarge: the error is over 64 KiB.
+            PayloadUnencodable: it is no JSON.
         """
         ...
 

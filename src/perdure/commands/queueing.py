@@ -183,6 +183,8 @@ def _set_due(view: View, key: Key[CommandRow], before: CommandRow | None, after:
         new = DUE.key(now, *key.parts)
         assert view.get(new) is None, f"{key.parts[1]!s} was not due at {now}"
         view.insert(new, DueRow(after.deployment_id, after.target))
+        if after.state == CommandState.PENDING and not after.ready:  # who waits at the queue has to know until when
+            view.signal(queue_topic(str(key.parts[0]), after.deployment_id, after.target))
         if was is None or now < was:
             view.signal(DUE_TOPIC)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -13,14 +15,18 @@ from perdure.commands.arguments import (
     body_row,
     checked_command_id,
     checked_count,
+    checked_error,
+    checked_filter,
     checked_instant,
-    checked_json,
     checked_line,
     checked_name,
     checked_names,
+    checked_priority,
     checked_progress,
+    checked_retry,
     checked_size,
     checked_span,
+    checked_state,
     checked_target,
     checked_token,
     digest_of,
@@ -77,7 +83,8 @@ from perdure.core.table import Key, Scan
 from perdure.errors import CommandNotFound, UsageError
 from perdure.identity import DEFAULT_TENANT, TenantId, checked_text, uuid7
 
-PREFIX = "cmd_"
+PREFIX: Final = "cmd_"
+_CURSOR: Final = re.compile(r"([0-9]{1,19}):(.+)")
 
 
 class Commands:
@@ -118,25 +125,24 @@ class Commands:
         now = self._access.clock.now()
         body = None if params is None else body_row(params, what="params", limit=limits.COMMAND_PARAMS_MAX)
         size = checked_size(request_size_bytes, what="request_size_bytes")
-        if initial_state not in {CommandState.PENDING, CommandState.PENDING_UPLOAD}:
-            raise UsageError(f"initial_state: expected PENDING or PENDING_UPLOAD, found {initial_state!r:.{limits.REPR_MAX}}")
-        if initial_state == CommandState.PENDING_UPLOAD and body is not None:
+        state = checked_state(initial_state)
+        if state not in {CommandState.PENDING, CommandState.PENDING_UPLOAD}:
+            raise UsageError(f"initial_state: expected PENDING or PENDING_UPLOAD, found {state}")
+        if state == CommandState.PENDING_UPLOAD and body is not None:
             raise UsageError("initial_state: PENDING_UPLOAD is for params that come later, and these are here already")
         if body is not None and size not in {None, body.size}:
             raise UsageError(f"request_size_bytes: the params are {body.size} bytes, found {size}")
-        if type(priority) is not int or not -limits.PRIORITY_MAX <= priority <= limits.PRIORITY_MAX:
-            raise UsageError(f"priority: expected -{limits.PRIORITY_MAX} to {limits.PRIORITY_MAX}, found {priority!r:.{limits.REPR_MAX}}")
         new = NewCommand(
             tenant_id=TenantId(tenant_id),
             command_id=PREFIX + uuid7(now=now, randomness=self._access.randomness),
             deployment_id=checked_name(deployment_id, what="deployment_id"),
             target=checked_target(target),
             name=checked_name(command_name, what="command_name"),
-            state=CommandState(initial_state),
+            state=state,
             params=body,
             request_size=size if body is None else body.size,
-            retry=msgspec.json.encode(retry),
-            priority=priority,
+            retry=checked_retry(retry),
+            priority=checked_priority(priority),
             delay=checked_span(delay, what="delay", least=0, most=limits.COMMAND_DELAY_MAX_US),
             deadline=checked_instant(deadline, what="deadline"),
             traceparent=checked_line(traceparent, what="traceparent", limit=limits.TRACEPARENT_MAX),
@@ -198,15 +204,16 @@ class Commands:
         actor: str = "",
     ) -> None:
         """See `CommandRegistry.update_command_state`."""
+        state = checked_state(state)
         if completed_at is not None and state not in TERMINAL:
             raise UsageError(f"completed_at: a command that becomes {state} is not completed")
         write = SetState(
             key=_key(tenant_id, command_id),
-            state=CommandState(state),
+            state=state,
             dispatched_at=checked_instant(dispatched_at, what="dispatched_at"),
             completed_at=checked_instant(completed_at, what="completed_at"),
             response_size=checked_size(response_size_bytes, what="response_size_bytes"),
-            error=None if error is None else checked_json(bytes(error), what="error"),
+            error=checked_error(error),
             actor=checked_line(actor, what="actor", limit=limits.ACTOR_MAX),
             ended=self._ended,
         )
@@ -261,7 +268,8 @@ class Commands:
         if not found and (next_due is None or next_due > now):
             return next_due, []
         hints = tuple(str(key.parts[6]) for key in first_of(found, take.max_leases))
-        return next_due, await self._access.writer.run(msgspec.structs.replace(take, hints=hints))
+        taken = await self._access.writer.run(msgspec.structs.replace(take, hints=hints))
+        return next_due if taken else now, taken  # somebody else was faster: what is due since then was not seen
 
     async def _leases(self, tenant_id: str, taken: list[Leased]) -> list[Lease]:
         if not taken:
@@ -328,9 +336,10 @@ class Commands:
 
     async def expire_due(self, now: Micros) -> int:
         """See `CommandRegistry.expire_due`."""
-        total = done = await self._access.writer.run(ExpireDue(now=now, ended=self._ended))
+        write = ExpireDue(now=checked_span(now, what="now", least=0, most=limits.INSTANT_MAX), ended=self._ended)
+        total = done = await self._access.writer.run(write)
         while done == limits.COMMAND_DUE_CHUNK:
-            done = await self._access.writer.run(ExpireDue(now=now, ended=self._ended))
+            done = await self._access.writer.run(write)
             total += done
         return total
 
@@ -381,7 +390,7 @@ class Commands:
     ) -> list[CommandEvent]:
         """See `CommandRegistry.history`."""
         key = _key(tenant_id, command_id)
-        place = None if after is None else (checked_count(after, what="after", most=limits.SEQUENCE_MAX) - 1,)
+        place = None if after is None or after == 0 else (checked_count(after, what="after", most=limits.SEQUENCE_MAX) - 1,)
         scan = Scan(EVENTS, key.parts, checked_count(limit, what="limit", most=limits.PAGE_MAX), after=place)
         rows = await self._access.reader.scan(scan)
         if not rows and await self._access.reader.get(key) is None:
@@ -398,14 +407,13 @@ class Commands:
     ) -> CommandPage:
         """See `CommandRegistry.list_commands`."""
         tenant, limit = TenantId(tenant_id), checked_count(limit, what="limit", most=limits.PAGE_MAX)
-        place = None if after is None else _place(after)
+        place, matching = None if after is None else _place(after), checked_filter(matching)
         found: list[CommandStatus] = []
         for _ in range(limits.LIST_ROWS_MAX // limits.READ_PAGE):
             if matching.deployment_id is None:
                 scan = Scan(COMMANDS, (tenant,), limits.READ_PAGE, after=place, backwards=True)
             else:
-                prefix = (tenant, checked_name(matching.deployment_id, what="deployment_id"))
-                scan = Scan(OF_DEPLOYMENT, prefix, limits.READ_PAGE, after=place, backwards=True)
+                scan = Scan(OF_DEPLOYMENT, (tenant, matching.deployment_id), limits.READ_PAGE, after=place, backwards=True)
             rows = await self._access.reader.scan(scan)
             for key, row in rows:
                 place = (row.tick, str(key.parts[1]))
@@ -423,10 +431,10 @@ def _cursor(place: tuple[int, str]) -> str:
 
 
 def _place(cursor: str) -> tuple[int, str]:
-    tick, _, command_id = cursor.partition(":")
-    if not (tick.isascii() and tick.isdigit() and len(tick) <= len(str(limits.SEQUENCE_MAX))):
+    found = _CURSOR.fullmatch(cursor) if isinstance(cursor, str) else None
+    if found is None or int(found[1]) > limits.SEQUENCE_MAX:
         raise UsageError(f"after: {cursor!r:.{limits.REPR_MAX}} is no `next` of such a page")
-    return int(tick), checked_command_id(command_id)
+    return int(found[1]), checked_command_id(found[2])
 
 
 def _matches(matching: CommandFilter, row: CommandRow) -> bool:

@@ -300,7 +300,7 @@ class Take(msgspec.Struct, frozen=True, kw_only=True):
         for ready in first_of(found, self.max_leases):
             command = COMMAND.key(self.tenant_id, ready.parts[6])
             row = present(view, command)
-            size += row.request_size or 0
+            size += _inline_size(row)
             if taken and size > limits.COMMAND_LEASE_BYTES_MAX:
                 break
             taken.append(Leased(str(command.parts[1]), self._give_out(view, command, row)))
@@ -319,6 +319,12 @@ class Take(msgspec.Struct, frozen=True, kw_only=True):
             progress=None,
         )
         return save(view, key, row, noted(view, key, given, "leased", actor=self.worker))
+
+
+def _inline_size(row: CommandRow) -> int:
+    """Return the bytes of a command's params that come with its lease, at most: what is larger than the limit is kept apart."""
+    size = row.request_size or 0
+    return size if size <= limits.COMMAND_PARAMS_MAX else 0
 
 
 def first_of(found: Sequence[Key[ReadyRow]], count: int) -> list[Key[ReadyRow]]:
@@ -428,7 +434,8 @@ class Complete(_OnCommand, frozen=True, kw_only=True):
             return row.state == CommandState.SUCCEEDED and view.get(BODY.key(*self.key.parts, RESULT)) == self.ending.result
         if self.ending.state == CommandState.CANCELLED:
             return row.state == CommandState.CANCELLED
-        return row.error == msgspec.json.encode(self.ending.error)
+        stopped = self.ending.retryable and row.state == CommandState.CANCELLED
+        return stopped or row.error == msgspec.json.encode(self.ending.error)
 
 
 # --- people -----------------------------------------------------------------------------------------------
@@ -444,7 +451,7 @@ class Cancel(_OnCommand, frozen=True, kw_only=True):
     def decide(self, view: View) -> CommandState:
         """Return its state after that."""
         row = present(view, self.key)
-        if row.state in TERMINAL or row.cancel_requested:
+        if row.state in TERMINAL or (row.cancel_requested and row.holder):
             return CommandState(row.state)
         asked = replace(row, cancel_requested=1, cancel_reason=self.reason)
         if row.holder:

@@ -10,12 +10,10 @@ from collections.abc import Awaitable, Coroutine
 from datetime import timedelta
 from typing import Any, Final, TypeVar, overload
 
-import msgspec
-
 from perdure import limits
 from perdure.blob import Blob, response_decoder
 from perdure.codec import JSON
-from perdure.commands.arguments import body_row, checked_name, checked_span, checked_target
+from perdure.commands.arguments import body_row, checked_name, checked_priority, checked_retry, checked_span, checked_target
 from perdure.commands.contract import DEFAULT_RETRY, CommandRetry
 from perdure.commands.registry import PREFIX
 from perdure.engine.effects import CommandEffect
@@ -171,8 +169,7 @@ class CommandVerbs(TurnSlot):
         turn = self._open()
         checked_name(deployment, what="deployment")
         checked_name(name, what="name of a command")
-        if type(priority) is not int or not -limits.PRIORITY_MAX <= priority <= limits.PRIORITY_MAX:
-            raise UsageError(f"priority: expected -{limits.PRIORITY_MAX} to {limits.PRIORITY_MAX}, found {priority!r:.{limits.REPR_MAX}}")
+        checked_priority(priority)
         data = params if isinstance(params, Blob) else JSON.encode(params)
         body = body_row(data, what="params of a command", limit=limits.COMMAND_PARAMS_MAX)
         operation = turn.operation(f"command {name}", "reply")
@@ -184,7 +181,7 @@ class CommandVerbs(TurnSlot):
             target=checked_target(target),
             name=name,
             params=body,
-            retry=msgspec.json.encode(retry),
+            retry=checked_retry(retry),
             priority=priority,
             delay=0 if delay is None else _span(delay, what="delay", most=limits.COMMAND_DELAY_MAX_US),
             deadline=None if deadline is None else turn.now + _span(deadline, what="deadline", most=limits.DURATION_MAX),

@@ -155,8 +155,7 @@ def error_text(data: bytes) -> str:
 def command_error(end: CommandEnd) -> CommandFailed:
     """Return what whoever waits for a command gets when it was not done."""
     kind = {CommandState.EXPIRED: CommandExpired, CommandState.CANCELLED: CommandCancelled}.get(end.state, CommandFailed)
-    details = None if end.details is None else msgspec.json.decode(end.details)
-    return kind(end.code, end.message, details)
+    return kind(end.code, end.message, msgspec.json.decode(end.details))
 
 
 def _encoded(value: object) -> bytes | None:
