@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from perdure import errors, limits
+from perdure.cloudevents.http import STRUCTURED
 from perdure.errors import PerdureError
 from perdure.protocol.problems import PROBLEM_TYPE, Problem
 from perdure.server.doorkeeper import nothing_here
@@ -44,9 +45,25 @@ _PARTS: Final = {
     "tenant": {"type": "string", "minLength": 1, "maxLength": limits.TENANT_ID_MAX, "pattern": "^[A-Za-z0-9._-]+$"},
     "id": {"type": "string", "minLength": 1, "maxLength": limits.MESSAGE_ID_MAX},
     "name": {"type": "string", "minLength": 1, "maxLength": limits.REGISTRY_KEY_MAX},
+    "source": {"type": "string", "minLength": 1, "maxLength": limits.SOURCE_NAME_MAX, "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$"},
     "deployment": {"type": "string", "minLength": 1, "maxLength": limits.COMMAND_NAME_MAX},
 }
-_PART_EXAMPLES: Final = {"tenant": "acme", "id": "order-7", "name": "summary", "deployment": "acme"}
+_PART_EXAMPLES: Final = {"source": "github", "tenant": "acme", "id": "order-7", "name": "summary", "deployment": "acme"}
+
+_EVENT: Final = {
+    "type": "object",
+    "description": "A CloudEvent 1.0 in structured mode; in binary mode, its attributes are headers `ce-…`. `type` is the kind of the message, "
+    "`source` and `id` are the message's, `data` is the payload. The extensions `tokey`, `toprocess` and `totag` say where it goes.",
+    "required": ["specversion", "id", "source", "type"],
+    "properties": {
+        "specversion": {"const": "1.0"},
+        "id": {"type": "string", "minLength": 1, "maxLength": limits.MESSAGE_ID_MAX},
+        "source": {"type": "string", "minLength": 1, "maxLength": limits.SOURCE_MAX},
+        "type": {"type": "string", "minLength": 1, "maxLength": limits.REGISTRY_KEY_MAX},
+        "data": {},
+    },
+}
+_EVENT_EXAMPLE: Final = {"specversion": "1.0", "id": "order-7", "source": "/shop", "type": "Place", "data": {"order": "7", "amount": 1290}}
 
 
 def document(routes: Sequence[Route] = ROUTES) -> dict[str, Any]:
@@ -104,8 +121,11 @@ def _operation(route: Route) -> dict[str, Any]:
             "required": any(field.required for field in msgspec.structs.fields(route.takes)),
             "content": {JSON_TYPE: {"schema": _schema(route.takes), "example": route.takes_example}},
         }
+    if route.events:
+        operation["requestBody"]["content"][STRUCTURED] = {"schema": _EVENT, "example": _EVENT_EXAMPLE}
     if route.streams:
-        binary = {"schema": {"type": "string", "format": "binary", "maxLength": limits.BLOB_MAX}}
+        most = limits.HTTP_BODY_MAX if route.signed else limits.BLOB_MAX
+        binary = {"schema": {"type": "string", "format": "binary", "maxLength": most}}
         operation["requestBody"] = {"required": True, "content": {"*/*": binary}}
     return operation
 
@@ -133,7 +153,7 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
             "example": '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
             "description": "The same request with the same key gets the same answer; another request with it is refused.",
         }
-    if route.streams:
+    if route.streams and not route.signed:
         for name in ("Content-Digest", "Repr-Digest"):
             yield {
                 "name": name,
