@@ -46,4 +46,5 @@ def handler_of(name: str, function: Callable[..., Any]) -> CommandHandler:
     if not plain or not 1 <= len(parameters) <= _TAKEN:
         raise DefinitionError(f"command {name!r}: expected a function of (context) or (context, params), found {function!r} {signature}")
     kind = hints.get(parameters[1].name, Any) if len(parameters) == _TAKEN else Any
+    kind = Any if kind is object else kind  # whoever writes `object` takes anything
     return CommandHandler(name, function, reader_of(kind), len(parameters) == _TAKEN, inspect.iscoroutinefunction(function))
