@@ -177,9 +177,7 @@ class CommandMachine(RuleBasedStateMachine):
         if key:
             self.keys[name, whom, key] = params, made.command_id
         ready, place = state == PENDING and not delay, len(self.known)
-        self.known.append(
-            Known(made.command_id, name, whom, priority, place, self.now + delay, until, state, params, ready, tokens=[])
-        )
+        self.known.append(Known(made.command_id, name, whom, priority, place, self.now + delay, until, state, params, ready, tokens=[]))
 
     @rule(pick=PICKS, params=st.sampled_from([b"1", b"2"]))
     def set_params(self, pick: int, params: bytes) -> None:
