@@ -390,4 +390,4 @@ def test_on_a_server(request: pytest.FixtureRequest, tmp_path: Path) -> None:
             self.url = store_url(request, "postgres", tmp_path)
             super().open()
 
-    run_state_machine_as_test(ServerMachine, settings=settings(max_examples=3, stateful_step_count=25, **COMMON))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(ServerMachine, settings=settings(max_examples=3, stateful_step_count=25, **COMMON))
