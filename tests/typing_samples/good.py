@@ -86,7 +86,9 @@ class Order(perdure.Process):
         token, paid = self.awakeable(Receipt)
         assert_type(token, str)
         assert_type(await paid, Receipt)
-        picked = self.command("site", "pick", message, result=Receipt, target="arm", deadline=timedelta(hours=1), retry=CommandRetry(max_attempts=3))
+        picked = self.command(
+            "site", "pick", message, result=Receipt, target="arm", deadline=timedelta(hours=1), retry=CommandRetry(max_attempts=3)
+        )
         assert_type(await picked, Receipt)
         assert_type(await self.command("site", "weigh", {"order": "7"}, priority=-1, delay=timedelta(seconds=5)), Any)
         command_id, packed = self.command_async("site", "pack", result=list[Receipt])
