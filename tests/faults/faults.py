@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.faults import (
     asking,
+    commands,
     control,
     copying,
     core,
@@ -42,6 +43,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *failover.FAULTS,
     *control.FAULTS,
     *asking.FAULTS,
+    *commands.FAULTS,
     *flows.FAULTS,
     *inspection.FAULTS,
     *schedules.FAULTS,

@@ -33,6 +33,7 @@ SECTIONS = [
     "Several nodes",
     "A new release",
     "A database that fails over",
+    "Commands",
     "Not yet",
     "What is not promised",
 ]
