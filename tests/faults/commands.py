@@ -1,4 +1,4 @@
-"""Faults in commands: their queue, leases, ends and policies, and the verbs that send them."""
+"""Faults in commands: their queue, leases, ends and policies."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ FACADE: Final = "src/perdure/commands/registry.py"
 ARGUMENTS: Final = "src/perdure/commands/arguments.py"
 CONTRACT: Final = "src/perdure/commands/contract.py"
 STATES: Final = "src/perdure/commands/states.py"
-SENDING: Final = "src/perdure/engine/commanding.py"
-RESIDENT: Final = "src/perdure/engine/resident.py"
-TURN: Final = "src/perdure/engine/turn.py"
 
 SEED: Final = "tests/contracts/test_command_registry.py"
 BAD: Final = "tests/contracts/test_command_registry_arguments.py"
@@ -25,8 +22,6 @@ LEASES: Final = "tests/contracts/test_command_registry_leases.py"
 LISTS: Final = "tests/contracts/test_command_registry_lists.py"
 WAITS: Final = "tests/contracts/test_command_registry_waits.py"
 POLICIES: Final = "tests/commands/test_policies.py"
-ENGINE: Final = "tests/engine/test_commands.py"
-AGAIN: Final = "tests/engine/test_commands_again.py"
 
 FAULTS: Final = (
     # --- states and the queue ---------------------------------------------------------------------------
@@ -372,44 +367,5 @@ FAULTS: Final = (
         "    if len(found) > limit:\n",
         "    if False:\n",
         (f"{BAD}::test_a_call_that_cannot_be_meant_is_refused_and_nothing_is_written",),
-    ),
-    # --- processes ---------------------------------------------------------------------------------------------
-    Fault(
-        "commands-a-process-is-not-told",
-        SENDING,
-        "        handling.answer(end.tenant_id, end.command_id, outcome=end.outcome, response=end.response)\n",
-        "        pass\n",
-        (f"{ENGINE}::test_a_deadline_of_no_time_is_over_at_once",),
-        hangs=True,
-    ),
-    Fault(
-        "commands-what-ended-before-is-waited-for",
-        SENDING,
-        "    if row is not None and row.state in TERMINAL:\n",
-        "    if False:\n",
-        (f"{AGAIN}::test_a_turn_run_again_from_the_end_of_a_command_gets_this_end_again",),
-        hangs=True,
-    ),
-    Fault(
-        "commands-a-cancelled-process-stops-nothing",
-        RESIDENT,
-        "[one for one in produced.effects if isinstance(one, StopCommandEffect)] if failed",
-        "[] if failed",
-        (f"{ENGINE}::test_a_process_that_is_cancelled_cancels_its_commands",),
-        hangs=True,
-    ),
-    Fault(
-        "commands-losers-go-on",
-        TURN,
-        "        if isinstance(operation.effect, CommandEffect) and not self.leaving:\n",
-        "        if False:\n",
-        (f"{ENGINE}::test_losers_of_a_race_are_cancelled",),
-    ),
-    Fault(
-        "commands-who-leaves-memory-stops-all",
-        TURN,
-        "        if isinstance(operation.effect, CommandEffect) and not self.leaving:\n",
-        "        if isinstance(operation.effect, CommandEffect):\n",
-        (f"{ENGINE}::test_commands_sent_at_once_are_waited_for_later_or_never",),
     ),
 )

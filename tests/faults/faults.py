@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.faults import (
     asking,
+    commanding,
     commands,
     control,
     copying,
@@ -44,6 +45,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *control.FAULTS,
     *asking.FAULTS,
     *commands.FAULTS,
+    *commanding.FAULTS,
     *flows.FAULTS,
     *inspection.FAULTS,
     *schedules.FAULTS,

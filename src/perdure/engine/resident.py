@@ -22,7 +22,6 @@ from perdure.engine.addressing import TurnId
 from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.attempts import Attempt
 from perdure.engine.attributes import attributes_after
-from perdure.engine.effects import StopCommandEffect
 from perdure.engine.endings import attempt_failed, completed, ending, raising, runs_already
 from perdure.engine.flush import Finish, Flush, Flushed, TurnKeys, chunks, may_come_later, turn_keys
 from perdure.engine.operation import Input, Operation, step_failed
@@ -303,7 +302,7 @@ class Resident:
             head=self.head,
             now=turn.now,
             events=produced.events,
-            effects=[one for one in produced.effects if isinstance(one, StopCommandEffect)] if failed else produced.effects,
+            effects=produced.stops if failed else produced.effects,
             effects_done=turn.effects,
             steps=turn.steps,
             arm={} if finish is not None else produced.arm,
