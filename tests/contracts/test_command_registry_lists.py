@@ -69,7 +69,9 @@ async def test_the_state_is_the_present_one(commands: CommandRegistry, clock: Vi
 
 
 @pytest.mark.parametrize(
-    "other", [None, b"2", b"1 ", b'"1"', Blob(sha256="a" * 64, size=1), Blob(sha256="b" * 64, size=1)], ids=["none", "2", "1 ", "text", "a", "b"]
+    "other",
+    [None, b"2", b"1 ", b'"1"', Blob(sha256="a" * 64, size=1), Blob(sha256="b" * 64, size=1)],
+    ids=["none", "2", "1 ", "text", "a", "b"],
 )
 @pytest.mark.parametrize("first", [b"1", Blob(sha256="c" * 64, size=1)], ids=["data", "blob"])
 async def test_the_same_key_and_other_params_are_a_conflict(store: Store, first: Any, other: Any) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from perdure import limits
-from perdure.http_errors import ConfigInvalid
+from perdure.errors import ConfigInvalid
 from perdure.server import serving
 from perdure.server.doorkeeper import network_of
 from perdure.server.route import Route
