@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Final
 
+from perdure.blob import Blob
 from perdure.clock import Clock, SystemClock, VirtualClock
 from perdure.commands.contract import CommandRetry
 from perdure.conversations.conversation import DurableConversation
@@ -38,6 +39,7 @@ __all__ = [
     "ArchiveRecord",
     "ArchivedEvent",
     "Between",
+    "Blob",
     "Client",
     "Clock",
     "CommandContext",

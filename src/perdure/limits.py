@@ -228,11 +228,17 @@ WORKER_ASK_US: Final = 1_000_000  # microseconds for which one request for work 
 CLIENT_CONNECT_SECONDS: Final = 5.0  # for a connection to the server
 CLIENT_ANSWER_SECONDS: Final = 30.0  # for an answer, beyond what the server may wait itself
 CLIENT_BODY_MAX: Final = 16 * MIB  # bytes of an answer: a page of leases with their params, with room
+CLIENT_RATE: Final = 32 * KIB  # bytes a second that an upload or a download has at least, beside the time for an answer
 CLIENT_RETRY_US: Final = 100_000  # microseconds before a request is repeated, doubled each time
 CLIENT_RETRY_MOST_US: Final = 10_000_000
 TOKEN_FILE_MAX: Final = 4 * KIB  # characters of a file that holds a token
 COMMAND_LOOK_US: Final = 1_000_000  # microseconds between two looks of a node that does not do what is due itself
 TRACEPARENT_MAX: Final = 256  # bytes; version 00 has 55
+# --- blobs ---------------------------------------------------------------------------------------------------
+BLOB_PART: Final = 512 * KIB  # bytes of one row of a blob, which is one transaction: other callers get in between
+BLOB_UNUSED_US: Final = 3_600 * 1_000_000  # microseconds that a blob waits for somebody who refers to it, and an upload for its next part
+BLOB_SWEEP_PARTS: Final = 4  # parts that one transaction removes: they are read first
+BLOB_STREAMS_MAX: Final = 64  # uploads and downloads of one store under way: a part of each is in memory, 32 MiB together
 # --- webhooks, CloudEvents and what is sent ----------------------------------------------------------------------
 WEBHOOK_TOLERANCE_US: Final = 300_000_000  # microseconds that two clocks and the way may take: what Standard Webhooks and Stripe say
 WEBHOOK_SECRET_MIN: Final = 24  # bytes of a Standard Webhooks secret, as the specification says
@@ -270,6 +276,7 @@ HTTP_HEAD_MAX: Final = 32 * KIB  # bytes of a request's line and headers: a trac
 HTTP_BODY_MAX: Final = MESSAGE_MAX + HEADERS_MAX + 64 * KIB  # bytes: a message, its headers, and what is around them
 HTTP_HEAD_SECONDS: Final = 10.0  # from the first byte of a connection to the end of the head
 HTTP_BODY_SECONDS: Final = 30.0  # to receive a body: 1 MiB at 300 kbit/s
+HTTP_PIECE: Final = 256 * KIB  # bytes of a body that is streamed, which have to come within the time of a whole body: 70 kbit/s
 HTTP_IDLE_SECONDS: Final = 65  # whole seconds that a connection waits for its next request: longer than the pools of proxies, which keep 60
 HTTP_REQUESTS_MAX: Final = 4_000  # under way at once, long polls included: some 20 kB each
 HTTP_CONNECTIONS_MAX: Final = 10_000  # open at once; a system gives a program that many files
@@ -316,3 +323,4 @@ assert TURN_EVENTS_WARN < TURN_EVENTS_MAX, "a warning comes before the refusal"
 assert SEND_SECONDS_MAX * 1_000_000 < BREAKER_PROBE_US, "a probe that is under way has not been given up"
 assert HTTP_WAIT_MS_MAX * 1_000 < IDEMPOTENCY_RETAIN_US, "an answer outlives the wait for it"
 assert HTTP_HEAD_MAX + HTTP_BODY_MAX < TRANSACTION_BYTES_MAX, "what is taken in fits into a transaction"
+assert BLOB_PART * BLOB_SWEEP_PARTS < TRANSACTION_BYTES_MAX, "parts that are removed together fit into a transaction"

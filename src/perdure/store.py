@@ -15,9 +15,12 @@ from perdure.backends.postgres.borrowed import borrowed
 from perdure.backends.postgres.database import PostgresDatabase
 from perdure.backends.postgres.joined import JoinedReader, JoinedWriter
 from perdure.backends.sqlite.database import SqliteDatabase
+from perdure.blobs.contract import BlobStore
+from perdure.blobs.store import Blobs
+from perdure.blobs.writes import let_go, refer
 from perdure.clock import Clock, SystemClock
 from perdure.commands.contract import CommandRegistry
-from perdure.commands.queueing import End
+from perdure.commands.queueing import Apart, End
 from perdure.commands.registry import Commands
 from perdure.conversations.tables import OVER, PROCESS
 from perdure.core.access import Access
@@ -41,6 +44,8 @@ from perdure.tokens.contract import TokenRegistry
 from perdure.tokens.registry import Tokens
 
 Connect = Callable[[], Awaitable[Database]]
+APART: Final = Apart(refer, let_go)
+"""Keeps the blobs that commands refer to, in the commands' own transactions."""
 
 
 class Store:
@@ -53,6 +58,7 @@ class Store:
         operations: contract 3, which requests were done, and their answers.
         streams: contract 4's append-only streams and values.
         tokens: who may do what over HTTP.
+        blobs: large params and results of commands.
         ownership: which processes an engine on this store may work on; for the engine.
         beside: whether a batch is worked on beside this process; for the engine.
 
@@ -62,10 +68,11 @@ class Store:
     def __init__(self, access: Access, database: Database) -> None:
         self.access: Final = access
         self.processes: Final[ProcessRegistry] = Registry(access, admit=not_over)
-        self.commands: Final[CommandRegistry] = Commands(access, ended=resume)
+        self.commands: Final[CommandRegistry] = Commands(access, ended=resume, apart=APART)
         self.operations: Final[OperationStore] = Operations(access)
         self.streams: Final[DurableStore] = Streams(access)
         self.tokens: Final[TokenRegistry] = Tokens(access)
+        self.blobs: Final[BlobStore] = Blobs(access)
         self.ownership: Final = database.ownership
         self.beside: Final = database.beside
         self._database = database

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from perdure.blobs import tables as blobs
 from perdure.commands import tables as commands
 from perdure.conversations import tables as conversations
 from perdure.core.table import Table
@@ -15,6 +16,6 @@ from perdure.streams import tables as streams
 from perdure.timers import tables as timers
 from perdure.tokens import tables as tokens
 
-_ROOMS: Final = (commands, conversations, flows, messages, operations, routing, streams, timers, tokens)
+_ROOMS: Final = (blobs, commands, conversations, flows, messages, operations, routing, streams, timers, tokens)
 
 TABLES: Final[tuple[Table[Any], ...]] = tuple(sorted((table for room in _ROOMS for table in room.TABLES), key=lambda table: table.name))

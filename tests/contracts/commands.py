@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from perdure import limits
+from perdure.blob import Blob
 from perdure.clock import SECOND, VirtualClock
 from perdure.commands.contract import CommandRegistry, CommandRetry, Failed, Lease
 from perdure.commands.states import TERMINAL, CommandState
@@ -29,6 +30,15 @@ async def create(commands: CommandRegistry, name: str = "pick", **changes: Any) 
     """Create a command for deployment `site`, and return its id."""
     made = await commands.create_command(changes.pop("deployment_id", "site"), name, **{"retry": STEADY, **changes})
     return made.command_id
+
+
+async def kept_apart(store: Store, data: bytes, content_type: str = "text/csv") -> Blob:
+    """Put bytes into the default tenant's blobs."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield data
+
+    return await store.blobs.put(DEFAULT_TENANT, chunks(), content_type=content_type)
 
 
 async def lease(commands: CommandRegistry, **changes: Any) -> list[Lease]:

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from perdure import limits
+from perdure.blob import Blob
 from perdure.clock import VirtualClock
-from perdure.commands.contract import Blob, CommandFilter, CommandRetry, Failed, Progress, Stopped, Succeeded
+from perdure.commands.contract import CommandFilter, CommandRetry, Failed, Progress, Stopped, Succeeded
 from perdure.errors import (
     DeadlinePassed,
     IllegalTransition,

@@ -13,7 +13,6 @@ import pytest
 from perdure import limits
 from perdure.clock import SECOND, VirtualClock
 from perdure.commands.contract import (
-    Blob,
     CommandError,
     CommandOutcome,
     CommandRegistry,
@@ -40,6 +39,7 @@ from tests.contracts.commands import (
     bring_to,
     check,
     create,
+    kept_apart,
     kinds,
     lease,
     state_of,
@@ -83,8 +83,8 @@ async def test_a_result_is_kept_as_it_is(store: Store, clock: VirtualClock, size
     await check(store)
 
 
-async def test_a_result_that_is_kept_apart_is_named(commands: CommandRegistry) -> None:
-    blob = Blob(sha256="a" * 64, size=5_000_000, content_type="text/csv")
+async def test_a_result_that_is_kept_apart_is_named(store: Store) -> None:
+    commands, blob = store.commands, await kept_apart(store, bytes(5_000_000))
     command_id = await create(commands)
 
     await commands.complete(command_id, (await take(commands)).token, Succeeded(result=blob))

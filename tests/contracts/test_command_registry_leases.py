@@ -13,7 +13,7 @@ import pytest
 
 from perdure import limits
 from perdure.clock import SECOND, VirtualClock
-from perdure.commands.contract import Blob, CommandRegistry, Progress, Renewal, Stopped, Succeeded
+from perdure.commands.contract import CommandRegistry, Progress, Renewal, Stopped, Succeeded
 from perdure.errors import LeaseLost, PerdureError, UsageError
 from perdure.store import Store
 from tests.contracts.commands import (
@@ -24,6 +24,7 @@ from tests.contracts.commands import (
     PENDING,
     check,
     create,
+    kept_apart,
     kinds,
     lease,
     state_of,
@@ -181,8 +182,9 @@ async def test_params_come_with_the_lease_up_to_their_sum(store: Store) -> None:
     await check(store)
 
 
-async def test_bytes_that_are_kept_apart_do_not_count(commands: CommandRegistry) -> None:
-    blobs = [Blob(sha256=f"{n:064}", size=64 * limits.MIB, content_type="image/png") for n in range(3)]
+async def test_bytes_that_are_kept_apart_do_not_count(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "COMMAND_LEASE_BYTES_MAX", 100)
+    commands, blobs = store.commands, [await kept_apart(store, bytes(101 + n)) for n in range(3)]
     for blob in blobs:
         await create(commands, params=blob)
 

@@ -80,6 +80,8 @@ def made(table: Table[Any], n: int) -> tuple[tuple[Any, ...], msgspec.Struct]:
         values["state"] = "PENDING" if values["completed_at"] is None else "SUCCEEDED"
     if table.name == "command_body" and values["data"] is not None:
         values["sha256"] = ""
+    if table.name == "blob":
+        values["refs"] = int(values["removed_at"] is None)
     return key, table.row(**values)
 
 
@@ -88,6 +90,8 @@ def _key_part(column: str, n: int) -> Any:
         return n * 10**15 + 1
     if column == "part":
         return "params"
+    if column == "sha256":
+        return f"{n:064}"
     return "h" * 30 + f"{n:02}" if column == "hash" else f"{column} ß 😀 {n}"
 
 

@@ -202,7 +202,8 @@ class Run:
         quiet, commits = 0, -1
         for _ in range(20_000):
             await asyncio.sleep(0)
-            busy = self.store.access.writer.waiting or self.engine._owner._later or len(self.engine._owner._tasks) > 1
+            owner = self.engine._owner
+            busy = self.store.access.writer.waiting or owner._later or len(owner._tasks) > 1 + len(self.engine._clocks)
             now = self.store.access.writer.commits
             quiet, commits = (quiet + 1 if not busy and now == commits else 0), now
             if quiet > 30:

@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.faults import (
     asking,
+    blobs,
     control,
     copying,
     core,
@@ -56,5 +57,6 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *ownership.FAULTS,
     *upgrades.FAULTS,
     *web.FAULTS,
+    *blobs.FAULTS,
     *server.FAULTS,
 )

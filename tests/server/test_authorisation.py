@@ -22,6 +22,7 @@ TENANTS = ("acme", "other", "*")
 
 async def ask(served: Served, route: Route, *, token: str | None, tenant: str = "acme", thing: str = "absent") -> Said:
     path = route.path.replace("{tenant}", tenant).replace("{id}", thing).replace("{name}", "summary").replace("{deployment}", "d")
+    path += "?token=1" if "token" in route.query.__struct_fields__ else ""
     if route.takes is None:
         return await served.ask(route.method, path, token=token)
     example = {**route.takes_example, "target": "t"} if "{deployment}" in route.path else route.takes_example

@@ -12,8 +12,9 @@ from perdure.clock import Micros
 from perdure.codec import JSON
 from perdure.commands.contract import CommandRetry
 from perdure.errors import CommandCancelled, CommandExpired, CommandFailed, PayloadTooLarge, TurnFailed, UsageError
-from perdure.protocol.commands import CommandView, NewCommand, RetryPolicy
+from perdure.protocol.commands import CommandView, NewCommand, RetryPolicy, nothing
 from perdure.protocol.messages import NewMessage, ReplyFailure, SealedReply, To
+from perdure.protocol.payloads import JSON_TYPE, Payload, payload_of, reader_of
 
 T = TypeVar("T")
 MILLISECOND = 1_000
@@ -80,21 +81,24 @@ def new_command(
     delay: timedelta | None,
     priority: int,
     retry: CommandRetry | None,
-) -> NewCommand:
-    """Return a command as it is sent. Raises PayloadUnencodable, PayloadTooLarge, UsageError."""
-    data = JSON.encode(params)
-    if len(data) > limits.COMMAND_PARAMS_MAX:
-        raise PayloadTooLarge("params", size=len(data), limit=limits.COMMAND_PARAMS_MAX)
-    return NewCommand(
+) -> tuple[NewCommand, Payload | None]:
+    """Return a command as it is sent, and its params when they are uploaded. Raises PayloadUnencodable, PayloadTooLarge, UsageError."""
+    payload = payload_of(params, inline_max=limits.COMMAND_PARAMS_MAX)
+    apart = len(payload.data) > limits.COMMAND_PARAMS_MAX or payload.content_type != JSON_TYPE
+    if len(payload.data) > limits.BLOB_MAX:
+        raise PayloadTooLarge("params", size=len(payload.data), limit=limits.BLOB_MAX)
+    new = NewCommand(
         deployment=deployment,
         command=command,
-        params=msgspec.Raw(data),
+        params=nothing() if apart else msgspec.Raw(payload.data),
+        upload=apart,
         target=target,
         deadline_ms=milliseconds(deadline),
         delay_ms=milliseconds(delay) or 0,
         priority=priority,
         retry=None if retry is None else policy(retry),
     )
+    return new, payload if apart else None
 
 
 def policy(retry: CommandRetry) -> RetryPolicy:
@@ -109,15 +113,15 @@ def policy(retry: CommandRetry) -> RetryPolicy:
     )
 
 
-def result_of(view: CommandView, result: Any) -> Any:
-    """Return the result of a command that is over, read as a type.
+def result_of(view: CommandView, result: Any, *, apart: Payload | None = None) -> Any:
+    """Return the result of a command that is over, read as a type; `apart` is the one that was not in the answer.
 
     Raises:
         CommandFailed, CommandExpired, CommandCancelled: it was not done.
         PayloadInvalid: the result cannot be read as that type.
     """
     if view.state == "SUCCEEDED":
-        return JSON.decoder(result)(bytes(view.result)) if view.result_blob is None else view.result_blob
+        return reader_of(result)(Payload(bytes(view.result), JSON_TYPE) if apart is None else apart)
     kind = {"EXPIRED": CommandExpired, "CANCELLED": CommandCancelled}.get(view.state, CommandFailed)
     error = view.error
     if error is None:

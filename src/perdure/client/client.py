@@ -5,7 +5,7 @@ Source: commands.md, "Client".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from perdure.errors import CommandPending, ReplyPending
 from perdure.identity import DEFAULT_TENANT, SYSTEM_RANDOMNESS, Randomness
 from perdure.protocol.commands import Cancellation, CommandHistory, CommandList, CommandView, DrivenAgain, StateNow
 from perdure.protocol.messages import Accepted, DeadLetterPage, MessageState, Redriven, RedriveRequest, To
+from perdure.protocol.payloads import Payload
 
 T = TypeVar("T")
 FOR_EVER = timedelta(days=365 * 100)
@@ -205,7 +206,7 @@ class Client:
         Args:
             deployment: which workers it is for.
             command: what is to be done.
-            params: JSON data, a Struct or a dataclass, at most 1 MiB.
+            params: JSON data, a Struct, a dataclass, or bytes; at most 64 MiB. What is over 1 MiB is uploaded.
             key: an idempotency key: with the same one and the same request, from anywhere, it is the same command.
             target: which of the deployment's workers.
             deadline: after which it expires.
@@ -215,10 +216,16 @@ class Client:
 
         Raises:
             IdempotencyKeyReused: the key belongs to another request.
+            IllegalTransition: the key has made a command with other params that were uploaded.
             InvalidIdentifier, PayloadTooLarge, UsageError: nothing was sent.
         """
-        new = new_command(deployment, command, params, target=target, deadline=deadline, delay=delay, priority=priority, retry=retry)
-        return await self._connection.send("POST", self._path("commands"), CommandView, body=new, key=key)
+        new, apart = new_command(deployment, command, params, target=target, deadline=deadline, delay=delay, priority=priority, retry=retry)
+        view = await self._connection.send("POST", self._path("commands"), CommandView, body=new, key=key)
+        if apart is None:
+            return view
+        path = self._path("commands", view.command_id, "params")
+        await self._connection.upload(path, apart.data, StateNow, content_type=apart.content_type)
+        return await self.get_command(view.command_id)
 
     @overload
     async def command(
@@ -263,7 +270,7 @@ class Client:
         retry: CommandRetry | None = None,
         timeout: timedelta = FOR_EVER,
     ) -> Any:
-        """Send a command and return its result, read as `result`.
+        """Send a command and return its result, read as `result`; without one, a result over 1 MiB is a `BlobRef`, not downloaded.
 
         Args are those of `send_command`, and `timeout`: how long to wait; the command goes on in any case.
 
@@ -274,7 +281,27 @@ class Client:
             PerdureError: as for `send_command`.
         """
         sent = await self.send_command(deployment, command, params, key=key, target=target, deadline=deadline, retry=retry)
-        return result_of(await self.wait_command(sent.command_id, timeout=timeout), result)
+        view = await self.wait_command(sent.command_id, timeout=timeout)
+        ref = view.result_blob
+        if ref is None:
+            return result_of(view, result)
+        if result is Any:
+            return ref
+        path = self._path("commands", view.command_id, "result")
+        data = await self._connection.fetch(path, sha256=ref.sha256, size=ref.size)
+        return result_of(view, result, apart=Payload(data, ref.content_type))
+
+    async def download_result(self, command_id: str) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a command's result as they come: its JSON, or what its worker uploaded.
+
+        Raises:
+            CommandNotFound: there is no such command.
+            BlobNotFound: it has no result.
+            BlobMismatch: at the end: other bytes have come than the server has.
+            ServerUnreachable: no answer came, or it broke off.
+        """
+        async for chunk in self._connection.download(self._path("commands", command_id, "result")):
+            yield chunk
 
     async def wait_command(
         self,

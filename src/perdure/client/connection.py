@@ -6,7 +6,10 @@ Source: commands.md, "Client".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import base64
+import hashlib
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -18,14 +21,14 @@ import msgspec
 from perdure import errors, limits
 from perdure.client.tokens import TokenSource
 from perdure.clock import SECOND, Clock, Micros, SystemClock
-from perdure.errors import PerdureError, ServerRefused, ServerUnreachable, UsageError
+from perdure.errors import BlobMismatch, PayloadTooLarge, PerdureError, ServerRefused, ServerUnreachable, UsageError
 from perdure.identity import SYSTEM_RANDOMNESS, Randomness, uuid7
 from perdure.protocol.problems import Problem
 
 T = TypeVar("T")
 _UNAUTHORIZED: Final = 401
-_SERVER_FAULT: Final = 500
 _CHANCES: Final = 2**16
+_DIGEST: Final = "repr-digest"
 _decode_problem: Final = msgspec.json.Decoder(Problem).decode
 
 
@@ -38,6 +41,18 @@ class Refused(Exception):  # it does not leave this module: it becomes the error
         self.status = status
         self.repeat = repeat
         self.wait = wait
+
+
+class _Request(msgspec.Struct, frozen=True):
+    """A request: the server may wait for `wait` microseconds before it answers, and its answer has `most` bytes."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    data: bytes | None
+    query: Mapping[str, str | int | None] | None
+    wait: Micros
+    most: int = limits.CLIENT_BODY_MAX
 
 
 class Connection:
@@ -130,18 +145,85 @@ class Connection:
         data = None if body is None else msgspec.json.encode(body)
         if data is not None:
             headers["content-type"] = "application/json"
+        request = _Request(method, path, headers, data, query, wait)
+        return _decoded(await self._until_answered(request, patience), returns, f"{method} {path}")
+
+    async def upload(
+        self,
+        path: str,
+        data: bytes,
+        returns: type[T],
+        *,
+        content_type: str,
+        query: Mapping[str, str | int | None] | None = None,
+        patience: Micros | None = None,
+    ) -> T:
+        """Send bytes by PUT, with their SHA-256, until the server has answered; the same bytes again change nothing.
+
+        Arguments and errors are those of `send`.
+        """
+        headers = {"accept": "application/json", "content-type": content_type, _DIGEST: _digest(hashlib.sha256(data).digest())}
+        request = _Request("PUT", path, headers, data, query, _time_for(len(data)))
+        return _decoded(await self._until_answered(request, patience), returns, f"PUT {path}")
+
+    async def fetch(self, path: str, *, sha256: str, size: int, patience: Micros | None = None) -> bytes:
+        """Return bytes that the server keeps apart, once they are whole and the ones that are expected.
+
+        Args:
+            path: below the server's URL, quoted.
+            sha256: of the bytes, in hex.
+            size: how many they are.
+            patience: as for `send`.
+
+        Raises:
+            BlobMismatch: the server has others.
+            PerdureError: as for `send`.
+        """
+        if size > limits.BLOB_MAX:
+            raise PayloadTooLarge(f"GET {path}", size=size, limit=limits.BLOB_MAX)
+        request = _Request("GET", path, {"accept": "*/*"}, None, None, _time_for(size), most=size)
+        data = await self._until_answered(request, patience)
+        _check_whole(hashlib.sha256(data).digest(), _digest(bytes.fromhex(sha256)), path)
+        return data
+
+    async def download(self, path: str) -> AsyncIterator[bytes]:
+        """Yield bytes that the server keeps, as they come, and raise at their end unless they are the ones that it has.
+
+        The request is repeated until the first of them come, and not from there on.
+
+        Raises:
+            ServerUnreachable: no answer came in time, or it broke off.
+            BlobMismatch: others have come than the server has.
+            PerdureError: as for `send`.
+        """
+        request = _Request("GET", path, {"accept": "*/*"}, None, None, _time_for(limits.BLOB_MAX))
+        answer = await self._until(lambda: self._with_token(request, self._begin), None)
+        found = hashlib.sha256()
+        try:
+            async for chunk in answer.content.iter_chunked(limits.BLOB_PART):
+                found.update(chunk)
+                yield chunk
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise _unreachable(request, self.url, error) from None
+        finally:
+            answer.close()
+        _check_whole(found.digest(), answer.headers.get(_DIGEST, ""), path)
+
+    async def _until_answered(self, request: _Request, patience: Micros | None) -> bytes:
+        return await self._until(lambda: self._with_token(request, self._ask), patience)
+
+    async def _until(self, ask: Callable[[], Awaitable[T]], patience: Micros | None) -> T:
+        """Repeat a request while that may help."""
         until = self.clock.now() + (self._patience if patience is None else patience)
         pause = limits.CLIENT_RETRY_US
         while True:
             try:
-                text = await self._once(method, path, headers, data=data, query=query, wait=wait)
+                return await ask()
             except Refused as refused:
                 if not refused.repeat or self.clock.now() >= until:
                     raise refused.error from None
                 await self.pause(max(refused.wait, self._varied(pause)))
                 pause = min(2 * pause, limits.CLIENT_RETRY_MOST_US)
-            else:
-                return _decoded(text, returns, f"{method} {path}")
 
     async def pause(self, duration: Micros) -> None:
         """Let some time of the clock pass."""
@@ -156,61 +238,94 @@ class Connection:
         chance = int.from_bytes(self._randomness(2)) / _CHANCES
         return round(pause * (1 - chance / 2))
 
-    async def _once(
-        self,
-        method: str,
-        path: str,
-        headers: dict[str, str],
-        *,
-        data: bytes | None,
-        query: Mapping[str, str | int | None] | None,
-        wait: Micros,
-    ) -> bytes:
+    async def _with_token(self, request: _Request, ask: Callable[[_Request, str | None], Awaitable[T]]) -> T:
         token = await self._tokens.get()
         for _ in range(2):
             try:
-                return await self._ask(method, path, _with(headers, token), data=data, query=query, wait=wait)
+                return await ask(request, token)
             except Refused as refused:
                 if refused.status != _UNAUTHORIZED or not await self._tokens.renew(token):
                     raise
                 token = await self._tokens.get()
         raise AssertionError("the second answer is given in any case")
 
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        headers: dict[str, str],
-        *,
-        data: bytes | None,
-        query: Mapping[str, str | int | None] | None,
-        wait: Micros,
-    ) -> bytes:
+    async def _ask(self, request: _Request, token: str | None) -> bytes:
+        answer = await self._begin(request, token)
+        try:
+            return await _read(answer, request)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise Refused(_unreachable(request, self.url, error), status=0, repeat=True) from None
+        finally:
+            answer.close()
+
+    async def _begin(self, request: _Request, token: str | None) -> aiohttp.ClientResponse:
+        """Return an answer that says yes, of which nothing is read yet."""
         session = self._session = self._session or aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # a request that waits at the server keeps no other from being sent
             timeout=aiohttp.ClientTimeout(total=None),
         )
-        params = {name: str(value) for name, value in (query or {}).items() if value is not None}
-        timeout = aiohttp.ClientTimeout(total=limits.CLIENT_ANSWER_SECONDS + wait / SECOND, sock_connect=limits.CLIENT_CONNECT_SECONDS)
+        seconds = limits.CLIENT_ANSWER_SECONDS + request.wait / SECOND
         try:
-            async with session.request(
-                method, self.url + path, params=params, data=data, headers=headers, timeout=timeout, ssl=self._ssl, allow_redirects=False
-            ) as answer:
-                text = await answer.content.read(limits.CLIENT_BODY_MAX + 1) if answer.status < _SERVER_FAULT else await answer.read()
-                while len(text) <= limits.CLIENT_BODY_MAX and not answer.content.at_eof():
-                    text += await answer.content.read(limits.CLIENT_BODY_MAX + 1 - len(text))
-                status, retry_after = answer.status, answer.headers.get("retry-after", "")
+            answer = await session.request(
+                request.method,
+                self.url + request.path,
+                params={name: str(value) for name, value in (request.query or {}).items() if value is not None},
+                # As a file: what is large is sent in pieces, and not copied.
+                data=None if request.data is None else io.BytesIO(request.data),
+                headers=_with(request.headers, token),
+                timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=limits.CLIENT_CONNECT_SECONDS),
+                ssl=self._ssl,
+                allow_redirects=False,
+            )
+            if answer.status < 300:  # noqa: PLR2004  # the answers that say yes
+                return answer
+            try:
+                raise await _refused(answer, request)
+            finally:
+                answer.close()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            # The text of aiohttp's errors may hold the URL; ours holds host and path only.
-            unreachable = ServerUnreachable(f"{method} {path}: no answer from {self.url}: {type(error).__name__}")
-            raise Refused(unreachable, status=0, repeat=True) from None
-        if len(text) > limits.CLIENT_BODY_MAX:
-            too_long = ServerRefused(f"{method} {path}: the answer is longer than {limits.CLIENT_BODY_MAX:,} bytes", status=status)
-            raise Refused(too_long, status=status, repeat=False)
-        if status < 300:  # noqa: PLR2004  # the answers that say yes
-            return text
-        wait_for = int(retry_after) * SECOND if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 6 else 0  # noqa: PLR2004  # a day
-        raise Refused(_error_of(text, status, f"{method} {path}"), status=status, repeat=status in limits.HTTP_REPEATED, wait=wait_for)
+            raise Refused(_unreachable(request, self.url, error), status=0, repeat=True) from None
+
+
+def _unreachable(request: _Request, url: str, error: Exception) -> ServerUnreachable:
+    # The text of aiohttp's errors may hold the URL; ours holds host and path only.
+    return ServerUnreachable(f"{request.method} {request.path}: no answer from {url}: {type(error).__name__}")
+
+
+async def _read(answer: aiohttp.ClientResponse, request: _Request) -> bytes:
+    """Return the body of an answer, if it is no longer than it may be. Raises Refused."""
+    text = bytearray()
+    while not answer.content.at_eof():
+        text += await answer.content.read(limits.BLOB_PART)
+        if len(text) > request.most:
+            too_long = ServerRefused(
+                f"{request.method} {request.path}: the answer is longer than {request.most:,} bytes", status=answer.status
+            )
+            raise Refused(too_long, status=answer.status, repeat=False)
+    return bytes(text)
+
+
+async def _refused(answer: aiohttp.ClientResponse, request: _Request) -> Refused:
+    text = await _read(answer, msgspec.structs.replace(request, most=limits.CLIENT_BODY_MAX))
+    retry_after = answer.headers.get("retry-after", "")
+    wait_for = int(retry_after) * SECOND if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 6 else 0  # noqa: PLR2004  # a day
+    error = _error_of(text, answer.status, f"{request.method} {request.path}")
+    return Refused(error, status=answer.status, repeat=answer.status in limits.HTTP_REPEATED, wait=wait_for)
+
+
+def _time_for(size: int) -> Micros:
+    """Return how long so many bytes may be on their way."""
+    return size * SECOND // limits.CLIENT_RATE
+
+
+def _digest(sha256: bytes) -> str:
+    """Return a hash as a header of RFC 9530 says it."""
+    return f"sha-256=:{base64.b64encode(sha256).decode()}:"
+
+
+def _check_whole(found: bytes, expected: str, path: str) -> None:
+    if _digest(found) != expected:
+        raise BlobMismatch(f"{path}: expected bytes with the digest {expected!r}, those that came have {_digest(found)!r}")
 
 
 def path_of(*parts: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -221,6 +221,22 @@ class SyncClient:
     def get_command(self, command_id: str) -> CommandView:
         """See `Client.get_command`."""
         return self._wait(self._client.get_command(command_id))
+
+    def download_result(self, command_id: str) -> Iterator[bytes]:
+        """See `Client.download_result`."""
+        chunks = self._client.download_result(command_id)
+
+        async def after() -> bytes | None:
+            return await anext(chunks, None)
+
+        async def close() -> None:
+            await chunks.aclose()
+
+        try:
+            while (chunk := self._wait(after())) is not None:
+                yield chunk
+        finally:
+            self._wait(close())
 
     def cancel_command(self, command_id: str, *, reason: str = "") -> str:
         """See `Client.cancel_command`."""

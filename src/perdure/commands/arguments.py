@@ -9,10 +9,10 @@ from itertools import islice
 import msgspec
 
 from perdure import limits
+from perdure.blob import Blob
 from perdure.clock import Micros
 from perdure.commands.contract import (
     NOTHING,
-    Blob,
     Body,
     CommandError,
     CommandFilter,

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import msgspec
 
 from perdure import limits
+from perdure.blob import Blob
 from perdure.clock import SECOND, Micros
 from perdure.commands.states import CommandState
 from perdure.errors import InvalidIdentifier, UsageError
@@ -83,20 +84,6 @@ class CommandRetry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DEFAULT_RETRY: Final = CommandRetry()
-
-
-class Blob(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes that are kept apart, named by what they are.
-
-    Args:
-        sha256: 64 hex digits.
-        size: in bytes.
-        content_type: what whoever stored them said they are.
-    """
-
-    sha256: str
-    size: int
-    content_type: str = "application/octet-stream"
 
 
 Body = bytes | Blob
@@ -357,6 +344,7 @@ class CommandRegistry(Protocol):
 
         Raises:
             IdempotencyConflict: the key was used for other params.
+            BlobNotFound: the params are a blob that is not there.
             PayloadTooLarge: params over 1 MiB.
             DeadlinePassed: the deadline is not in the future.
         """
@@ -368,6 +356,7 @@ class CommandRegistry(Protocol):
         Raises:
             CommandNotFound: there is none.
             IllegalTransition: it has others, or is over.
+            BlobNotFound: they are a blob that is not there.
             PayloadTooLarge: over 1 MiB.
         """
         ...
@@ -476,6 +465,15 @@ class CommandRegistry(Protocol):
         """
         ...
 
+    async def check_lease(self, command_id: str, token: int, *, tenant_id: str = DEFAULT_TENANT) -> None:
+        """Let whoever has a command's lease through; a look, for what a worker begins before it completes.
+
+        Raises:
+            CommandNotFound: there is none.
+            StaleLease: somebody else has it now, or nobody has, or it is over.
+        """
+        ...
+
     async def complete(self, command_id: str, token: int, outcome: CommandOutcome, *, tenant_id: str = DEFAULT_TENANT) -> bool:
         """Say how an attempt ended.
 
@@ -486,6 +484,7 @@ class CommandRegistry(Protocol):
         Raises:
             CommandNotFound: there is none.
             StaleLease: somebody else has it now, or nobody has; what was done does not count.
+            BlobNotFound: the result is a blob that is not there.
             PayloadTooLarge: the result is over 1 MiB, or the error over 16 KiB.
         """
         ...
@@ -525,6 +524,10 @@ class CommandRegistry(Protocol):
 
     async def expire_due(self, now: Micros) -> int:
         """Do what is due at `now`, and return for how many commands: leases and deadlines that ran out, delays that are over."""
+        ...
+
+    async def next_due(self) -> Micros | None:
+        """Return when something is due for any command; None when nothing is."""
         ...
 
     async def history(

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from perdure import limits
+from perdure.blob import Blob, Holder, blob_response, inline_response
 from perdure.clock import Micros
-from perdure.commands.contract import Blob, CommandEnd, CommandError, CommandRetry
+from perdure.commands.contract import CommandEnd, CommandError, CommandRetry
 from perdure.commands.states import TERMINAL, CommandState, can_transition
 from perdure.commands.tables import BODY, COMMAND, COMMAND_EVENT, DUE, READY, BodyRow, CommandEventRow, CommandRow, DueRow, ReadyRow
 from perdure.core.table import Key
@@ -47,6 +48,42 @@ Ended = Callable[[View, End], None]
 
 def nobody(_view: View, _end: End) -> None:
     """Tell nobody: the registry alone does not know who waits."""
+
+
+class Apart(NamedTuple):
+    """What keeps the blobs that commands refer to.
+
+    `refer` is called in the transaction that gives a command its params or its result, and raises BlobNotFound when there is
+    no such blob; `let_go` in the one that removes them.
+    """
+
+    refer: Callable[[View, Holder, Blob], None]
+    let_go: Callable[[View, Holder, Blob], None]
+
+
+def _nothing(_view: View, _holder: Holder, _blob: Blob) -> None:
+    """Keep nothing: the registry alone does not know where blobs are."""
+
+
+NOTHING_APART: Final = Apart(_nothing, _nothing)
+
+
+def blob_of(body: BodyRow) -> Blob | None:
+    """Return the blob that params or a result are; None when they are inline."""
+    return None if body.data is not None else Blob(sha256=body.sha256, size=body.size, content_type=body.content_type)
+
+
+def holder_of(key: Key[BodyRow]) -> Holder:
+    """Return who refers to the blob that params or a result are."""
+    return Holder(*map(str, key.parts))
+
+
+def put_body(view: View, key: Key[BodyRow], body: BodyRow, *, apart: Apart) -> None:
+    """Store params or a result. Raises BlobNotFound."""
+    assert view.get(key) is None, f"{key.parts[1]!s} has its {key.parts[2]!s} once"
+    view.insert(key, body)
+    if (blob := blob_of(body)) is not None:
+        apart.refer(view, holder_of(key), blob)
 
 
 def queue_topic(tenant_id: str, deployment_id: str, target: str) -> str:
@@ -176,13 +213,12 @@ def over(
     ended: Ended,
     error: CommandError | None = None,
     body: BodyRow | None = None,
+    apart: Apart = NOTHING_APART,
 ) -> CommandRow:
     """Return the row of a command that ends now, to be saved; store its result, and tell whoever waits for it."""
     tenant_id, command_id = map(str, key.parts)
     if body is not None:
-        result = BODY.key(tenant_id, command_id, RESULT)
-        assert view.get(result) is None, f"{command_id} ends once"
-        view.insert(result, body)
+        put_body(view, BODY.key(tenant_id, command_id, RESULT), body, apart=apart)
     data = None if error is None else msgspec.json.encode(error)
     row = replace(
         row,
@@ -204,9 +240,8 @@ def over(
 
 def response_of(body: BodyRow) -> bytes:
     """Return what a process gets for a result: its JSON, or the name of the bytes that are kept apart."""
-    if body.data is not None:
-        return body.data
-    return msgspec.json.encode(Blob(sha256=body.sha256, size=body.size, content_type=body.content_type))
+    blob = blob_of(body)
+    return inline_response(body.data or b"") if blob is None else blob_response(blob)
 
 
 def end_of(row: CommandRow) -> bytes:

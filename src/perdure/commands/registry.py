@@ -50,7 +50,7 @@ from perdure.commands.contract import (
     Progress,
     Renewal,
 )
-from perdure.commands.queueing import PARAMS, RESULT, Ended, command_topic, nobody, queue_topic
+from perdure.commands.queueing import NOTHING_APART, PARAMS, RESULT, Apart, Ended, command_topic, held_by, nobody, queue_topic
 from perdure.commands.states import TERMINAL, CommandState
 from perdure.commands.tables import (
     BODY,
@@ -93,11 +93,13 @@ class Commands:
     Args:
         access: of the store.
         ended: called in each transaction that ends a command, so that whoever waits for it is told in the same one.
+        apart: what keeps the blobs that they refer to.
     """
 
-    def __init__(self, access: Access, *, ended: Ended = nobody) -> None:
+    def __init__(self, access: Access, *, ended: Ended = nobody, apart: Apart = NOTHING_APART) -> None:
         self._access = access
         self._ended = ended
+        self._apart = apart
 
     # --- making and following -------------------------------------------------------------------------
 
@@ -148,12 +150,15 @@ class Commands:
             digest=digest_of(body, size),
             actor=checked_line(actor, what="actor", limit=limits.ACTOR_MAX),
         )
-        return await self._access.writer.run(Create(new=new, ended=self._ended), size=0 if body is None else len(body.data or b""))
+        return await self._access.writer.run(
+            Create(new=new, ended=self._ended, apart=self._apart), size=0 if body is None else len(body.data or b"")
+        )
 
     async def set_params(self, command_id: str, params: Body, *, tenant_id: str = DEFAULT_TENANT, actor: str = "") -> None:
         """See `CommandRegistry.set_params`."""
         body = body_row(params, what="params", limit=limits.COMMAND_PARAMS_MAX)
-        write = SetParams(key=_key(tenant_id, command_id), params=body, actor=checked_line(actor, what="actor", limit=limits.ACTOR_MAX))
+        actor = checked_line(actor, what="actor", limit=limits.ACTOR_MAX)
+        write = SetParams(key=_key(tenant_id, command_id), params=body, actor=actor, apart=self._apart)
         await self._access.writer.run(write, size=len(body.data or b""))
 
     async def get_command_metadata(self, command_id: str, *, tenant_id: str = DEFAULT_TENANT) -> CommandEnvelopeData | None:
@@ -315,10 +320,18 @@ class Commands:
         )
         await self._access.writer.run(write)
 
+    async def check_lease(self, command_id: str, token: int, *, tenant_id: str = DEFAULT_TENANT) -> None:
+        """See `CommandRegistry.check_lease`."""
+        key = _key(tenant_id, command_id)
+        row = await self._access.reader.get(key)
+        if row is None:
+            raise CommandNotFound(f"command {command_id!r}: there is none in tenant {tenant_id}")
+        held_by(key, row, checked_token(token))
+
     async def complete(self, command_id: str, token: int, outcome: CommandOutcome, *, tenant_id: str = DEFAULT_TENANT) -> bool:
         """See `CommandRegistry.complete`."""
         ending = ending_of(outcome)
-        write = Complete(key=_key(tenant_id, command_id), token=checked_token(token), ending=ending, ended=self._ended)
+        write = Complete(key=_key(tenant_id, command_id), token=checked_token(token), ending=ending, ended=self._ended, apart=self._apart)
         return await self._access.writer.run(write, size=0 if ending.result is None else len(ending.result.data or b""))
 
     async def expire_due(self, now: Micros) -> int:
@@ -331,7 +344,7 @@ class Commands:
         return total
 
     async def next_due(self) -> Micros | None:
-        """Return when something is due for any command; None when nothing is."""
+        """See `CommandRegistry.next_due`."""
         found = await self._access.reader.scan(Scan(DUE_ALL, (), 1))
         return None if not found else int(found[0][0].parts[0] or 0)
 
@@ -349,7 +362,8 @@ class Commands:
 
     async def redrive(self, command_id: str, *, tenant_id: str = DEFAULT_TENANT, actor: str = "") -> str:
         """See `CommandRegistry.redrive`."""
-        write = Redrive(key=_key(tenant_id, command_id), actor=checked_line(actor, what="actor", limit=limits.ACTOR_MAX), ended=self._ended)
+        actor = checked_line(actor, what="actor", limit=limits.ACTOR_MAX)
+        write = Redrive(key=_key(tenant_id, command_id), actor=actor, ended=self._ended, apart=self._apart)
         return await self._access.writer.run(write)
 
     async def wait_command(

@@ -6,7 +6,7 @@ Source: contracts.md, "2. CommandRegistry"; commands.md.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -22,15 +22,19 @@ from perdure.commands.contract import (
 from perdure.commands.queueing import (
     PARAMS,
     RESULT,
+    Apart,
     Ended,
+    blob_of,
     cancelled,
     check_transition,
     failed_attempt,
     held_by,
+    holder_of,
     make_ready,
     noted,
     over,
     present,
+    put_body,
     replace,
     save,
     settle_due,
@@ -86,7 +90,7 @@ class NewCommand(msgspec.Struct, frozen=True, kw_only=True):
         return COMMAND.key(self.tenant_id, self.command_id)
 
 
-def create(view: View, new: NewCommand, *, ended: Ended) -> CommandRow:
+def create(view: View, new: NewCommand, *, ended: Ended, apart: Apart) -> CommandRow:
     """Create a command in somebody's transaction and return its row. A deadline that has passed ends it at once."""
     row = CommandRow(
         deployment_id=new.deployment_id,
@@ -106,7 +110,7 @@ def create(view: View, new: NewCommand, *, ended: Ended) -> CommandRow:
         request_size=new.request_size,
     )
     if new.params is not None:
-        _put_params(view, new.key, new.params)
+        put_body(view, BODY.key(*new.key.parts, PARAMS), new.params, apart=apart)
     row = noted(view, new.key, row, "created", actor=new.actor, detail=new.detail)
     if new.deadline is not None and new.deadline <= view.now:
         error = CommandError(code="command-expired", message="its deadline had passed when it was created")
@@ -114,17 +118,12 @@ def create(view: View, new: NewCommand, *, ended: Ended) -> CommandRow:
     return save(view, new.key, None, row)
 
 
-def _put_params(view: View, key: Key[CommandRow], params: BodyRow) -> None:
-    body = BODY.key(*key.parts, PARAMS)
-    assert view.get(body) is None, f"{key.parts[1]!s} has no params yet"
-    view.insert(body, params)
-
-
 class Create(msgspec.Struct, frozen=True, kw_only=True):
     """Create a command, once for its idempotency key."""
 
     new: NewCommand
     ended: Ended
+    apart: Apart
 
     @property
     def _key(self) -> Key[CommandKeyRow]:
@@ -148,7 +147,7 @@ class Create(msgspec.Struct, frozen=True, kw_only=True):
         if new.deadline is not None and new.deadline <= view.now:
             raise DeadlinePassed(f"deadline: {text_of(new.deadline)} is not in the future; it is {text_of(view.now)}")
         assert view.get(new.key) is None, f"{new.command_id} is a new name"
-        row = create(view, new, ended=self.ended)
+        row = create(view, new, ended=self.ended, apart=self.apart)
         return _metadata(new.key, row, duplicate=False)
 
     def _made_before(self, view: View, made: CommandKeyRow) -> CommandMetadata:
@@ -183,6 +182,7 @@ class SetParams(_OnCommand, frozen=True, kw_only=True):
 
     params: BodyRow
     actor: str
+    apart: Apart
 
     def decide(self, view: View) -> None:
         """Store them, and let it wait for a worker."""
@@ -191,7 +191,7 @@ class SetParams(_OnCommand, frozen=True, kw_only=True):
             if view.get(BODY.key(*self.key.parts, PARAMS)) == self.params:
                 return
             raise IllegalTransition(f"command {self.key.parts[1]!s}: it is {row.state}, and its params are what they are")
-        _put_params(view, self.key, self.params)
+        put_body(view, BODY.key(*self.key.parts, PARAMS), self.params, apart=self.apart)
         after = noted(view, self.key, replace(row, request_size=self.params.size), "uploaded", actor=self.actor)
         save(view, self.key, row, make_ready(view, after, at=max(row.available_at, view.now)))
 
@@ -395,6 +395,7 @@ class Complete(_OnCommand, frozen=True, kw_only=True):
     token: int
     ending: Ending
     ended: Ended
+    apart: Apart
 
     def decide(self, view: View) -> bool:
         """Return whether it counts."""
@@ -416,7 +417,7 @@ class Complete(_OnCommand, frozen=True, kw_only=True):
         ending = self.ending
         if ending.state == CommandState.SUCCEEDED:
             row = noted(view, self.key, replace(row, error=None), "succeeded", actor=row.worker)
-            return over(view, self.key, row, CommandState.SUCCEEDED, ended=self.ended, body=ending.result)
+            return over(view, self.key, row, CommandState.SUCCEEDED, ended=self.ended, body=ending.result, apart=self.apart)
         assert ending.error is not None, "what is not done has a reason"
         if ending.state == CommandState.CANCELLED:
             if not row.cancel_requested:
@@ -465,6 +466,7 @@ class Redrive(_OnCommand, frozen=True, kw_only=True):
 
     actor: str
     ended: Ended
+    apart: Apart
 
     def decide(self, view: View) -> str:
         """Return the id of the new one."""
@@ -491,7 +493,7 @@ class Redrive(_OnCommand, frozen=True, kw_only=True):
             detail=f"again, of {command_id}",
         )
         assert view.get(new.key) is None, f"{command_id} is driven again once"
-        create(view, new, ended=self.ended)
+        create(view, new, ended=self.ended, apart=self.apart)
         after = noted(view, self.key, replace(row, redriven_as=new.command_id, dead=0), "redriven", actor=self.actor, detail=new.command_id)
         save(view, self.key, row, after)
         return new.command_id
@@ -506,6 +508,7 @@ class RemoveOver(msgspec.Struct, frozen=True, kw_only=True):
     """Remove some commands that were over for `age`, with all that is kept of them; dead letters stay until people decide."""
 
     age: Micros
+    apart: Apart
 
     def _scan(self, now: Micros) -> Scan[CommandRow]:
         return Scan(OVER, (), limits.SWEEP_COMMANDS, upto=(now - self.age,))
@@ -528,10 +531,14 @@ class RemoveOver(msgspec.Struct, frozen=True, kw_only=True):
         if len(events) == limits.SWEEP_CHUNK:
             return False
         named = COMMAND_KEY.key(key.parts[0], row.deployment_id, row.target, row.name, row.idempotency_key)
-        parts: list[Key[Any]] = [BODY.key(*key.parts, PARAMS), BODY.key(*key.parts, RESULT), *([named] if row.idempotency_key else [])]
-        for part in parts:
-            if view.get(part) is not None:
-                view.delete(part)
+        for part in (PARAMS, RESULT):
+            body = BODY.key(*key.parts, part)
+            if (found := view.get(body)) is not None:
+                view.delete(body)
+                if (blob := blob_of(found)) is not None:
+                    self.apart.let_go(view, holder_of(body), blob)
+        if row.idempotency_key and view.get(named) is not None:
+            view.delete(named)
         view.delete(key)
         return True
 

@@ -11,9 +11,10 @@ from datetime import timedelta
 from typing import Any, Final, TypeVar, overload
 
 from perdure import limits
+from perdure.blob import Blob, response_decoder
 from perdure.codec import JSON
 from perdure.commands.arguments import body_row, checked_name, checked_priority, checked_retry, checked_span, checked_target
-from perdure.commands.contract import DEFAULT_RETRY, Blob, CommandRetry
+from perdure.commands.contract import DEFAULT_RETRY, CommandRetry
 from perdure.commands.registry import PREFIX
 from perdure.engine.effects import CommandEffect
 from perdure.engine.operation import Operation
@@ -97,7 +98,7 @@ class CommandVerbs(TurnSlot):
         """
         turn = self._open()
         operation = self._commanded(deployment, name, params, target=target, deadline=deadline, retry=retry, priority=priority, delay=delay)
-        operation.decode = JSON.decoder(result)
+        operation.decode = response_decoder(result)
         return turn.wait(operation)
 
     @overload
@@ -150,7 +151,7 @@ class CommandVerbs(TurnSlot):
         """
         turn = self._open()
         operation = self._commanded(deployment, name, params, target=target, deadline=deadline, retry=retry, priority=priority, delay=delay)
-        operation.decode = JSON.decoder(result)
+        operation.decode = response_decoder(result)
         return operation.effect.command_id, turn.ask(operation)
 
     def _commanded(

@@ -6,22 +6,28 @@ Source: engine.md, "Verbs of a turn"; commands.md.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from perdure import limits
+from perdure.blobs.contract import BlobStore
+from perdure.blobs.writes import DUE_TOPIC as BLOBS_DUE
+from perdure.blobs.writes import is_there
 from perdure.clock import Micros
-from perdure.commands.contract import CommandRegistry
-from perdure.commands.queueing import DONE, DUE_TOPIC, NOT_DONE, RESULT, End, Ended, end_of, response_of
+from perdure.commands.contract import CommandEnd, CommandRegistry
+from perdure.commands.queueing import DONE, DUE_TOPIC, NOT_DONE, RESULT, End, Ended, blob_of, end_of, response_of
 from perdure.commands.states import TERMINAL, CommandState
-from perdure.commands.tables import BODY, COMMAND, DUE_ALL
+from perdure.commands.tables import BODY, COMMAND
 from perdure.commands.writes import Cancel, NewCommand, create
 from perdure.core.access import Access
-from perdure.core.table import Scan
 from perdure.core.view import View
 from perdure.engine.effects import CommandEffect
 from perdure.engine.handling import Handling
-from perdure.errors import StoreError
+from perdure.errors import BlobNotFound, StoreError
 from perdure.replies import Asker, await_reply, post_reply
+from perdure.store import APART
 
 if TYPE_CHECKING:
     from perdure.engine.owner import Owner
@@ -39,6 +45,12 @@ def send_command(handling: Handling, effect: CommandEffect, asker: Asker) -> Non
             post_reply(view, handling.notes, asker, outcome=DONE, response=b"null" if body is None else response_of(body))
         else:
             post_reply(view, handling.notes, asker, outcome=NOT_DONE, response=end_of(row))
+        return
+    blob = blob_of(effect.params)
+    if row is None and blob is not None and not is_there(view, asker.tenant_id, blob):
+        # A refusal would end the commit of the whole turn; its code hears of it as of any command that was not done.
+        end = CommandEnd(state=CommandState.FAILED, code=BlobNotFound.code, message=f"there is no blob {blob.sha256} for its params")
+        post_reply(view, handling.notes, asker, outcome=NOT_DONE, response=msgspec.json.encode(end))
         return
     await_reply(view, effect.command_id, asker)
     if row is None:
@@ -60,6 +72,7 @@ def send_command(handling: Handling, effect: CommandEffect, asker: Asker) -> Non
                 actor=f"process {asker.process_id}"[: limits.ACTOR_MAX],
             ),
             ended=_answering(handling),
+            apart=APART,
         )
 
 
@@ -79,43 +92,71 @@ def _answering(handling: Handling) -> Ended:
     return answer
 
 
-class CommandClock:
-    """Does what is due for commands: deadlines and leases that ran out, delays that are over.
+class DueClock:
+    """Does what is due, and waits until there is more.
 
-    A lease looks at its own queue, so that nothing waits for this; it is for those for whom nobody asks.
+    Args:
+        access: of the store.
+        owner: of this engine; whoever leads does what is due.
+        topic: that is signalled when something is due earlier than was known.
+        what: for the log.
+        next_due: when something is due; None when nothing is.
+        settle: what does it.
     """
 
-    def __init__(self, access: Access, commands: CommandRegistry, owner: Owner) -> None:
+    def __init__(
+        self,
+        access: Access,
+        owner: Owner,
+        topic: str,
+        *,
+        what: str,
+        next_due: Callable[[], Awaitable[Micros | None]],
+        settle: Callable[[Micros], Awaitable[int]],
+    ) -> None:
         self._access = access
-        self._commands = commands
         self._owner = owner
+        self._topic = topic
+        self._what = what
+        self._next_due = next_due
+        self._settle = settle
 
     async def run(self) -> None:
         """Go on until it is cancelled."""
         clock = self._access.clock
-        with self._access.signals.listen(DUE_TOPIC) as listener:
+        with self._access.signals.listen(self._topic) as listener:
             while True:
                 again: Micros | None = None
                 try:
                     again = await self._look()
                 except StoreError as error:
-                    logger.warning("what is due for commands: %s; the next look is soon", error)
+                    logger.warning("what is due for %s: %s; the next look is soon", self._what, error)
                     again = clock.now() + limits.STALL_US
-                except Exception:  # an edge: whatever it is, other commands have their deadlines, too
-                    logger.exception("what is due for commands could not be done; the next look is soon")
+                except Exception:  # an edge: whatever it is, others have their time, too
+                    logger.exception("what is due for %s could not be done; the next look is soon", self._what)
                     again = clock.now() + limits.STALL_US
                 await listener.wait(again)
 
     async def _look(self) -> Micros | None:
         """Do what is due, and return when to look again."""
         clock = self._access.clock
-        found = await self._access.reader.scan(Scan(DUE_ALL, (), 1))
-        if not found:
-            return None
-        due = int(found[0][0].parts[0] or 0)
-        if due > clock.now():
+        due = await self._next_due()
+        if due is None or due > clock.now():
             return due
         if not self._owner.rules.leads:  # whoever leads does it; this one looks on, in case it comes to lead
             return clock.now() + limits.COMMAND_LOOK_US
-        await self._commands.expire_due(clock.now())
+        await self._settle(clock.now())
         return clock.now()
+
+
+def command_clock(access: Access, commands: CommandRegistry, owner: Owner) -> DueClock:
+    """Return what does what is due for commands: deadlines and leases that ran out, delays that are over.
+
+    A lease looks at its own queue, so that nothing waits for this; it is for those for whom nobody asks.
+    """
+    return DueClock(access, owner, DUE_TOPIC, what="commands", next_due=commands.next_due, settle=commands.expire_due)
+
+
+def blob_clock(access: Access, blobs: BlobStore, owner: Owner) -> DueClock:
+    """Return what removes uploads that were cut, and blobs that nobody refers to."""
+    return DueClock(access, owner, BLOBS_DUE, what="blobs", next_due=blobs.next_due, settle=blobs.sweep)

@@ -28,7 +28,7 @@ from perdure.engine.removal import Clear, Compact, Expire, Forget, Remove
 from perdure.engine.retention import Retention, Swept
 from perdure.errors import CorruptEvent, EventTooNew, PerdureError, TransactionRefused
 from perdure.messages.tables import AGED, EXPIRING, MessageStatus
-from perdure.store import Store
+from perdure.store import APART, Store
 
 logger = logging.getLogger("perdure.engine")
 _Event = tuple[int, Micros, Event]
@@ -146,7 +146,7 @@ class Sweeper:
     async def _commands(self) -> PerdureError | None:
         age = self._ages.commands
         if age is not None:
-            await self._pages("commands", lambda: RemoveOver(age=age))
+            await self._pages("commands", lambda: RemoveOver(age=age, apart=APART))
         return None
 
     async def _pages(self, what: str, write: Callable[[], Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perdure.errors.roots import NotFoundError, PerdureError, RejectedError
+from perdure.errors.roots import NotFoundError, PerdureError, RejectedError, UsageError
 from perdure.errors.store import LeaseLost
 
 # --- commands, clients and workers ------------------------------------------------------------------
@@ -68,6 +68,25 @@ class DeadlinePassed(RejectedError):
     """The deadline is not in the future; nothing was written."""
 
     code = "deadline-passed"
+
+
+class BlobNotFound(NotFoundError):
+    """There is no such blob in this tenant; upload it, then refer to it."""
+
+    code = "blob-not-found"
+
+
+class BlobMismatch(UsageError):
+    """The bytes that came are not those that were announced; nothing was kept. Send them again."""
+
+    code = "blob-mismatch"
+
+
+class UploadLost(RejectedError):
+    """An upload rested for too long, and what had come of it was removed; begin it again."""
+
+    code = "upload-lost"
+    retryable = True
 
 
 class CommandFailed(PerdureError):

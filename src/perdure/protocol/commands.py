@@ -208,10 +208,11 @@ class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     error: ReasonText = ""
 
 
-class DidIt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="status", tag="succeeded"):
-    """It was done; a `result` that is larger than 1 MiB goes by `PUT …/result`."""
+class DidIt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="status", tag="succeeded"):
+    """It was done. A result that is larger than 1 MiB goes by `PUT …/result`, whose answer is the `result_blob`."""
 
     result: msgspec.Raw = msgspec.field(default_factory=nothing)
+    result_blob: BlobRef | None = None
 
 
 class DidNot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="status", tag="failed"):

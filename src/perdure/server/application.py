@@ -8,6 +8,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -99,7 +100,8 @@ class Application:
                 error = MethodRefused(f"{request.method} is not for this path; it has {allowed}")
                 return _response(refusal(error, headers={"allow": allowed}))
             request.scope["perdure.route"] = route
-            return _response(await self._answered(route, request))
+            made = await self._answered(route, request)
+            return _response(made if request.method != "HEAD" else await _without_body(made))
 
         return endpoint
 
@@ -126,7 +128,7 @@ class Application:
         parts = intake.parts(request.path_params)
         admit(principal, route, parts)
         query = intake.query(route, request.scope["query_string"])
-        data = await intake.body(request, route)
+        data = b"" if route.streams else await intake.body(request, route)
         key = intake.idempotency_key(request) if route.once else None
         call = Call(
             engine=self._engine,
@@ -134,6 +136,7 @@ class Application:
             parts=parts,
             query=query,
             body=intake.decoded(route, data),
+            stream=intake.stream(request),
             headers=headers,
             principal=principal,
             stopping=self.stopping,
@@ -179,6 +182,13 @@ def _log(route: Route, error: Exception) -> None:
     logger.error("%s %s failed with %s at %s", route.method, route.path, type(error).__name__, where)
 
 
+async def _without_body(made: Answer) -> Answer:
+    """Return what is said of an answer whose body nobody wants: a stream is not begun."""
+    if made.stream is not None:
+        await _close(made.stream)
+    return msgspec.structs.replace(made, stream=None)
+
+
 def _response(made: Answer) -> Response:
     headers = {**_HEADERS, **made.headers}
     if made.stream is not None:
@@ -194,6 +204,10 @@ async def _closed(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for part in stream:
             yield part
     finally:
-        close: Any = getattr(stream, "aclose", None)
-        if close is not None:
-            await close()
+        await _close(stream)
+
+
+async def _close(stream: AsyncIterator[bytes]) -> None:
+    close: Any = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()

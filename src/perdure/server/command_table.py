@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from perdure import errors
 from perdure.protocol.commands import (
+    BlobRef,
     Cancellation,
     CommandHistory,
     CommandList,
@@ -21,7 +22,7 @@ from perdure.protocol.commands import (
     RenewRequest,
     StateNow,
 )
-from perdure.server import commands
+from perdure.server import commands, payloads
 from perdure.server.route import Route
 
 _TENANT: Final = "/v1/tenants/{tenant}"
@@ -53,6 +54,19 @@ _VIEW: Final[dict[str, Any]] = {
     "dead": False,
     "redriven_as": None,
 }
+_REF: Final[dict[str, Any]] = {
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "size": 3_145_728,
+    "content_type": "application/pdf",
+}
+_UPLOADS: Final = (
+    errors.CommandNotFound,
+    errors.BlobMismatch,
+    errors.UploadLost,
+    errors.PayloadTooLarge,
+    errors.RequestTooSlow,
+    errors.MediaTypeRefused,
+)
 _STATE: Final[dict[str, Any]] = {"command_id": _ID, "state": "PENDING"}
 
 COMMANDS: Final = (
@@ -200,7 +214,65 @@ COMMANDS: Final = (
         takes_example={"token": _TOKEN, "outcome": {"status": "succeeded", "result": {"shelf": 3}}},
         returns={200: Completed},
         example={"command_id": _ID, "counted": True, "state": "SUCCEEDED"},
-        errors=(errors.CommandNotFound, errors.StaleLease, errors.IllegalTransition, errors.PayloadTooLarge),
+        errors=(
+            errors.CommandNotFound,
+            errors.BlobNotFound,
+            errors.StaleLease,
+            errors.IllegalTransition,
+            errors.PayloadTooLarge,
+        ),
+        absent=errors.CommandNotFound,
+    ),
+    Route(
+        name="putParams",
+        method="PUT",
+        path=f"{_COMMAND}/params",
+        capability="command:send",
+        handler=payloads.put_params,
+        summary="Upload the params of a command that was sent with `upload`, at most 64 MiB; it can be done then. Again with the same, nothing happens.",
+        streams=True,
+        query=payloads.UploadQuery,
+        returns={200: StateNow},
+        example=_STATE,
+        errors=(*_UPLOADS, errors.IllegalTransition),
+        absent=errors.CommandNotFound,
+    ),
+    Route(
+        name="getParams",
+        method="GET",
+        path=f"{_COMMAND}/params",
+        capability="command:work",
+        handler=payloads.get_params,
+        summary="Download the params of a command. Its ETag is their SHA-256.",
+        returns={200: bytes},
+        media_types=("application/json", "application/octet-stream"),
+        errors=(errors.CommandNotFound, errors.BlobNotFound),
+        absent=errors.CommandNotFound,
+    ),
+    Route(
+        name="putResult",
+        method="PUT",
+        path=f"{_COMMAND}/result",
+        capability="command:work",
+        handler=payloads.put_result,
+        summary="Upload a result, at most 64 MiB; the answer is the `result_blob` to complete with.",
+        streams=True,
+        query=payloads.ResultQuery,
+        returns={200: BlobRef},
+        example=_REF,
+        errors=(*_UPLOADS, errors.StaleLease),
+        absent=errors.CommandNotFound,
+    ),
+    Route(
+        name="getResult",
+        method="GET",
+        path=f"{_COMMAND}/result",
+        capability="command:send",
+        handler=payloads.get_result,
+        summary="Download the result of a command that has succeeded. Its ETag is its SHA-256.",
+        returns={200: bytes},
+        media_types=("application/json", "application/octet-stream"),
+        errors=(errors.CommandNotFound, errors.BlobNotFound),
         absent=errors.CommandNotFound,
     ),
 )

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from perdure import limits
+from perdure.blob import Blob
 from perdure.clock import Micros
 from perdure.commands.contract import (
-    Blob,
     Body,
     CommandFilter,
     CommandOutcome,
@@ -26,7 +26,7 @@ from perdure.commands.contract import (
     Succeeded,
 )
 from perdure.commands.states import CommandState
-from perdure.errors import CommandNotFound, NotAllowed
+from perdure.errors import CommandNotFound, NotAllowed, RequestInvalid
 from perdure.protocol.commands import (
     BlobRef,
     Cancellation,
@@ -106,7 +106,7 @@ class HistoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def send(call: Call) -> Answer:
     """Create a command; with `wait_ms`, answer once it is over."""
     new: NewCommand = call.body
-    commands, clock = _commands(call), call.engine.store.access.clock
+    commands, clock = commands_of(call), call.engine.store.access.clock
     made = await commands.create_command(
         new.deployment,
         new.command,
@@ -120,7 +120,7 @@ async def send(call: Call) -> Answer:
         priority=new.priority,
         delay=new.delay_ms * 1_000,
         traceparent=intake.trace(call.headers).get("traceparent", "")[: limits.TRACEPARENT_MAX],
-        actor=_actor(call),
+        actor=actor_of(call),
     )
     return answer(await _view(call, made.command_id, wait_ms=call.query.wait_ms), status=201)
 
@@ -134,20 +134,20 @@ async def cancel(call: Call) -> Answer:
     """Ask for a command not to be done."""
     body: Cancellation = call.body
     command_id = call.parts["id"]
-    state = await _commands(call).cancel(command_id, tenant_id=call.tenant, reason=body.reason, actor=_actor(call))
+    state = await commands_of(call).cancel(command_id, tenant_id=call.tenant, reason=body.reason, actor=actor_of(call))
     return answer(StateNow(command_id=command_id, state=_state(state)))
 
 
 async def redrive(call: Call) -> Answer:
     """Make a new command of one that was not done."""
-    new_id = await _commands(call).redrive(call.parts["id"], tenant_id=call.tenant, actor=_actor(call))
+    new_id = await commands_of(call).redrive(call.parts["id"], tenant_id=call.tenant, actor=actor_of(call))
     return answer(DrivenAgain(command_id=new_id))
 
 
 async def history(call: Call) -> Answer:
     """Return what happened to a command."""
     after, limit = call.query.after, call.query.limit
-    events = await _commands(call).history(call.parts["id"], tenant_id=call.tenant, after=after, limit=limit)
+    events = await commands_of(call).history(call.parts["id"], tenant_id=call.tenant, after=after, limit=limit)
     shown = [CommandHappening(at=at(one.at), kind=one.kind, attempt=one.attempt, actor=one.actor, detail=one.detail) for one in events]
     return answer(CommandHistory(events=shown, next=(after or 0) + len(shown) if len(shown) == limit else None))
 
@@ -162,12 +162,12 @@ async def listed(call: Call) -> Answer:
         state=None if query.state is None else CommandState(query.state),
         dead=query.dead,
     )
-    page = await _commands(call).list_commands(tenant_id=call.tenant, matching=matching, after=query.after, limit=query.limit)
+    page = await commands_of(call).list_commands(tenant_id=call.tenant, matching=matching, after=query.after, limit=query.limit)
     return answer(CommandList(commands=[view_of(one, None) for one in page.commands], next=page.next))
 
 
 async def _view(call: Call, command_id: str, *, wait_ms: int) -> CommandView:
-    commands = _commands(call)
+    commands = commands_of(call)
     waited = await unless_over(call, commands.wait_command(command_id, wait_ms * 1_000, tenant_id=call.tenant))
     status = waited or await commands.get_command_status(command_id, tenant_id=call.tenant)
     if status is None:
@@ -199,7 +199,7 @@ def view_of(status: CommandStatus, result: Body | None) -> CommandView:
         cancel_requested=status.cancel_requested,
         error=None if status.error is None else _problem(status.error),
         result=msgspec.Raw(result) if isinstance(result, bytes) else nothing(),
-        result_blob=_ref(result),
+        result_blob=ref_of(result),
         dead=status.dead,
         redriven_as=status.redriven_as,
     )
@@ -221,7 +221,7 @@ async def lease(call: Call) -> Answer:
     deployment, target = call.parts["deployment"], body.target or ""
     if not call.principal.may(WORK, deployment=deployment, target=target):
         raise NotAllowed(f"the token may not work for target {target!r} of deployment {deployment!r}")
-    commands = _commands(call)
+    commands = commands_of(call)
     asked = commands.lease(
         deployment,
         tenant_id=call.tenant,
@@ -245,7 +245,7 @@ def _leased(one: Lease, now: Micros) -> LeasedCommand:
         command=one.command,
         target=one.target,
         params=msgspec.Raw(one.params) if isinstance(one.params, bytes) else nothing(),
-        params_blob=_ref(one.params),
+        params_blob=ref_of(one.params),
         lease_ms=max(0, one.lease_expires_at - now) // 1_000,
         deadline_ms=_left(one.deadline, now),
         traceparent=one.traceparent,
@@ -255,9 +255,9 @@ def _leased(one: Lease, now: Micros) -> LeasedCommand:
 async def renew(call: Call) -> Answer:
     """Extend a lease."""
     body: RenewRequest = call.body
-    await _check_work(call)
+    await check_work(call)
     progress = None if body.progress is None else Progress(fraction=body.progress.fraction, note=body.progress.note)
-    renewal = await _commands(call).renew(
+    renewal = await commands_of(call).renew(
         call.parts["id"], body.token, tenant_id=call.tenant, lease_for=body.lease_ms * 1_000, progress=progress
     )
     now = call.engine.store.access.clock.now()
@@ -273,30 +273,31 @@ async def renew(call: Call) -> Answer:
 async def release(call: Call) -> Answer:
     """Take a command back that was not done."""
     body: ReleaseRequest = call.body
-    await _check_work(call)
+    await check_work(call)
     command_id = call.parts["id"]
-    await _commands(call).release(command_id, body.token, tenant_id=call.tenant, delay=body.delay_ms * 1_000, error=body.error)
-    return answer(StateNow(command_id=command_id, state=await _state_now(call)))
+    await commands_of(call).release(command_id, body.token, tenant_id=call.tenant, delay=body.delay_ms * 1_000, error=body.error)
+    return answer(StateNow(command_id=command_id, state=await state_now(call)))
 
 
 async def complete(call: Call) -> Answer:
     """Take in how an attempt ended."""
     body: CompleteRequest = call.body
-    await _check_work(call)
+    await check_work(call)
     command_id = call.parts["id"]
-    counted = await _commands(call).complete(command_id, body.token, _outcome(body.outcome), tenant_id=call.tenant)
-    return answer(Completed(command_id=command_id, counted=counted, state=await _state_now(call)))
+    counted = await commands_of(call).complete(command_id, body.token, _outcome(body.outcome), tenant_id=call.tenant)
+    return answer(Completed(command_id=command_id, counted=counted, state=await state_now(call)))
 
 
-async def _check_work(call: Call) -> None:
+async def check_work(call: Call) -> None:
     """Let a worker through to commands that are its own; others look like what is not there. Raises CommandNotFound."""
-    found = await _commands(call).get_command_metadata(call.parts["id"], tenant_id=call.tenant)
+    found = await commands_of(call).get_command_metadata(call.parts["id"], tenant_id=call.tenant)
     if found is None or not call.principal.may(WORK, deployment=found.deployment_id, target=found.target or ""):
         raise CommandNotFound(nothing_here())
 
 
-async def _state_now(call: Call) -> State:
-    found = await _commands(call).get_command_metadata(call.parts["id"], tenant_id=call.tenant)
+async def state_now(call: Call) -> State:
+    """Return the state of the command that is asked for. Raises CommandNotFound."""
+    found = await commands_of(call).get_command_metadata(call.parts["id"], tenant_id=call.tenant)
     if found is None:
         raise CommandNotFound(nothing_here())
     return _state(found.state)
@@ -304,6 +305,10 @@ async def _state_now(call: Call) -> State:
 
 def _outcome(said: Outcome) -> CommandOutcome:
     match said:
+        case DidIt(result_blob=BlobRef() as ref):
+            if bytes(said.result) != _NOTHING:
+                raise RequestInvalid("outcome: expected `result` or `result_blob`, found both")
+            return Succeeded(result=Blob(sha256=ref.sha256, size=ref.size, content_type=ref.content_type))
         case DidIt():
             return Succeeded(result=bytes(said.result))
         case DidNot():
@@ -316,11 +321,13 @@ def _outcome(said: Outcome) -> CommandOutcome:
 # --- inside ------------------------------------------------------------------------------------------------
 
 
-def _commands(call: Call) -> CommandRegistry:
+def commands_of(call: Call) -> CommandRegistry:
+    """Return the commands of the server's store."""
     return call.engine.store.commands
 
 
-def _actor(call: Call) -> str:
+def actor_of(call: Call) -> str:
+    """Return who asks, for the history."""
     return f"token {call.principal.name}"[: limits.ACTOR_MAX]
 
 
@@ -330,7 +337,8 @@ def _state(state: CommandState) -> State:
     return found
 
 
-def _ref(body: Body | None) -> BlobRef | None:
+def ref_of(body: Body | None) -> BlobRef | None:
+    """Return the blob that a body is, as it goes over the wire; None for what is inline."""
     return BlobRef(sha256=body.sha256, size=body.size, content_type=body.content_type) if isinstance(body, Blob) else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import cache
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -107,6 +107,34 @@ async def body(request: Request, route: Route) -> bytes:
     if data and route.takes is None:
         raise RequestInvalid(f"body: {route.method} {route.path} takes none, found {len(data):,} bytes")
     return bytes(data)
+
+
+async def stream(request: Request) -> AsyncIterator[bytes]:
+    """Yield the bytes of the body as they come, in pieces each of which has its time: who sends too slowly is not waited for.
+
+    How many they may be, whoever takes them says.
+
+    Raises:
+        MediaTypeRefused, RequestTooSlow: it is not taken.
+    """
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise MediaTypeRefused(f"content-encoding: expected none, found {request.headers['content-encoding']!r}")
+    chunks, more = request.stream(), True
+    while more:
+        piece = bytearray()
+        try:
+            async with asyncio.timeout(limits.HTTP_BODY_SECONDS):
+                # The time is for what comes from the network: nothing is yielded while it runs.
+                while more and len(piece) < limits.HTTP_PIECE:
+                    chunk = await anext(chunks, None)
+                    more = chunk is not None
+                    piece += chunk or b""
+        except TimeoutError:
+            raise RequestTooSlow(
+                f"body: {limits.HTTP_PIECE:,} bytes of it did not arrive within {limits.HTTP_BODY_SECONDS:g} s, {len(piece):,} came"
+            ) from None
+        if piece:
+            yield bytes(piece)
 
 
 def check_type(found: str | None) -> None:

@@ -111,6 +111,9 @@ def _operation(route: Route) -> dict[str, Any]:
             "required": any(field.required for field in msgspec.structs.fields(route.takes)),
             "content": {JSON_TYPE: {"schema": _schema(route.takes), "example": route.takes_example}},
         }
+    if route.streams:
+        binary = {"schema": {"type": "string", "format": "binary", "maxLength": limits.BLOB_MAX}}
+        operation["requestBody"] = {"required": True, "content": {"*/*": binary}}
     return operation
 
 
@@ -143,6 +146,16 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
             "example": '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
             "description": "The same request with the same key gets the same answer; another request with it is refused.",
         }
+    if route.streams:
+        for name in ("Content-Digest", "Repr-Digest"):
+            yield {
+                "name": name,
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string"},
+                "example": "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:",
+                "description": "What the body has to be (RFC 9530); of its algorithms, sha-256 counts.",
+            }
     if EVENTS_TYPE in route.media_types:
         yield {
             "name": "Last-Event-ID",

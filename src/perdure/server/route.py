@@ -44,6 +44,7 @@ class Call(msgspec.Struct, kw_only=True):
         parts: of the path, decoded.
         query: of the type `route.query`.
         body: of the type `route.takes`.
+        stream: the body of a route that streams, as it comes.
         headers: of the request; names are small letters.
         principal: whose token it is.
         stopping: is set when the server stops: who waits ends at once.
@@ -58,6 +59,7 @@ class Call(msgspec.Struct, kw_only=True):
     parts: Mapping[str, str]
     query: Any
     body: Any
+    stream: AsyncIterator[bytes]
     headers: Mapping[str, str]
     principal: Principal
     stopping: asyncio.Event
@@ -84,6 +86,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         summary: for people, a sentence.
         takes: the type of the body; None: it has none.
         takes_example: such a body.
+        streams: whether the body is any bytes, which the handler takes as they come.
         query: the type of the query.
         returns: types of the answers, by status; `bytes` for what is no JSON.
         example: an answer, as the first of `returns`.
@@ -101,6 +104,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     takes: type[msgspec.Struct] | None = None
     takes_example: Any = None
+    streams: bool = False
     query: type[msgspec.Struct] = NoBody
     returns: Mapping[int, Any] = {}
     example: Any = None

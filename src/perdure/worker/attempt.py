@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -16,6 +16,7 @@ from perdure.clock import Micros
 from perdure.codec import JSON
 from perdure.errors import (
     CommandFailed,
+    LeaseLost,
     PayloadInvalid,
     PayloadTooLarge,
     PayloadUnencodable,
@@ -23,6 +24,7 @@ from perdure.errors import (
     ServerRefused,
 )
 from perdure.protocol.commands import (
+    BlobRef,
     Completed,
     CompleteRequest,
     DidIt,
@@ -35,6 +37,7 @@ from perdure.protocol.commands import (
     StateNow,
     StoppedIt,
 )
+from perdure.protocol.payloads import JSON_TYPE, Payload, payload_of
 from perdure.worker.context import CommandContext
 from perdure.worker.handlers import CommandHandler
 
@@ -67,7 +70,7 @@ class Attempt:
         self.deadline = deadline
         self.lost = ""
         self.released = False
-        self._work: asyncio.Task[Any] | None = None
+        self._work: asyncio.Task[Outcome] | None = None
 
     async def run(self) -> None:
         """Do the command, and tell the server how it ended. Nothing that it does ends the worker."""
@@ -106,11 +109,8 @@ class Attempt:
 
     async def _outcome(self, handler: CommandHandler) -> Outcome | None:
         """Run the handler, while the lease is renewed; None when what it did does not count any more."""
-        try:
-            params = handler.decode(bytes(self.leased.params))
-        except PayloadInvalid as error:
-            return DidNot(code="params-invalid", message=_short(str(error)))
-        self._work = asyncio.ensure_future(handler.run(self.context, params))
+        # All of it is within the lease: the way of large params and of a large result, too.
+        self._work = asyncio.ensure_future(self._do(handler))
         renewing = asyncio.ensure_future(self._renew())
         try:
             await asyncio.wait((self._work, renewing), return_when=asyncio.FIRST_COMPLETED)
@@ -121,6 +121,48 @@ class Attempt:
         finally:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
+
+    async def _do(self, handler: CommandHandler) -> Outcome:
+        try:
+            params = handler.decode(await self._params())
+        except (PayloadInvalid, PayloadTooLarge) as error:
+            return DidNot(code="params-invalid", message=_short(str(error)))
+        except PerdureError as error:
+            return DidNot(code="params-unavailable", message=_short(str(error)), retryable=True)
+        result = await handler.run(self.context, params)
+        try:
+            payload = payload_of(result, inline_max=limits.COMMAND_RESULT_MAX)
+        except PayloadUnencodable as error:
+            return DidNot(code="result-unencodable", message=_short(str(error)))
+        size = len(payload.data)
+        if payload.content_type == JSON_TYPE and size <= limits.COMMAND_RESULT_MAX:
+            return DidIt(result=msgspec.Raw(payload.data))
+        if size > limits.BLOB_MAX:
+            return DidNot(code="result-too-large", message=f"the result is {size:,} bytes, the limit is {limits.BLOB_MAX:,}")
+        return await self._uploaded(payload)
+
+    async def _params(self) -> Payload:
+        leased, ref = self.leased, self.leased.params_blob
+        if ref is None:
+            return Payload(bytes(leased.params), JSON_TYPE)
+        path = self.worker.path("commands", leased.command_id, "params")
+        data = await self.worker.connection.fetch(path, sha256=ref.sha256, size=ref.size, patience=self.worker.lease)
+        return Payload(data, ref.content_type)
+
+    async def _uploaded(self, payload: Payload) -> Outcome:
+        """Upload a result, once: however often completing is repeated, it names what is there already."""
+        path = self.worker.path("commands", self.leased.command_id, "result")
+        query = {"token": self.leased.token}
+        try:
+            ref = await self.worker.connection.upload(
+                path, payload.data, BlobRef, content_type=payload.content_type, query=query, patience=self.worker.lease
+            )
+        except LeaseLost as error:
+            self.lost = error.code
+            raise
+        except PerdureError as error:
+            return DidNot(code="result-not-uploaded", message=_short(str(error)), retryable=True)
+        return DidIt(result_blob=ref)
 
     def _ended(self) -> Outcome | None:
         work = self._work
@@ -133,7 +175,7 @@ class Attempt:
             return DidNot(code="handler-cancelled", message="the handler was cancelled", retryable=True)
         error = work.exception()
         if error is None:
-            return _result(work.result())
+            return work.result()
         if isinstance(error, CommandFailed):
             return _said(error)
         if isinstance(error, KeyboardInterrupt | SystemExit):
@@ -199,18 +241,10 @@ class Attempt:
         """Send an outcome until the server takes it, or the lease is over; return what became of it."""
         connection = self.worker.connection
         body = CompleteRequest(token=self.leased.token, outcome=outcome)
-        while True:
-            patience = max(0, self.until - connection.clock.now())
-            try:
-                path = self.worker.path("commands", self.leased.command_id, "complete")
-                done = await connection.send("POST", path, Completed, body=body, once=False, patience=patience)
-            except PayloadTooLarge:
-                if isinstance(outcome, DidNot):
-                    raise
-                outcome = DidNot(code="result-too-large", message=f"the result is over {limits.COMMAND_RESULT_MAX:,} bytes")
-                body = CompleteRequest(token=self.leased.token, outcome=outcome)
-            else:
-                return "counted" if done.counted else f"too late: it is {done.state}"
+        patience = max(0, self.until - connection.clock.now())
+        path = self.worker.path("commands", self.leased.command_id, "complete")
+        done = await connection.send("POST", path, Completed, body=body, once=False, patience=patience)
+        return "counted" if done.counted else f"too late: it is {done.state}"
 
     async def _release(self, why: str, *, delay: Micros = 0) -> str:
         try:
@@ -225,16 +259,6 @@ class Attempt:
         except PerdureError as error:
             return error.code
         return "released"
-
-
-def _result(value: Any) -> Outcome:
-    try:
-        data = JSON.encode(value)
-    except PayloadUnencodable as error:
-        return DidNot(code="result-unencodable", message=_short(str(error)))
-    if len(data) > limits.COMMAND_RESULT_MAX:
-        return DidNot(code="result-too-large", message=f"the result is {len(data):,} bytes, the limit is {limits.COMMAND_RESULT_MAX:,}")
-    return DidIt(result=msgspec.Raw(data))
 
 
 def _said(error: CommandFailed) -> Outcome:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from perdure.codec import JSON
 from perdure.errors import DefinitionError
+from perdure.protocol.payloads import Payload, reader_of
 from perdure.worker.context import CommandContext
 
 _UNANNOTATED: Final = inspect.Parameter.empty
@@ -23,7 +23,7 @@ class CommandHandler(msgspec.Struct, frozen=True):
 
     name: str
     function: Callable[..., Any]
-    decode: Callable[[bytes], Any]
+    decode: Callable[[Payload], Any]
     takes_params: bool
     is_async: bool
 
@@ -46,4 +46,5 @@ def handler_of(name: str, function: Callable[..., Any]) -> CommandHandler:
     if not plain or not 1 <= len(parameters) <= _TAKEN:
         raise DefinitionError(f"command {name!r}: expected a function of (context) or (context, params), found {function!r} {signature}")
     kind = hints.get(parameters[1].name, Any) if len(parameters) == _TAKEN else Any
-    return CommandHandler(name, function, JSON.decoder(kind), len(parameters) == _TAKEN, inspect.iscoroutinefunction(function))
+    kind = Any if kind is object else kind  # whoever writes `object` takes anything
+    return CommandHandler(name, function, reader_of(kind), len(parameters) == _TAKEN, inspect.iscoroutinefunction(function))
