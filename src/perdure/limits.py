@@ -293,6 +293,7 @@ IDEMPOTENCY_LEASE_US: Final = (
     10_000_000  # microseconds, beside its `wait_ms`, after which a request that was not answered counts as crashed
 )
 IDEMPOTENCY_RETAIN_US: Final = 24 * 3_600 * 1_000_000  # microseconds that the answer to a key is kept: repeats come within minutes
+IDEMPOTENCY_KNOWN_US: Final = 30 * 86_400 * 1_000_000  # microseconds that a key is refused after that: no client repeats after a month
 IDEMPOTENCY_SWEEP_US: Final = 3_600 * 1_000_000  # microseconds between two sweeps of old answers
 
 # --- tokens ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from perdure.clock import SECOND, VirtualClock
 from perdure.commands.contract import CommandError, CommandOutcome, CommandRetry, Failed, Renewal, Stopped, Succeeded
 from perdure.commands.states import TERMINAL, CommandState, can_transition
-from perdure.errors import CommandNotFound, IdempotencyConflict, IllegalTransition, LeaseLost, PerdureError
+from perdure.errors import CommandNotFound, IdempotencyConflict, IllegalTransition, StaleLease, PerdureError
 from perdure.store import Store, open_store
 from tests.contracts.commands import CANCELLED, DISPATCHED, EXPIRED, FAILED, HOPELESS, OOPS, PENDING, PENDING_UPLOAD, SUCCEEDED, check
 from tests.stores import store_url
@@ -221,7 +221,7 @@ class CommandMachine(RuleBasedStateMachine):
                 known.lease = self.now + lease_for
                 assert found == Renewal(lease_expires_at=known.lease, deadline=known.deadline, cancel_requested=known.cancel)
             else:
-                assert found is LeaseLost
+                assert found is StaleLease
 
     @rule(pick=PICKS, which=TOKENS, delay=st.sampled_from([0, SECOND]))
     def release(self, pick: int, which: str, delay: int) -> None:
@@ -229,7 +229,7 @@ class CommandMachine(RuleBasedStateMachine):
             token = self.token(known, which)
             found = self.run(self.commands.release(known.command_id, token, delay=delay))
             if not known.has(token):
-                assert found is LeaseLost
+                assert found is StaleLease
                 return
             assert found is None
             if known.cancel:
@@ -251,7 +251,7 @@ class CommandMachine(RuleBasedStateMachine):
         if known.over:
             return False
         if not known.has(token):
-            return LeaseLost
+            return StaleLease
         if known.deadline is not None and self.now >= known.deadline:
             known.end(EXPIRED, "command-expired")
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from datetime import timedelta
 from typing import Any
 
@@ -23,12 +24,14 @@ from perdure.errors import (
     ProcessCancelled,
     UsageError,
 )
-from tests.contracts.commands import CANCELLED, DISPATCHED, PENDING, SUCCEEDED
+from tests.contracts.commands import CANCELLED, DISPATCHED, PENDING, SUCCEEDED, kept_apart
 from tests.engine.conftest import Running
 from tests.engine.orders import eventually, reaches
 from tests.engine.working import Go, Picked, Shop, awaited, comes_to, commands_of, take, whole, work
 
 BIG = "x" * limits.COMMAND_PARAMS_MAX
+
+APART = Blob(sha256=hashlib.sha256(b"123456789").hexdigest(), size=9, content_type="text/csv")
 
 
 async def test_a_process_waits_for_a_worker_and_gets_its_result(running: Running) -> None:
@@ -58,14 +61,15 @@ async def test_a_process_waits_for_a_worker_and_gets_its_result(running: Running
         (Succeeded(result=b"[1]"), ["done", [1]]),
         (Succeeded(), ["done", None]),
         (
-            Succeeded(result=Blob(sha256="a" * 64, size=9)),
-            ["done", {"sha256": "a" * 64, "size": 9, "content_type": "application/octet-stream"}],
+            Succeeded(result=APART),
+            ["done", {"sha256": APART.sha256, "size": 9, "content_type": "text/csv"}],
         ),
     ],
 )
 async def test_a_process_sees_how_its_command_ended(running: Running, outcome: Any, seen: list[Any]) -> None:
     shop = Shop()
     async with running(shop.app) as engine:
+        assert await kept_apart(engine.store, b"123456789") == APART
         call = asyncio.create_task(engine.call(shop.tries, "x", id="p"))
 
         await work(engine, outcome)
@@ -321,16 +325,17 @@ async def test_what_a_command_was_given_is_what_its_worker_gets(running: Running
         p.command_async(
             "site", "x", Order(1), target="arm", deadline=timedelta(seconds=60), retry=retry, priority=-3, delay=timedelta(seconds=5)
         )
-        p.command_async("site", "x", Blob(sha256="a" * 64, size=5))
+        p.command_async("site", "x", APART)
 
     async with running(app) as engine:
+        assert await kept_apart(engine.store, b"123456789") == APART
         await engine.call(asks, id="p")
         first, second = await commands_of(engine.store)
         now = clock.now()
         assert (first.target, first.deadline, first.max_attempts, first.priority) == ("arm", now + 60 * SECOND, 7, -3)
         assert (first.available_at, first.request_size_bytes) == (now + 5 * SECOND, 7)
         assert await engine.store.commands.get_params(first.command_id) == b'{"n":1}'
-        assert await engine.store.commands.get_params(second.command_id) == Blob(sha256="a" * 64, size=5)
+        assert await engine.store.commands.get_params(second.command_id) == APART
 
 
 def test_a_command_needs_a_turn() -> None:

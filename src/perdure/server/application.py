@@ -56,7 +56,7 @@ class Application:
             by_path.setdefault(route.path, {})[route.method] = route
         self._starlette = Starlette(
             routes=[
-                StarletteRoute(path, self._endpoint(methods), methods=[*_METHODS], include_in_schema=False)
+                StarletteRoute(path, self._endpoint(methods), methods=[], include_in_schema=False)  # any: the endpoint refuses
                 for path, methods in by_path.items()
             ],
             exception_handlers={HTTPException: self._unknown},

@@ -43,6 +43,7 @@ from perdure.protocol.commands import (
     LeasedCommand,
     LeaseRequest,
     Leases,
+    Name,
     NewCommand,
     Outcome,
     ProgressNote,
@@ -57,6 +58,7 @@ from perdure.protocol.commands import (
     nothing,
 )
 from perdure.protocol.processes import Limit
+from perdure.protocol.text import PLACES_CURSOR, cursor
 from perdure.server import intake
 from perdure.server.doorkeeper import nothing_here
 from perdure.server.messages import at
@@ -82,13 +84,13 @@ class LeaseQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CommandsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which commands, and which page of them; what is left out does not count."""
 
-    deployment: str | None = None
-    target: str | None = None
-    command: str | None = None
+    deployment: Name | None = None
+    target: Name | None = None
+    command: Name | None = None
     state: State | None = None
     dead: bool | None = None
     limit: Limit = limits.PAGE_DEFAULT
-    after: Annotated[str, msgspec.Meta(description="`next` of the page before.")] | None = None
+    after: Annotated[str, cursor(PLACES_CURSOR)] | None = None
 
 
 class HistoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final, get_origin
+from functools import cache
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 import msgspec
+from msgspec import inspect
 from starlette.requests import Request
 
 from perdure import limits
@@ -20,6 +22,13 @@ _PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?", re.ASCII)
 _KEY_QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"', re.ASCII)
 _KEY_PLAIN: Final = re.compile(r"[\x21\x23-\x7e][\x21-\x7e]*", re.ASCII)
+_WRITTEN: Final[Mapping[type[inspect.Type], re.Pattern[str]]] = {
+    # As JSON has it: what msgspec reads beyond that (`1e2`, `TRUE`, `null`), the document does not promise.
+    inspect.IntType: re.compile(r"-?[0-9]{1,19}", re.ASCII),
+    inspect.BoolType: re.compile(r"true|false", re.ASCII),
+    inspect.LiteralType: re.compile(r"(?!null\Z).*", re.DOTALL | re.IGNORECASE),
+    inspect.DateTimeType: re.compile(r"\d{4}-\d\d-\d\dT.*", re.ASCII | re.DOTALL),
+}
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 TRACE_HEADERS: Final = ("traceparent", "tracestate")
 
@@ -42,13 +51,16 @@ def parts(raw: Mapping[str, Any]) -> dict[str, str]:
 
 def query(route: Route, data: bytes) -> Any:
     """Return the query as the route's type. Raises BodyMalformed, RequestInvalid."""
-    fields = {field.name: get_origin(field.type) is list for field in msgspec.structs.fields(route.query)}
+    kinds = _kinds(route.query)
     found: dict[str, Any] = {}
     for pair in data.decode("latin-1").split("&") if data else ():
         name, _, value = (unquoted(part.replace("+", " "), what="the query") for part in pair.partition("="))
         if _CONTROL.search(value):
             raise RequestInvalid(f"query: {name!r}: control characters are not allowed")
-        if fields.get(name):
+        kind = kinds.get(name, inspect.StrType)
+        if kind in _WRITTEN and not _WRITTEN[kind].fullmatch(value):
+            raise RequestInvalid(f"query: {name!r}: {value!r:.{limits.REPR_MAX}} is not written as the document says")
+        if kind is inspect.ListType:
             found.setdefault(name, []).append(value)
         elif name in found:
             raise RequestInvalid(f"query: {name!r} is given twice")
@@ -58,6 +70,19 @@ def query(route: Route, data: bytes) -> Any:
         return msgspec.convert(found, route.query, strict=False)
     except msgspec.ValidationError as error:
         raise RequestInvalid(f"query: {error}") from None
+
+
+@cache
+def _kinds(query: type[msgspec.Struct]) -> dict[str, type[inspect.Type]]:
+    """Return of what kind each field is when it is given."""
+    described = inspect.type_info(query)
+    assert isinstance(described, inspect.StructType), "a query is a struct"
+    found: dict[str, type[inspect.Type]] = {}
+    for field in described.fields:
+        options = field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
+        plain = (one.type if isinstance(one, inspect.Metadata) else one for one in options)
+        (found[field.name],) = {type(one) for one in plain} - {inspect.NoneType}
+    return found
 
 
 async def body(request: Request, route: Route) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,7 @@ from perdure import errors, limits
 from perdure.cloudevents.http import STRUCTURED
 from perdure.errors import PerdureError
 from perdure.protocol.problems import PROBLEM_TYPE, Problem
+from perdure.protocol.text import rules
 from perdure.server.doorkeeper import nothing_here
 from perdure.server.problems import problem_of, status_of
 from perdure.server.route import EVENTS_TYPE, JSON_TYPE, Route
@@ -21,7 +23,9 @@ from perdure.server.table import ROUTES
 _REF: Final = "#/components/schemas/{name}"
 _DESCRIPTION: Final = (
     "Durable, message-driven processes. Every refusal is a problem document (RFC 9457) whose `code` never changes. "
-    "Every POST takes an `Idempotency-Key`: the same request with the same key gets the very same answer."
+    "Every POST takes an `Idempotency-Key`: the same request with the same key gets the very same answer. "
+    "Integers are written without fraction and exponent. `x-max-bytes` is a limit in bytes of UTF-8, where `maxLength` counts characters; "
+    "`x-opaque` marks what only the server makes."
 )
 _OF_TOKENS: Final = (errors.TokenMissing, errors.TokenInvalid, errors.NotAllowed, errors.TooManyAttempts)
 _OF_BODIES: Final = (
@@ -43,11 +47,14 @@ _OF_STORES: Final = (errors.StoreUnavailable, errors.StoreBusy)
 _OF_WRITES: Final = (errors.StoreFull, errors.OutcomeUnknown)
 _PARTS: Final = {
     "tenant": {"type": "string", "minLength": 1, "maxLength": limits.TENANT_ID_MAX, "pattern": "^[A-Za-z0-9._-]+$"},
-    "id": {"type": "string", "minLength": 1, "maxLength": limits.MESSAGE_ID_MAX},
-    "name": {"type": "string", "minLength": 1, "maxLength": limits.REGISTRY_KEY_MAX},
+    "id": {"type": "string", **rules(limits.MESSAGE_ID_MAX)},
+    "processes/id": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
+    "commands/id": {"type": "string", **rules(limits.COMMAND_ID_MAX)},
+    "name": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
+    "deployment": {"type": "string", **rules(limits.COMMAND_NAME_MAX)},
     "source": {"type": "string", "minLength": 1, "maxLength": limits.SOURCE_NAME_MAX, "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$"},
-    "deployment": {"type": "string", "minLength": 1, "maxLength": limits.COMMAND_NAME_MAX},
 }
+"""Parts of a path by name, and those that have other rules behind a certain word."""
 _PART_EXAMPLES: Final = {"source": "github", "tenant": "acme", "id": "order-7", "name": "summary", "deployment": "acme"}
 
 _EVENT: Final = {
@@ -136,15 +143,21 @@ def _schema(kind: Any) -> dict[str, Any]:
 
 
 def _parameters(route: Route) -> Iterator[dict[str, Any]]:
-    for name, schema in _PARTS.items():
-        if f"{{{name}}}" in route.path:
+    words = route.path.split("/")
+    for before, word in pairwise(words):
+        if word.startswith("{"):
+            name = word.strip("{}")
+            schema = _PARTS.get(f"{before}/{name}", _PARTS[name])
             yield {"name": name, "in": "path", "required": True, "schema": schema, "example": _PART_EXAMPLES[name]}
     _, components = msgspec.json.schema_components([route.query], ref_template=_REF)
     described = components[route.query.__name__]
     for name, schema in described["properties"].items():
         yield {"name": name, "in": "query", "required": name in described.get("required", ()), "schema": _plain(schema)}
     if route.once:
-        key = {"type": "string", "minLength": 1, "maxLength": limits.IDEMPOTENCY_KEY_MAX}
+        # Without quotes, or as a string of RFC 9651, in which a quote and a backslash have a backslash before them.
+        most = limits.IDEMPOTENCY_KEY_MAX
+        quoted = f'"([ !#-\\[\\]-~]|\\\\["\\\\]){{1,{most}}}"'
+        key = {"type": "string", "pattern": f"^([!#-~][!-~]{{0,{most - 1}}}|{quoted})$"}
         yield {
             "name": "Idempotency-Key",
             "in": "header",
@@ -178,7 +191,11 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
     options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
     if len(options) != 1:
         return schema
-    return {**options[0], **({} if schema.get("default") is None else {"default": schema["default"]})}
+    return {
+        **options[0],
+        **{name: told for name, told in schema.items() if name == "description"},
+        **({} if schema.get("default") is None else {"default": schema["default"]}),
+    }
 
 
 def _responses(route: Route) -> Iterator[tuple[str, dict[str, Any]]]:
