@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from perdure.clock import SECOND, VirtualClock
 from perdure.commands.contract import CommandError, CommandOutcome, CommandRetry, Failed, Renewal, Stopped, Succeeded
 from perdure.commands.states import TERMINAL, CommandState, can_transition
-from perdure.errors import CommandNotFound, IdempotencyConflict, IllegalTransition, StaleLease, PerdureError
+from perdure.errors import CommandNotFound, IdempotencyConflict, IllegalTransition, PerdureError, StaleLease
 from perdure.store import Store, open_store
 from tests.contracts.commands import CANCELLED, DISPATCHED, EXPIRED, FAILED, HOPELESS, OOPS, PENDING, PENDING_UPLOAD, SUCCEEDED, check
 from tests.stores import store_url
