@@ -199,6 +199,34 @@ async def test_commands_sent_at_once_are_waited_for_later_or_never(running: Runn
         await whole(engine)
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_command_that_a_task_waits_for_goes_on_when_its_turn_is_over(running: Running, fails: bool) -> None:
+    app = App("a")
+
+    @app.process
+    async def leaves(p: Process) -> str:
+        task = asyncio.create_task(p.command("site", "long"))
+        await p.sleep(1)
+        assert not task.done()
+        if fails:
+            raise LookupError
+        return "gone"
+
+    async with running(app) as engine:
+        call = asyncio.create_task(engine.call(leaves, id="p"))
+        taken = await take(engine)
+        await reaches(engine, "p", "waiting")
+        assert isinstance(engine.clock, VirtualClock)
+        engine.clock.advance(SECOND)
+        await asyncio.gather(call, return_exceptions=True)
+
+        assert isinstance(call.exception(), LookupError) if fails else call.result() == "gone"
+        assert not (await engine.store.commands.renew(taken.command_id, taken.token)).cancel_requested
+        assert await awaited(engine.store) == 0
+        assert await engine.store.commands.complete(taken.command_id, taken.token, Succeeded())
+        await whole(engine)
+
+
 async def test_losers_of_a_race_are_cancelled(running: Running) -> None:
     shop = Shop()
     async with running(shop.app) as engine:

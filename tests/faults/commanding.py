@@ -49,6 +49,6 @@ FAULTS: Final = (
         TURN,
         "        if isinstance(operation.effect, CommandEffect) and not self.leaving:\n",
         "        if isinstance(operation.effect, CommandEffect):\n",
-        (f"{ENGINE}::test_commands_sent_at_once_are_waited_for_later_or_never",),
+        (f"{ENGINE}::test_a_command_that_a_task_waits_for_goes_on_when_its_turn_is_over",),
     ),
 )
