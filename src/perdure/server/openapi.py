@@ -180,7 +180,10 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _responses(route: Route) -> Iterator[tuple[str, dict[str, Any]]]:
     for status, kind in route.returns.items():
-        content: dict[str, Any] = {media: {"schema": {"type": "string"}} for media in route.media_types}
+        # What is no text may be anything, also JSON of any kind: to OpenAPI 3.1 that is a schema without a rule.
+        content: dict[str, Any] = {
+            media: {"schema": {"type": "string"} if media.startswith("text/") else {}} for media in route.media_types
+        }
         if kind is not bytes:
             example = route.pending_example if status == HTTPStatus.ACCEPTED else route.example
             content[JSON_TYPE] = {"schema": _schema(kind), **({} if example is None else {"example": example})}
