@@ -19,6 +19,7 @@ from tests.faults import (
     postgres,
     postgres_schema,
     programs,
+    requests,
     residency,
     retention,
     rooms,
@@ -59,4 +60,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *web.FAULTS,
     *blobs.FAULTS,
     *server.FAULTS,
+    *requests.FAULTS,
 )

@@ -16,6 +16,7 @@ from schemathesis import Case, GenerationMode, HookContext
 from schemathesis.generation.meta import TestPhase
 
 WAIT_MS_MAX = 5  # a long poll is waited for, but not for long
+KEY_MAX = 256
 _numbers = itertools.count()
 _known_ids: dict[str, list[str]] = json.loads(os.environ.get("PERDURE_TEST_KNOWN", "{}"))
 
@@ -68,7 +69,7 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     if not _is_positive(case):
         return
     if "Idempotency-Key" in case.headers:  # each is a new request
-        case.headers["Idempotency-Key"] = f'"key-{next(_numbers)}"'
+        case.headers["Idempotency-Key"] = _fresh(case.headers["Idempotency-Key"])
     for one in case.operation.definition.raw["parameters"]:
         if one["in"] == "query" and one["schema"].get("x-opaque"):
             case.query.pop(one["name"], None)
@@ -81,6 +82,13 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     body: Any = case.body
     if isinstance(body, dict):
         case.body = _acceptable(name, _whole(body), case)
+
+
+def _fresh(key: str) -> str:
+    """Return a key of the same form that nobody has had."""
+    end = '"' if key.startswith('"') else ""
+    longer = f"{key.removesuffix(end)}-{next(_numbers)}{end}"
+    return longer if len(longer) <= KEY_MAX else f'"{next(_numbers)}"'
 
 
 def _acceptable(name: str, body: dict[str, Any], case: Case[Any]) -> dict[str, Any]:
