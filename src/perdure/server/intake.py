@@ -181,10 +181,8 @@ def idempotency_key(request: Request) -> str | None:
 def trace(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the W3C trace context of a request; nothing for one that is none, as the recommendation says."""
     parent = headers.get("traceparent", "")
-    if (
-        len(parent) > limits.TRACEPARENT_MAX
-        or not _TRACE_PARENT.fullmatch(parent)
-        or (parent.startswith("00-") and len(parent) != len("00-") + 32 + 1 + 16 + 1 + 2)
-    ):
+    if len(parent) > limits.TRACEPARENT_MAX:
+        return {}
+    if not _TRACE_PARENT.fullmatch(parent) or (parent.startswith("00-") and len(parent) != len("00-") + 32 + 1 + 16 + 1 + 2):
         return {}
     return {name: headers[name] for name in TRACE_HEADERS if headers.get(name)}
