@@ -7,6 +7,8 @@ from typing import Final
 from tests.faults import (
     asking,
     blobs,
+    commanding,
+    commands,
     control,
     copying,
     core,
@@ -46,6 +48,8 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *failover.FAULTS,
     *control.FAULTS,
     *asking.FAULTS,
+    *commands.FAULTS,
+    *commanding.FAULTS,
     *flows.FAULTS,
     *inspection.FAULTS,
     *schedules.FAULTS,

@@ -79,7 +79,7 @@ class CommandRetry(msgspec.Struct, frozen=True, kw_only=True):
         try:
             wait = min(self.maximum, self.initial * self.factor ** (failures - 1))
         except OverflowError:
-            wait = self.maximum
+            wait = self.maximum if self.initial else 0
         return round(wait * (1 - self.jitter * chance) * SECOND)
 
 

@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from perdure import limits
 from perdure.errors import BodyMalformed, MediaTypeRefused, PayloadTooLarge, RequestInvalid, RequestTooSlow
+from perdure.server.events import is_event, message_of
 from perdure.server.route import JSON_TYPE, Route
 
 _PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -93,7 +94,9 @@ async def body(request: Request, route: Route) -> bytes:
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limits.HTTP_BODY_MAX:
         raise PayloadTooLarge("body", size=int(announced), limit=limits.HTTP_BODY_MAX)
-    if route.takes is not None and (announced != "0" or "transfer-encoding" in request.headers):
+    if route.events and is_event(request.headers):
+        pass  # it says itself what it is, in ways of its own
+    elif route.takes is not None and (announced != "0" or "transfer-encoding" in request.headers):
         check_type(request.headers.get("content-type"))
     data = bytearray()
     try:
@@ -145,10 +148,12 @@ def check_type(found: str | None) -> None:
         raise MediaTypeRefused(f"content-type: expected {JSON_TYPE}, found {found!r}")
 
 
-def decoded(route: Route, data: bytes) -> Any:
-    """Return the body as the route's type. Raises BodyMalformed, RequestInvalid."""
+def decoded(route: Route, data: bytes, headers: Mapping[str, str]) -> Any:
+    """Return the body as the route's type. Raises BodyMalformed, RequestInvalid, CloudEventInvalid, CloudEventBatched."""
     if route.takes is None:
         return None
+    if route.events and is_event(headers):
+        return message_of(headers, data)
     if not data and not any(field.required for field in msgspec.structs.fields(route.takes)):
         return route.takes()
     try:

@@ -11,9 +11,10 @@ from typing import Any, Final
 import msgspec
 
 from perdure import errors, limits
+from perdure.cloudevents.http import STRUCTURED
 from perdure.errors import PerdureError
 from perdure.protocol.problems import PROBLEM_TYPE, Problem
-from perdure.protocol.text import rules
+from perdure.protocol.text import NO_CONTROL, NOT_OURS, rules
 from perdure.server.doorkeeper import nothing_here
 from perdure.server.problems import problem_of, status_of
 from perdure.server.route import EVENTS_TYPE, JSON_TYPE, Route
@@ -50,10 +51,35 @@ _PARTS: Final = {
     "processes/id": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
     "commands/id": {"type": "string", **rules(limits.COMMAND_ID_MAX)},
     "name": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
+    "source": {"type": "string", "minLength": 1, "maxLength": limits.SOURCE_NAME_MAX, "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$"},
     "deployment": {"type": "string", **rules(limits.COMMAND_NAME_MAX)},
 }
 """Parts of a path by name, and those that have other rules behind a certain word."""
-_PART_EXAMPLES: Final = {"tenant": "acme", "id": "order-7", "name": "summary", "deployment": "acme"}
+_PART_EXAMPLES: Final = {"source": "github", "tenant": "acme", "id": "order-7", "name": "summary", "deployment": "acme"}
+
+_URI_REFERENCE: Final = r"^(?!pd-)([A-Za-z0-9._~:/?#@!$&'()*+,;=-]|\[|\]|%[0-9A-Fa-f]{2})+$"
+_EVENT: Final = {
+    "type": "object",
+    "description": "A CloudEvent 1.0 in structured mode; in binary mode, its attributes are headers `ce-…`. `type` is the kind of the message, "
+    "`source` and `id` are the message's, `data` is the payload. The extensions `tokey`, `toprocess` and `totag` say where it goes.",
+    "required": ["specversion", "id", "source", "type"],
+    "properties": {
+        "specversion": {"const": "1.0"},
+        "id": {"type": "string", **rules(limits.MESSAGE_ID_MAX, pattern=NOT_OURS)},
+        "source": {"type": "string", **rules(limits.SOURCE_MAX, pattern=_URI_REFERENCE)},
+        "type": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
+        "data": {},
+    },
+    "propertyNames": {"pattern": "^([a-z0-9]+|data_base64)$"},
+    "additionalProperties": {
+        "anyOf": [
+            {"type": "string", "minLength": 1, "pattern": NO_CONTROL},
+            {"type": "boolean"},
+            {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
+        ]
+    },
+}
+_EVENT_EXAMPLE: Final = {"specversion": "1.0", "id": "order-7", "source": "/shop", "type": "Place", "data": {"order": "7", "amount": 1290}}
 
 
 def document(routes: Sequence[Route] = ROUTES) -> dict[str, Any]:
@@ -111,8 +137,11 @@ def _operation(route: Route) -> dict[str, Any]:
             "required": any(field.required for field in msgspec.structs.fields(route.takes)),
             "content": {JSON_TYPE: {"schema": _schema(route.takes), "example": route.takes_example}},
         }
+    if route.events:
+        operation["requestBody"]["content"][STRUCTURED] = {"schema": _EVENT, "example": _EVENT_EXAMPLE}
     if route.streams:
-        binary = {"schema": {"type": "string", "format": "binary", "maxLength": limits.BLOB_MAX}}
+        most = limits.HTTP_BODY_MAX if route.signed else limits.BLOB_MAX
+        binary = {"schema": {"type": "string", "format": "binary", "maxLength": most}}
         operation["requestBody"] = {"required": True, "content": {"*/*": binary}}
     return operation
 
@@ -146,7 +175,7 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
             "example": '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
             "description": "The same request with the same key gets the same answer; another request with it is refused.",
         }
-    if route.streams:
+    if route.streams and not route.signed:
         for name in ("Content-Digest", "Repr-Digest"):
             yield {
                 "name": name,

@@ -167,13 +167,13 @@ class Attempt:
     def _ended(self) -> Outcome | None:
         work = self._work
         assert work is not None, "it has run"
+        error = None if work.cancelled() else work.exception()  # asked for in any case: one that nobody asks for is complained of
         if self.lost or self.released:
             return None
         if work.cancelled():
             if self.context.cancelled.is_set():
                 return StoppedIt(message="its handler was cancelled")
             return DidNot(code="handler-cancelled", message="the handler was cancelled", retryable=True)
-        error = work.exception()
         if error is None:
             return work.result()
         if isinstance(error, CommandFailed):
