@@ -314,6 +314,7 @@ assert MAIL_BLOCK <= MAILBOX_MAX <= TENANT_MAIL_MAX, "a block is part of a mailb
 assert MAIL_LOOK <= MAIL_WINDOW, "the first look is a part of the window"
 assert DISPATCH_NOTES <= DISPATCH_MAX, "what is noted is a part of what is queued"
 assert TURN_EVENTS_MAX * REPLAY_EVENT_US * REST_REPLAYS < REST_MAX_US, "the longest turn may rest for its full time"
+assert TOKEN_NAME_MAX + IDEMPOTENCY_KEY_MAX + 16 <= COMMAND_KEY_MAX, "a client's name and its key are the key of a command"
 assert PAGE_DEFAULT <= PAGE_MAX, "the default page has to be allowed"
 assert SCHEDULE_ID_MAX + 40 <= REGISTRY_KEY_MAX, "a process that a schedule starts is named by schedule, slot and number"
 assert LEASE_RENEW_US + LEASE_MARGIN_US < LEASE_US, "a lease is renewed before a node has to stop"

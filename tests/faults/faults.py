@@ -21,6 +21,7 @@ from tests.faults import (
     postgres,
     postgres_schema,
     programs,
+    requests,
     residency,
     retention,
     rooms,
@@ -63,4 +64,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *web.FAULTS,
     *blobs.FAULTS,
     *server.FAULTS,
+    *requests.FAULTS,
 )

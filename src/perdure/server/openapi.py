@@ -14,7 +14,7 @@ from perdure import errors, limits
 from perdure.cloudevents.http import STRUCTURED
 from perdure.errors import PerdureError
 from perdure.protocol.problems import PROBLEM_TYPE, Problem
-from perdure.protocol.text import rules
+from perdure.protocol.text import NO_CONTROL, NOT_OURS, rules
 from perdure.server.doorkeeper import nothing_here
 from perdure.server.problems import problem_of, status_of
 from perdure.server.route import EVENTS_TYPE, JSON_TYPE, Route
@@ -51,12 +51,14 @@ _PARTS: Final = {
     "processes/id": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
     "commands/id": {"type": "string", **rules(limits.COMMAND_ID_MAX)},
     "name": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
+    "source": {"type": "string", "minLength": 1, "maxLength": limits.SOURCE_NAME_MAX, "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$"},
     "deployment": {"type": "string", **rules(limits.COMMAND_NAME_MAX)},
     "source": {"type": "string", "minLength": 1, "maxLength": limits.SOURCE_NAME_MAX, "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$"},
 }
 """Parts of a path by name, and those that have other rules behind a certain word."""
 _PART_EXAMPLES: Final = {"source": "github", "tenant": "acme", "id": "order-7", "name": "summary", "deployment": "acme"}
 
+_URI_REFERENCE: Final = r"^(?!pd-)([A-Za-z0-9._~:/?#@!$&'()*+,;=-]|\[|\]|%[0-9A-Fa-f]{2})+$"
 _EVENT: Final = {
     "type": "object",
     "description": "A CloudEvent 1.0 in structured mode; in binary mode, its attributes are headers `ce-…`. `type` is the kind of the message, "
@@ -64,10 +66,18 @@ _EVENT: Final = {
     "required": ["specversion", "id", "source", "type"],
     "properties": {
         "specversion": {"const": "1.0"},
-        "id": {"type": "string", "minLength": 1, "maxLength": limits.MESSAGE_ID_MAX},
-        "source": {"type": "string", "minLength": 1, "maxLength": limits.SOURCE_MAX},
-        "type": {"type": "string", "minLength": 1, "maxLength": limits.REGISTRY_KEY_MAX},
+        "id": {"type": "string", **rules(limits.MESSAGE_ID_MAX, pattern=NOT_OURS)},
+        "source": {"type": "string", **rules(limits.SOURCE_MAX, pattern=_URI_REFERENCE)},
+        "type": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
         "data": {},
+    },
+    "propertyNames": {"pattern": "^([a-z0-9]+|data_base64)$"},
+    "additionalProperties": {
+        "anyOf": [
+            {"type": "string", "minLength": 1, "pattern": NO_CONTROL},
+            {"type": "boolean"},
+            {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
+        ]
     },
 }
 _EVENT_EXAMPLE: Final = {"specversion": "1.0", "id": "order-7", "source": "/shop", "type": "Place", "data": {"order": "7", "amount": 1290}}
@@ -200,7 +210,10 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _responses(route: Route) -> Iterator[tuple[str, dict[str, Any]]]:
     for status, kind in route.returns.items():
-        content: dict[str, Any] = {media: {"schema": {"type": "string"}} for media in route.media_types}
+        # What is no text may be anything, also JSON of any kind: to OpenAPI 3.1 that is a schema without a rule.
+        content: dict[str, Any] = {
+            media: {"schema": {"type": "string"} if media.startswith("text/") else {}} for media in route.media_types
+        }
         if kind is not bytes:
             example = route.pending_example if status == HTTPStatus.ACCEPTED else route.example
             content[JSON_TYPE] = {"schema": _schema(kind), **({} if example is None else {"example": example})}
