@@ -215,6 +215,7 @@ COMMAND_WAIT_US: Final = 30_000_000  # microseconds that a look for work or for 
 COMMAND_WAIT_MAX_SECONDS: Final = 366 * 86_400  # a year between two attempts
 COMMAND_FACTOR_MAX: Final = 1_000_000  # between two waits: the first is then a second, the next beyond the longest
 COMMAND_DELAY_MAX_US: Final = 366 * 86_400 * 1_000_000  # a year until it is given out
+COMMAND_EVENTS_MAX: Final = 10_000  # of one command's history: one that is given back again and again does not grow for ever
 COMMAND_DUE_CHUNK: Final = 64  # commands that one transaction ends or gives back because of their time
 BLOB_MAX: Final = 64 * MIB  # bytes that are kept apart, params or a result
 HTTP_REPEATED: Final = frozenset({0, 408, 425, 429, 500, 502, 503, 504})  # statuses after which the same request may succeed; 0: no answer

@@ -533,7 +533,7 @@ class CommandRegistry(Protocol):
     async def history(
         self, command_id: str, *, tenant_id: str = DEFAULT_TENANT, after: int | None = None, limit: int = limits.PAGE_DEFAULT
     ) -> list[CommandEvent]:
-        """Return what happened to a command, oldest first.
+        """Return what happened to a command, oldest first: its first 10,000 events, and how it ended.
 
         Args:
             command_id: which.

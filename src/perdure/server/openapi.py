@@ -53,7 +53,6 @@ _PARTS: Final = {
     "name": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
     "source": {"type": "string", "minLength": 1, "maxLength": limits.SOURCE_NAME_MAX, "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$"},
     "deployment": {"type": "string", **rules(limits.COMMAND_NAME_MAX)},
-    "source": {"type": "string", "minLength": 1, "maxLength": limits.SOURCE_NAME_MAX, "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$"},
 }
 """Parts of a path by name, and those that have other rules behind a certain word."""
 _PART_EXAMPLES: Final = {"source": "github", "tenant": "acme", "id": "order-7", "name": "summary", "deployment": "acme"}
