@@ -59,6 +59,17 @@ class Hub:
             await asyncio.sleep(0.01)
         raise AssertionError("it never came to that")
 
+    @asynccontextmanager
+    async def at_work(self, worker: Worker) -> AsyncIterator[None]:
+        """Let a worker work, and stop it while time passes."""
+        working = asyncio.create_task(worker.work())
+        try:
+            yield
+        finally:
+            worker.stop()
+            await self.pass_time(working.done)
+            await working
+
     async def until_status(self, command_id: str, holds: Callable[[CommandStatus], bool]) -> CommandStatus:
         for _ in range(LOOKS):
             found = await self.status(command_id)

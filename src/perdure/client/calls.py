@@ -34,8 +34,8 @@ def new_message(
         to=to,
         source=source,
         headers=headers,
-        keep_for_ms=milliseconds(lasting.keep_for),
-        expires_after_ms=milliseconds(lasting.expires_after),
+        keep_for_ms=milliseconds(lasting.keep_for, what="keep_for"),
+        expires_after_ms=milliseconds(lasting.expires_after, what="expires_after"),
     )
 
 
@@ -55,20 +55,20 @@ def _kind_of(message: object) -> str:
     return type(message).__name__
 
 
-def milliseconds(duration: timedelta | None) -> int | None:
+def milliseconds(duration: timedelta | None, *, what: str) -> int | None:
     """Return a duration in milliseconds, rounded up: what is not nothing stays something. Raises UsageError."""
-    if duration is None:
-        return None
+    return None if duration is None else _whole(duration, what)
+
+
+def micros(duration: timedelta, *, what: str) -> Micros:
+    """Return a duration in microseconds, of whole milliseconds. Raises UsageError, which names `what`."""
+    return _whole(duration, what) * MILLISECOND
+
+
+def _whole(duration: timedelta, what: str) -> int:
     if not isinstance(duration, timedelta) or duration < timedelta(0):
-        raise UsageError(f"expected a timedelta that is not negative, found {duration!r:.{limits.REPR_MAX}}")
+        raise UsageError(f"{what}: expected a timedelta that is not negative, found {duration!r:.{limits.REPR_MAX}}")
     return -(-duration // timedelta(milliseconds=1))
-
-
-def micros(duration: timedelta) -> Micros:
-    """Return a duration in microseconds. Raises UsageError."""
-    whole = milliseconds(duration)
-    assert whole is not None, "it is a duration"
-    return whole * MILLISECOND
 
 
 def new_command(
@@ -93,8 +93,8 @@ def new_command(
         params=nothing() if apart else msgspec.Raw(payload.data),
         upload=apart,
         target=target,
-        deadline_ms=milliseconds(deadline),
-        delay_ms=milliseconds(delay) or 0,
+        deadline_ms=milliseconds(deadline, what="deadline"),
+        delay_ms=milliseconds(delay, what="delay") or 0,
         priority=priority,
         retry=None if retry is None else policy(retry),
     )

@@ -159,7 +159,7 @@ class Client:
         """
         await self.deliver(message, id=id, kind=kind, to=to, source=source)
         clock = self._connection.clock
-        until = clock.now() + micros(timeout)
+        until = clock.now() + micros(timeout, what="timeout")
         while True:
             piece = min(max(0, until - clock.now()), limits.COMMAND_WAIT_US)
             state = await self._message(id, source=source, wait=piece)
@@ -311,7 +311,7 @@ class Client:
     ) -> CommandView:
         """Return a command once it is over. Raises CommandNotFound, CommandPending when it is not in time."""
         clock = self._connection.clock
-        until = clock.now() + micros(timeout)
+        until = clock.now() + micros(timeout, what="timeout")
         while True:
             piece = min(max(0, until - clock.now()), limits.COMMAND_WAIT_US)
             found = await self._command(command_id, wait=piece)

@@ -366,6 +366,8 @@ def _error_of(text: bytes, status: int, what: str) -> PerdureError:
 
 
 def _checked_url(url: str) -> str:
+    if not isinstance(url, str):
+        raise UsageError(f"url: expected text, found {type(url).__name__}")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -376,6 +378,6 @@ def _checked_url(url: str) -> str:
         raise UsageError(f"url: expected https://host or http://host, found scheme {parts.scheme!r}")
     if parts.username is not None or parts.password is not None:
         raise UsageError("url: a name or a password in it would be logged; give the token by token=… or token_file=…")
-    if parts.query or parts.fragment:
+    if "?" in url or "#" in url:
         raise UsageError("url: expected no query and no fragment")
     return url.rstrip("/")

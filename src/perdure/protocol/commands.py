@@ -1,5 +1,6 @@
 """Commands over the wire.
 
+Requests refuse fields that are unknown; answers do not: programs elsewhere are older than their server for as long as they like.
 What a worker acts on is in remaining milliseconds: nobody has to compare clocks.
 
 Source: commands.md.
@@ -64,7 +65,7 @@ class NewCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     retry: RetryPolicy | None = None
 
 
-class CommandProblem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class CommandProblem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a command was not done. `details` is JSON data."""
 
     code: str
@@ -79,7 +80,7 @@ class ProgressNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     note: Annotated[str, line(limits.COMMAND_NOTE_MAX, least=0)] = ""
 
 
-class CommandView(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CommandView(msgspec.Struct, frozen=True, kw_only=True):
     """A command as it stands. `result` is there once it has succeeded, unless it is kept apart: then `result_blob` is."""
 
     command_id: str
@@ -106,14 +107,14 @@ class CommandView(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     redriven_as: str | None
 
 
-class CommandList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CommandList(msgspec.Struct, frozen=True, kw_only=True):
     """A page of commands, the newest first; `next` is the `after` of the page that follows, if one does. Results are left out."""
 
     commands: list[CommandView]
     next: str | None
 
 
-class CommandHappening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CommandHappening(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that happened to a command."""
 
     at: datetime | None
@@ -123,7 +124,7 @@ class CommandHappening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     detail: str
 
 
-class CommandHistory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CommandHistory(msgspec.Struct, frozen=True, kw_only=True):
     """What happened to a command, oldest first; `next` is the `after` of the page that follows, if one does."""
 
     events: list[CommandHappening]
@@ -136,14 +137,14 @@ class Cancellation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reason: ReasonText = ""
 
 
-class StateNow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StateNow(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a command after what was asked for."""
 
     command_id: str
     state: State
 
 
-class DrivenAgain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DrivenAgain(msgspec.Struct, frozen=True, kw_only=True):
     """The command that was made of a dead letter."""
 
     command_id: str
@@ -162,7 +163,7 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     worker: Annotated[str, line(limits.WORKER_MAX, least=0)] = ""
 
 
-class LeasedCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LeasedCommand(msgspec.Struct, frozen=True, kw_only=True):
     """A command and the right to work on it for `lease_ms`. Everything that follows names the `token`."""
 
     command_id: str
@@ -177,7 +178,7 @@ class LeasedCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     traceparent: str
 
 
-class Leases(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Leases(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker gets; nothing, when there was nothing in time."""
 
     leases: list[LeasedCommand]
@@ -191,7 +192,7 @@ class RenewRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     progress: ProgressNote | None = None
 
 
-class Renewed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Renewed(msgspec.Struct, frozen=True, kw_only=True):
     """How long a lease lasts now, and whether the work is to stop."""
 
     lease_ms: int
@@ -242,7 +243,7 @@ class CompleteRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     outcome: Outcome
 
 
-class Completed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Completed(msgspec.Struct, frozen=True, kw_only=True):
     """Whether that outcome counts: not if the command is over by something else."""
 
     command_id: str

@@ -68,20 +68,20 @@ class NewMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     expires_after_ms: Milliseconds | None = None
 
 
-class ReplyError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ReplyError(msgspec.Struct, frozen=True):
     """What a handler raised: the name of its class, and its text."""
 
     name: str
     text: str
 
 
-class ReplyValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="outcome", tag="ok"):
+class ReplyValue(msgspec.Struct, frozen=True, tag_field="outcome", tag="ok"):
     """A sealed reply: it is final, and every later delivery of the message gets it."""
 
     value: msgspec.Raw
 
 
-class ReplyFailure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="outcome", tag="error"):
+class ReplyFailure(msgspec.Struct, frozen=True, tag_field="outcome", tag="error"):
     """A sealed reply that is a failure: it is final, too."""
 
     error: ReplyError
@@ -90,7 +90,7 @@ class ReplyFailure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
 SealedReply = ReplyValue | ReplyFailure
 
 
-class Accepted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a message when it was accepted, and its reply if it is sealed by now.
 
     `duplicate`: it was accepted before, and nothing was done again. `copies` is the number of members that a message to a tag goes to.
@@ -105,7 +105,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reply: SealedReply | None = None
 
 
-class MessageState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MessageState(msgspec.Struct, frozen=True, kw_only=True):
     """Where a message is, and why: `explanation` says it in a sentence. `ahead` are the messages before it in its mailbox."""
 
     message_id: str
@@ -123,7 +123,7 @@ class MessageState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     explanation: str
 
 
-class DeadLetterInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DeadLetterInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A message that will not be handled, and why. `redriven_as` names the message that it was delivered again as."""
 
     message_id: str
@@ -137,7 +137,7 @@ class DeadLetterInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     payload: msgspec.Raw
 
 
-class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
     """A page of dead letters in the order of their acceptance; `next` is the `after` of the page that follows, if one does."""
 
     dead_letters: list[DeadLetterInfo]
@@ -150,7 +150,7 @@ class RedriveRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: SourceText = ""
 
 
-class Redriven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Redriven(msgspec.Struct, frozen=True):
     """The id of the message that a dead letter was delivered again as."""
 
     message_id: str

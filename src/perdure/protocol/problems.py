@@ -13,7 +13,7 @@ PROBLEM_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:perdure:problem:"
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A refusal as RFC 9457 has it. Programs compare `code`, which never changes; `detail` is for people.
 
     `retryable` says that the same request, made again later, can succeed without any change to it.

@@ -25,7 +25,7 @@ AttributeText = Annotated[
 ]
 
 
-class ProcessSummary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ProcessSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One process as of its last commit. Of its `events`, those before `first_event` are removed."""
 
     process_id: str
@@ -40,7 +40,7 @@ class ProcessSummary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     updated_at: datetime | None
 
 
-class ProcessDetail(ProcessSummary, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ProcessDetail(ProcessSummary, frozen=True, kw_only=True):
     """One process with its durable fields, search attributes, keys and tags as of its last commit."""
 
     fields: msgspec.Raw
@@ -49,14 +49,14 @@ class ProcessDetail(ProcessSummary, frozen=True, kw_only=True, forbid_unknown_fi
     tags: list[str]
 
 
-class ProcessPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ProcessPage(msgspec.Struct, frozen=True, kw_only=True):
     """A page of processes; `next` is the `after` of the page that follows, if one does. It may have fewer rows than asked for."""
 
     processes: list[ProcessSummary]
     next: str | None
 
 
-class ProcessEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ProcessEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One event of a process: `text` is for people; `event`, `name` and `detail` are its parts."""
 
     seq: int
@@ -69,7 +69,7 @@ class ProcessEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     took_us: int | None
 
 
-class ProcessWait(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ProcessWait(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that a process waits for: a message, a timer, a reply, an awakeable, or a place."""
 
     what: str
@@ -77,7 +77,7 @@ class ProcessWait(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     due: datetime | None
 
 
-class EventPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     """A page of a process's events, in order; `next` is the `after` of the page that follows, if one does."""
 
     events: list[ProcessEvent]
@@ -103,7 +103,7 @@ class ResumeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Nothing has to be said."""
 
 
-class Done(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Done(msgspec.Struct, frozen=True):
     """What was asked for holds; `changed`, whether it did not before."""
 
     process_id: str
@@ -116,7 +116,7 @@ class QueryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     arguments: list[msgspec.Raw] = []
 
 
-class QueryAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class QueryAnswer(msgspec.Struct, frozen=True):
     """What a query says of a process as of its last commit."""
 
     value: msgspec.Raw

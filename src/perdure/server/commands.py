@@ -207,9 +207,13 @@ def view_of(status: CommandStatus, result: Body | None) -> CommandView:
     )
 
 
+class _Stored(CommandProblem, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An error as a worker told it; of any other, all is shown as details."""
+
+
 def _problem(error: msgspec.Raw) -> CommandProblem:
     try:
-        return msgspec.json.decode(error, type=CommandProblem)
+        return msgspec.json.decode(error, type=_Stored)
     except msgspec.ValidationError:  # it was set as it is, and may be any JSON
         return CommandProblem(code="failed", details=error)
 

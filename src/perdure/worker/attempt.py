@@ -16,12 +16,12 @@ from perdure.clock import Micros
 from perdure.codec import JSON
 from perdure.errors import (
     CommandFailed,
-    LeaseLost,
     PayloadInvalid,
     PayloadTooLarge,
     PayloadUnencodable,
     PerdureError,
-    ServerRefused,
+    RejectedError,
+    StaleLease,
 )
 from perdure.protocol.commands import (
     BlobRef,
@@ -38,7 +38,7 @@ from perdure.protocol.commands import (
     StoppedIt,
 )
 from perdure.protocol.payloads import JSON_TYPE, Payload, payload_of
-from perdure.worker.context import CommandContext
+from perdure.worker.context import CommandContext, line
 from perdure.worker.handlers import CommandHandler
 
 if TYPE_CHECKING:
@@ -48,16 +48,15 @@ logger: Final = logging.getLogger("perdure.worker")
 
 
 class Attempt:
-    """One command that this worker has."""
+    """One command that this worker has, by its own clock `since` then."""
 
-    def __init__(self, worker: Worker, leased: LeasedCommand, handler: CommandHandler | None) -> None:
+    def __init__(self, worker: Worker, leased: LeasedCommand, handler: CommandHandler | None, *, since: Micros) -> None:
         clock = worker.connection.clock
         self.worker = worker
         self.leased = leased
         self.handler = handler
-        # By our own clock, from when the answer came: the lease ends no earlier at the server.
-        self.until: Micros = clock.now() + leased.lease_ms * 1_000
-        deadline = None if leased.deadline_ms is None else clock.now() + leased.deadline_ms * 1_000
+        self.until: Micros = since + leased.lease_ms * 1_000
+        deadline = None if leased.deadline_ms is None else since + leased.deadline_ms * 1_000
         self.context = CommandContext(
             command_id=leased.command_id,
             command=leased.command,
@@ -70,6 +69,7 @@ class Attempt:
         self.deadline = deadline
         self.lost = ""
         self.released = False
+        self._asked_to_stop = False
         self._work: asyncio.Task[Outcome] | None = None
 
     async def run(self) -> None:
@@ -109,27 +109,43 @@ class Attempt:
 
     async def _outcome(self, handler: CommandHandler) -> Outcome | None:
         """Run the handler, while the lease is renewed; None when what it did does not count any more."""
+        if self._is_over():
+            return None
         # All of it is within the lease: the way of large params and of a large result, too.
         self._work = asyncio.ensure_future(self._do(handler))
-        renewing = asyncio.ensure_future(self._renew())
+        # Apart from renewing: one that is not answered keeps no handler beyond its lease.
+        keeping = [asyncio.ensure_future(self._renew()), asyncio.ensure_future(self._watch())]
         try:
-            await asyncio.wait((self._work, renewing), return_when=asyncio.FIRST_COMPLETED)
-            if not self._work.done():
-                self._work.cancel()
-                await asyncio.wait((self._work,))
+            await asyncio.wait((self._work, *keeping), return_when=asyncio.FIRST_COMPLETED)
+            self._cancel()
+            await asyncio.wait((self._work,))
             return self._ended()
         finally:
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
+            for each in keeping:
+                each.cancel()
+            await asyncio.gather(*keeping, return_exceptions=True)
+
+    def _cancel(self) -> None:
+        if self._work is not None and not self._work.done():
+            self.context.cancelled.set()
+            self._work.cancel()
 
     async def _do(self, handler: CommandHandler) -> Outcome:
+        try:
+            return await self._done(handler)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # a handler that wants to end the program has failed, and the worker lives on
+            return self._failed(error)
+
+    async def _done(self, handler: CommandHandler) -> Outcome:
         try:
             params = handler.decode(await self._params())
         except (PayloadInvalid, PayloadTooLarge) as error:
             return DidNot(code="params-invalid", message=_short(str(error)))
         except PerdureError as error:
             return DidNot(code="params-unavailable", message=_short(str(error)), retryable=True)
-        result = await handler.run(self.context, params)
+        result = await handler.run(self.context, params, self.worker.threads)
         try:
             payload = payload_of(result, inline_max=limits.COMMAND_RESULT_MAX)
         except PayloadUnencodable as error:
@@ -157,7 +173,7 @@ class Attempt:
             ref = await self.worker.connection.upload(
                 path, payload.data, BlobRef, content_type=payload.content_type, query=query, patience=self.worker.lease
             )
-        except LeaseLost as error:
+        except StaleLease as error:
             self.lost = error.code
             raise
         except PerdureError as error:
@@ -167,37 +183,46 @@ class Attempt:
     def _ended(self) -> Outcome | None:
         work = self._work
         assert work is not None, "it has run"
-        error = None if work.cancelled() else work.exception()  # asked for in any case: one that nobody asks for is complained of
         if self.lost or self.released:
             return None
-        if work.cancelled():
-            if self.context.cancelled.is_set():
-                return StoppedIt(message="its handler was cancelled")
-            return DidNot(code="handler-cancelled", message="the handler was cancelled", retryable=True)
-        if error is None:
+        if not work.cancelled():
             return work.result()
+        if self._asked_to_stop:
+            return StoppedIt(message="its handler was cancelled")
+        return DidNot(code="handler-cancelled", message="the handler was cancelled", retryable=True)
+
+    def _failed(self, error: BaseException) -> Outcome:
         if isinstance(error, CommandFailed):
             return _said(error)
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise error
         logger.error("command %s: its handler failed in attempt %d", self.leased.command_id, self.leased.attempt, exc_info=error)
-        return DidNot(code="handler-error", message=_short(f"{type(error).__name__}: {error}"), retryable=True)
+        return DidNot(code="handler-error", message=_short(f"{type(error).__name__}: {_text_of(error)}"), retryable=True)
 
     # --- the lease --------------------------------------------------------------------------------------
 
+    def lose(self, why: str) -> None:
+        """Stop the work: it is another's, and what it did does not count any more."""
+        self.lost = self.lost or why
+        self._cancel()
+
+    def _is_over(self) -> bool:
+        now = self.worker.connection.clock.now()
+        if self.deadline is not None and now >= self.deadline:
+            self.lost = "its deadline passed"
+        elif now >= self.until - limits.WORKER_MARGIN_US:
+            self.lost = "its lease could not be renewed"
+        return bool(self.lost)
+
+    async def _watch(self) -> None:
+        """Return once the deadline has passed, or the lease as it was renewed last."""
+        connection = self.worker.connection
+        while not self._is_over():
+            ends = self.until - limits.WORKER_MARGIN_US
+            await connection.pause((ends if self.deadline is None else min(ends, self.deadline)) - connection.clock.now())
+
     async def _renew(self) -> None:
-        """Renew the lease until the handler has ended; returns when it has to stop."""
-        while True:
-            now = self.worker.connection.clock.now()
-            if self.deadline is not None and now >= self.deadline:
-                self.lost = "its deadline passed"
-                return
-            left = self.until - limits.WORKER_MARGIN_US - now
-            if left <= 0:
-                self.lost = "its lease could not be renewed"
-                return
-            wait = min(self.worker.lease // limits.WORKER_RENEWALS, left)
-            await self.worker.connection.pause(wait if self.deadline is None else max(1, min(wait, self.deadline - now)))
+        """Renew the lease until the handler has ended; return when it has to stop."""
+        while not self.lost:
+            await self.worker.connection.pause(self.worker.lease // limits.WORKER_RENEWALS)
             if await self._renewed():
                 return
 
@@ -214,25 +239,26 @@ class Attempt:
                 once=False,
                 patience=0,
             )
-        except PerdureError as error:
-            if error.retryable or isinstance(error, ServerRefused):
-                logger.warning("command %s: its lease was not renewed: %s", self.leased.command_id, error)
-                return False
+        except (StaleLease, RejectedError) as error:
             self.lost = error.code
             return True
+        except PerdureError as error:
+            # Whatever else is said of this request, the lease goes on until its time is over.
+            logger.warning("command %s: its lease was not renewed: %s", self.leased.command_id, error)
+            return False
         self.until = asked + renewed.lease_ms * 1_000
-        if renewed.deadline_ms is not None:
-            self.deadline = connection.clock.now() + renewed.deadline_ms * 1_000
-        if renewed.cancel_requested:
+        self._asked_to_stop = renewed.cancel_requested
+        if self._asked_to_stop:
             self.context.cancelled.set()
         # A plain function cannot be stopped: it may look at `cancelled` itself.
-        return renewed.cancel_requested and self.handler is not None and self.handler.is_async
+        return self._asked_to_stop and self.handler is not None and self.handler.is_async
 
     async def let_go(self) -> None:
-        """Give the command back before it is done: the worker stops."""
+        """Give the command back before it is done: the worker stops. What is done is told all the same."""
+        if self._work is not None and self._work.done():
+            return
         self.released = True
-        if self._work is not None:
-            self._work.cancel()
+        self._cancel()
         await self._release("the worker stops")
 
     # --- telling the server -----------------------------------------------------------------------------
@@ -262,7 +288,7 @@ class Attempt:
 
 
 def _said(error: CommandFailed) -> Outcome:
-    code = str(error.error_code)[: limits.COMMAND_CODE_MAX] or "failed"
+    code = line(str(error.error_code), most=limits.COMMAND_CODE_MAX) or "failed"
     message = str(error.args[1]) if len(error.args) > 1 else ""
     try:
         details = JSON.encode(error.details)
@@ -271,6 +297,13 @@ def _said(error: CommandFailed) -> Outcome:
     if len(details) > limits.COMMAND_MESSAGE_MAX:
         details = b"null"
     return DidNot(code=code, message=_short(message), details=msgspec.Raw(details))
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # any code can stand in an exception's `__str__`; the attempt has failed all the same
+        return "(its text cannot be made)"
 
 
 def _short(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from perdure import limits
 from perdure.clock import Clock, Micros
 from perdure.errors import UsageError
 from perdure.protocol.commands import ProgressNote
@@ -18,7 +19,8 @@ class CommandContext:
         attempt: the number of this attempt, from 1 on.
         target: that it was sent to.
         traceparent: of W3C trace context; empty for none.
-        cancelled: is set when somebody asked for the work to stop. An async handler is cancelled then, too.
+        cancelled: is set when the work is to stop: somebody asked for that, the deadline has passed, the lease is lost, or the worker
+            stops. An async handler is cancelled then, too; a plain one looks at `cancelled.is_set()`.
     """
 
     def __init__(
@@ -48,7 +50,19 @@ class CommandContext:
         return None if self._deadline is None else max(0, self._deadline - self._clock.now()) / 1_000_000
 
     def progress(self, fraction: float, note: str = "") -> None:
-        """Say how far the work has come, 0..1; it is told with the next renewal of the lease. Raises UsageError."""
+        """Say how far the work has come, 0..1; it is told with the next renewal of the lease, the note as one line of at most 512 bytes.
+
+        Raises:
+            UsageError: the fraction is none, or the note is no text.
+        """
         if not isinstance(fraction, int | float) or not 0 <= fraction <= 1:  # in this form, NaN is refused
             raise UsageError(f"progress: expected 0 to 1, found {fraction!r:.200}")
-        self.note = ProgressNote(fraction=float(fraction), note=note)
+        if not isinstance(note, str):
+            raise UsageError(f"progress: expected a note that is text, found {type(note).__name__}")
+        self.note = ProgressNote(fraction=float(fraction), note=line(note, most=limits.COMMAND_NOTE_MAX))
+
+
+def line(text: str, *, most: int) -> str:
+    """Return any text as one line that can be stored, of at most so many bytes."""
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    return shown.encode()[:most].decode(errors="ignore").strip()

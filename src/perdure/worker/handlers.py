@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import typing
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import msgspec
 from perdure.errors import DefinitionError
 from perdure.protocol.payloads import Payload, reader_of
 from perdure.worker.context import CommandContext
+from perdure.worker.threads import Threads
 
 _UNANNOTATED: Final = inspect.Parameter.empty
 _TAKEN: Final = 2  # context and params
@@ -27,12 +27,12 @@ class CommandHandler(msgspec.Struct, frozen=True):
     takes_params: bool
     is_async: bool
 
-    async def run(self, context: CommandContext, params: Any) -> Any:
+    async def run(self, context: CommandContext, params: Any, threads: Threads) -> Any:
         """Do the work and return its result. A plain function runs on a thread, which nobody can stop."""
         arguments = (context, params) if self.takes_params else (context,)
         if self.is_async:
             return await self.function(*arguments)
-        return await asyncio.to_thread(self.function, *arguments)
+        return await threads.run(self.function, arguments)
 
 
 def handler_of(name: str, function: Callable[..., Any]) -> CommandHandler:
@@ -42,6 +42,8 @@ def handler_of(name: str, function: Callable[..., Any]) -> CommandHandler:
     except (TypeError, ValueError, NameError) as error:
         raise DefinitionError(f"command {name!r}: the types of {function!r} cannot be read: {error}") from error
     parameters = list(signature.parameters.values())
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(f"command {name!r}: expected a function that returns its result, found the generator {function!r}")
     plain = all(one.kind in {one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD} for one in parameters)
     if not plain or not 1 <= len(parameters) <= _TAKEN:
         raise DefinitionError(f"command {name!r}: expected a function of (context) or (context, params), found {function!r} {signature}")

@@ -21,12 +21,13 @@ from perdure import limits
 from perdure.client.calls import micros
 from perdure.client.connection import Connection, path_of
 from perdure.clock import Clock, Micros
-from perdure.commands.arguments import checked_count, checked_name, checked_span
-from perdure.errors import DefinitionError, PerdureError, ServerRefused, ServerUnreachable, UsageError
+from perdure.commands.arguments import checked_count, checked_line, checked_name, checked_span
+from perdure.errors import DefinitionError, PerdureError, ServerRefused, UsageError
 from perdure.identity import DEFAULT_TENANT, SYSTEM_RANDOMNESS, Randomness, TenantId
 from perdure.protocol.commands import LeaseRequest, Leases
 from perdure.worker.attempt import Attempt
 from perdure.worker.handlers import CommandHandler, handler_of
+from perdure.worker.threads import Threads
 
 F = TypeVar("F", bound=Callable[..., Any])
 logger: Final = logging.getLogger("perdure.worker")
@@ -80,13 +81,14 @@ class Worker:
         self.tenant = TenantId(tenant)
         self.max_concurrency = checked_count(max_concurrency, what="max_concurrency", most=limits.WORKER_CONCURRENCY_MAX)
         least = limits.WORKER_LEASE_MIN_US
-        self.lease: Micros = checked_span(micros(lease), what="lease", least=least, most=limits.COMMAND_LEASE_MAX_US)
-        self.drain: Micros = micros(drain)
-        self.name = (f"{socket.gethostname()}/{os.getpid()}" if name is None else name)[: limits.WORKER_MAX]
+        self.lease: Micros = checked_span(micros(lease, what="lease"), what="lease", least=least, most=limits.COMMAND_LEASE_MAX_US)
+        self.drain: Micros = micros(drain, what="drain")
+        self.name = checked_line(f"{socket.gethostname()}/{os.getpid()}" if name is None else name, what="name", limit=limits.WORKER_MAX)
         self._handlers: dict[str, CommandHandler] = {}
         self._attempts: dict[str, tuple[Attempt, asyncio.Task[None]]] = {}
         self._stopping = asyncio.Event()
         self._free = asyncio.Event()
+        self.threads = Threads(self.max_concurrency, self._free.set)
 
     def command(self, name: str, /) -> Callable[[F], F]:
         """Register the function that does commands of this name; it is returned unchanged.
@@ -137,6 +139,7 @@ class Worker:
             await self._lease_on()
         finally:
             await self._drain()
+            self.threads.close()
             await self.connection.close()
 
     def stop(self) -> None:
@@ -157,30 +160,26 @@ class Worker:
     async def _lease_on(self) -> None:
         pause = limits.CLIENT_RETRY_US
         while not self._stopping.is_set():
-            free = self.max_concurrency - len(self._attempts)
+            free = self.max_concurrency - len(self._attempts) - self.threads.left
             if free <= 0:
                 self._free.clear()
                 await self._or_stopping(self._free.wait())
                 continue
+            asked = self.connection.clock.now()
             try:
                 leases = await self._or_stopping(self._ask(free))
-            except (ServerUnreachable, ServerRefused) as error:
-                if isinstance(error, ServerRefused) and error.status not in limits.HTTP_REPEATED:
-                    raise
-                logger.warning("no commands could be asked for: %s; the next try is in %.1f s", error, pause / 1_000_000)
-                await self._or_stopping(self.connection.pause(pause))
-                pause = min(_TWO * pause, limits.CLIENT_RETRY_MOST_US)
-                continue
             except PerdureError as error:
-                if not error.retryable:
+                if not (error.retryable or (isinstance(error, ServerRefused) and error.status in limits.HTTP_REPEATED)):
                     raise
                 logger.warning("no commands could be asked for: %s; the next try is in %.1f s", error, pause / 1_000_000)
                 await self._or_stopping(self.connection.pause(pause))
                 pause = min(_TWO * pause, limits.CLIENT_RETRY_MOST_US)
                 continue
             pause = limits.CLIENT_RETRY_US
+            # The server has answered in time: what came later, lay here while this program was suspended.
+            since = min(self.connection.clock.now(), asked + limits.COMMAND_WAIT_US)
             for leased in [] if leases is None else leases.leases:
-                self._begin(Attempt(self, leased, self._handlers.get(leased.command)))
+                self._begin(Attempt(self, leased, self._handlers.get(leased.command), since=since))
 
     async def _ask(self, free: int) -> Leases:
         body = LeaseRequest(
@@ -208,6 +207,9 @@ class Worker:
                 await asyncio.gather(task, stop, return_exceptions=True)
 
     def _begin(self, attempt: Attempt) -> None:
+        for other, _ in self._attempts.values():
+            if other.leased.command_id == attempt.leased.command_id:
+                other.lose("it came again")
         name = f"{attempt.leased.command_id} {attempt.leased.token}"
         task = asyncio.ensure_future(attempt.run())
         self._attempts[name] = (attempt, task)
