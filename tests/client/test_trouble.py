@@ -197,11 +197,11 @@ async def test_k1_an_answer_without_end_is_refused(proxy: Proxy, through: Client
 async def test_a_server_that_is_not_there_is_named_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         async with Client("http://127.0.0.1:1/hub", token=SECRET, patience=0) as client:
-            with pytest.raises(ServerUnreachable, match="no answer from http://127.0.0.1:1/hub") as error:
+            with pytest.raises(ServerUnreachable, match="no answer from http:") as error:
                 await client.get_command("c")
 
     assert error.value.retryable
-    assert str(error.value).startswith("GET /v1/tenants/default/commands/c: ")
+    assert str(error.value).startswith("GET /v1/tenants/default/commands/c: no answer from http://127.0.0.1:1/hub: ")
     assert SECRET not in str(error.value) + repr(error.value) + caplog.text + repr(client.__dict__)
 
 
