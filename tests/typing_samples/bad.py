@@ -104,3 +104,14 @@ async def main() -> None:
     perdure.Retention(messages=30)  # error: an age is a timedelta
     async with perdure.open_store("sqlite:///:memory:") as store, perdure.Engine(store, app, archive=print):  # error: an archive is awaited
         pass
+
+
+async def elsewhere(client: perdure.Client, waiting: perdure.SyncClient) -> None:
+    number: int = await client.command("acme", "pick", result=str)  # error: the result is text
+    number = waiting.command("acme", "pick", result=str)  # error: the result is text
+    print(number)  # noqa: T201
+    await client.send_command("acme")  # error: which command
+    await client.send_command("acme", "pick", deadline=30)  # error: a duration is a timedelta
+    waiting.call(Approve("me"))  # error: a message has an id
+    perdure.Worker("https://hub.example")  # error: whose commands
+    perdure.Worker("https://hub.example", deployment="acme", lease=60)  # error: a duration is a timedelta

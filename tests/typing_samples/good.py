@@ -156,7 +156,45 @@ async def main() -> None:
     assert_type([event.seq for record in perdure.read_archive("folder") for event in record.events], list[int])
 
 
+async def elsewhere(client: perdure.Client) -> None:
+    assert_type(await client.call(Place("7", 100), id="o-1", result=Receipt), Receipt)
+    assert_type(await client.command("acme", "pick", {"order": "7"}, result=Receipt, target="w7"), Receipt)
+    assert_type(await client.command("acme", "count", result=int), int)
+    sent = await client.send_command("acme", "pick", key="k", deadline=timedelta(hours=1))
+    assert_type((await client.wait_command(sent.command_id)).state == "SUCCEEDED", bool)
+    async for chunk in client.download_result(sent.command_id):
+        assert_type(chunk, bytes)
+
+
+def elsewhere_without_a_loop() -> None:
+    with perdure.SyncClient("https://hub.example", token_file="token") as client:
+        assert_type(client.call(Place("7", 100), id="o-1", result=Receipt), Receipt)
+        assert_type(client.command("acme", "pick", Place("7", 100), result=Receipt), Receipt)
+        assert_type(client.cancel_command("cmd_7"), str)
+        for chunk in client.download_result("cmd_7"):
+            assert_type(chunk, bytes)
+
+
+worker = perdure.Worker("https://hub.example", deployment="acme", target="w7", max_concurrency=8)
+
+
+@worker.command("pick")
+async def pick(context: perdure.CommandContext, params: Place) -> Receipt:
+    assert_type(context.remaining, float | None)
+    context.progress(0.5, "half of it")
+    return Receipt(params.order_id)
+
+
+@worker.command("weigh")
+def weigh_it(_context: perdure.CommandContext) -> float:
+    return 1.5
+
+
 async def tested() -> None:
+    context: perdure.CommandContext
+    for context in ():
+        assert_type(await pick(context, Place("7", 100)), Receipt)
+        assert_type(weigh_it(context), float)
     async with perdure.testing.engine(app, start=datetime(2030, 1, 1, tzinfo=UTC)) as engine:
         assert_type(await engine.call(hello, "world", 2, id="h-1"), list[float])
         assert_type(engine.clock, perdure.VirtualClock)

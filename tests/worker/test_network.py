@@ -233,7 +233,7 @@ worker = perdure.Worker(os.environ["URL"], deployment="acme", max_concurrency=2)
 
 @worker.command("work")
 async def work(context, params):
-    Path("begun").touch()
+    print("begun", flush=True)
     while not Path("go-on").exists():
         await asyncio.sleep(0.01)
     return params
@@ -252,12 +252,12 @@ async def test_c7_the_program_of_a_worker_finishes_what_it_has_at_sigterm(tmp_pa
             *(sys.executable, "-W", "error", "-m", "perdure", "worker", "shop_worker:worker"),
             cwd=tmp_path,
             env=environment,
+            stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            async with asyncio.timeout(60):
-                while not (tmp_path / "begun").exists():  # noqa: ASYNC110  # another process makes it
-                    await asyncio.sleep(0.01)
+            assert process.stdout is not None
+            assert await asyncio.wait_for(process.stdout.readline(), 60) == b"begun\n"
             process.send_signal(signal.SIGTERM)
             (tmp_path / "go-on").touch()
             over = await store.commands.wait_command(sent, 30_000_000)

@@ -17,7 +17,7 @@ from perdure.client.connection import Connection, path_of
 from perdure.clock import Clock
 from perdure.commands.contract import CommandRetry
 from perdure.errors import CommandPending, ReplyPending
-from perdure.identity import DEFAULT_TENANT, SYSTEM_RANDOMNESS, Randomness
+from perdure.identity import DEFAULT_TENANT, SYSTEM_RANDOMNESS, Randomness, TenantId
 from perdure.protocol.commands import Cancellation, CommandHistory, CommandList, CommandView, DrivenAgain, StateNow
 from perdure.protocol.messages import Accepted, DeadLetterPage, MessageState, Redriven, RedriveRequest, To
 from perdure.protocol.payloads import Payload
@@ -42,7 +42,11 @@ class Client:
         clock: by which it waits.
         randomness: where ids come from.
 
+    Raises:
+        UsageError, InvalidIdentifier: one of them cannot be; the text names it.
+
     Raises, from every method:
+        UsageError: the client is closed.
         ServerUnreachable: no answer came in time; it is not known whether the server has done it.
         ServerRefused: the server said no with an error that this version does not know.
         PerdureError: the error that the server said.
@@ -65,7 +69,7 @@ class Client:
         self._connection = Connection(
             url, token=token, token_file=token_file, patience=patience, ssl=ssl, clock=clock, randomness=randomness
         )
-        self._tenant = tenant
+        self._tenant = TenantId(tenant)
 
     async def __aenter__(self) -> Self:
         return self

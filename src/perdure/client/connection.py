@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from perdure import errors, limits
 from perdure.client.tokens import TokenSource
@@ -70,7 +71,7 @@ class Connection:
         randomness: where keys come from.
 
     Raises:
-        UsageError: the URL is none of a server, or the token is malformed.
+        UsageError: the URL is none of a server, the token is malformed, or the patience is no number of seconds.
     """
 
     def __init__(
@@ -87,10 +88,11 @@ class Connection:
         self.url = _checked_url(url)
         self.clock = clock or SystemClock()
         self._tokens = TokenSource(token, token_file)
-        self._patience = round(patience * SECOND)
+        self._patience = _checked_patience(patience)
         self._ssl = ssl
         self._randomness = randomness
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,7 +101,8 @@ class Connection:
         await self.close()
 
     async def close(self) -> None:
-        """Give back its connections. Harmless when called again."""
+        """Give back its connections, and send nothing more. Harmless when called again."""
+        self._closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -220,9 +223,10 @@ class Connection:
             try:
                 return await ask()
             except Refused as refused:
-                if not refused.repeat or self.clock.now() >= until:
+                left = until - self.clock.now()
+                if not refused.repeat or left <= 0 or refused.wait > left:
                     raise refused.error from None
-                await self.pause(max(refused.wait, self._varied(pause)))
+                await self.pause(min(left, max(refused.wait, self._varied(pause))))
                 pause = min(2 * pause, limits.CLIENT_RETRY_MOST_US)
 
     async def pause(self, duration: Micros) -> None:
@@ -260,6 +264,8 @@ class Connection:
 
     async def _begin(self, request: _Request, token: str | None) -> aiohttp.ClientResponse:
         """Return an answer that says yes, of which nothing is read yet."""
+        if self._closed:
+            raise UsageError("this client is closed; make another one")
         session = self._session = self._session or aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # a request that waits at the server keeps no other from being sent
             timeout=aiohttp.ClientTimeout(total=None),
@@ -268,7 +274,7 @@ class Connection:
         try:
             answer = await session.request(
                 request.method,
-                self.url + request.path,
+                URL(str(URL(self.url)).rstrip("/") + request.path, encoded=True),  # what is quoted stays so: `..` may be an id
                 params={name: str(value) for name, value in (request.query or {}).items() if value is not None},
                 # As a file: what is large is sent in pieces, and not copied.
                 data=None if request.data is None else io.BytesIO(request.data),
@@ -329,8 +335,8 @@ def _check_whole(found: bytes, expected: str, path: str) -> None:
 
 
 def path_of(*parts: str) -> str:
-    """Return a path of these parts, each quoted."""
-    return "/" + "/".join(quote(part, safe="") for part in parts)
+    """Return a path of these parts, each quoted: a part of dots, too, which would mean another path."""
+    return "/" + "/".join(quote(part, safe="") if part.strip(".") else part.replace(".", "%2E") for part in parts)
 
 
 def _with(headers: dict[str, str], token: str | None) -> dict[str, str]:
@@ -359,10 +365,25 @@ def _error_of(text: bytes, status: int, what: str) -> PerdureError:
         problem = _decode_problem(text)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return ServerRefused(f"{what}: the server answered {status}, and not as Perdure does; is the URL right?", status=status)
+    if problem.code == PayloadTooLarge.code:
+        return _too_large(problem.detail)
     kind = _KINDS.get(problem.code)
     if kind is None or kind is PerdureError:
         return ServerRefused(f"{what}: {problem.code}: {problem.detail}", status=status, problem_code=problem.code)
     return kind(problem.detail)
+
+
+def _too_large(text: str) -> PayloadTooLarge:
+    """Return the server's own error: how large what was stands in its text only."""
+    error = PayloadTooLarge("payload", size=0, limit=0)
+    error.args = (text,)
+    return error
+
+
+def _checked_patience(seconds: float) -> Micros:
+    if not isinstance(seconds, int | float) or not 0 <= seconds * SECOND <= limits.DURATION_MAX:  # in this form, NaN is refused
+        raise UsageError(f"patience: expected seconds, 0 or more, found {seconds!r:.{limits.REPR_MAX}}")
+    return round(seconds * SECOND)
 
 
 def _checked_url(url: str) -> str:

@@ -6,8 +6,10 @@ Source: commands.md, "Client".
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
+from concurrent.futures import CancelledError
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +29,8 @@ T = TypeVar("T")
 class SyncClient:
     """A server, as a program without an event loop sees it: `with perdure.SyncClient("https://hub.example", token=…) as client:`.
 
-    Its methods are those of `Client`, and wait. It may be used from several threads at once.
+    Its methods are those of `Client`, and wait. It may be used from several threads at once, and needs to be closed: it has a thread of
+    its own.
 
     Args: as those of `Client`.
 
@@ -45,6 +48,8 @@ class SyncClient:
         ssl: Any = True,
     ) -> None:
         self._client = Client(url, token=token, token_file=token_file, tenant=tenant, patience=patience, ssl=ssl)
+        self._closing = threading.Lock()
+        self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="perdure-client", daemon=True)
         self._thread.start()
@@ -56,21 +61,33 @@ class SyncClient:
         self.close()
 
     def close(self) -> None:
-        """Give back its connections and its thread. Harmless when called again."""
-        if self._loop.is_closed():
+        """Give back its connections and its thread. Harmless when called again. Who waits for an answer on another thread is told."""
+        with self._closing:
+            closed, self._closed = self._closed, True
+        if closed:
             return
-        self._wait(self._client.close())
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
+    async def _end(self) -> None:
+        calls = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in calls:
+            each.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await self._client.close()
+
     def _wait(self, call: Coroutine[Any, Any, T]) -> T:
-        if self._loop.is_closed():
-            call.close()
-            raise UsageError("this client is closed; make another one")
-        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        with self._closing:  # what is begun before the end is seen by it, and nothing is begun after it
+            if self._closed:
+                call.close()
+                raise UsageError("this client is closed; make another one")
+            future = asyncio.run_coroutine_threadsafe(call, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise UsageError("this client was closed while it waited; what it asked for may have been done") from None
         except BaseException:
             future.cancel()  # interrupted while it waits: the request goes no further
             raise
@@ -236,7 +253,8 @@ class SyncClient:
             while (chunk := self._wait(after())) is not None:
                 yield chunk
         finally:
-            self._wait(close())
+            with contextlib.suppress(UsageError):  # it is closed, and that with it
+                self._wait(close())
 
     def cancel_command(self, command_id: str, *, reason: str = "") -> str:
         """See `Client.cancel_command`."""
