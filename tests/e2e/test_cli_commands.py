@@ -121,7 +121,9 @@ def test_a_command_that_was_not_done_is_redriven_once(call: Call, url: str) -> N
     again = json.loads(call("commands", "redrive", IDS["dead"], "--store", url, "--json")[1])
 
     assert (status, said) == (0, f"redriven as {again['command_id']}\n")
-    assert f"redriven as {again['command_id']}" in line_of(call("commands", "list", "--store", url, "--state", "failed")[1], "dead")
+    failed = call("commands", "list", "--store", url, "--state", "failed")[1]
+    assert "handler-error, redriven" in line_of(failed, "dead")
+    assert again["command_id"] in call("commands", "show", IDS["dead"], "--store", url)[1]
     assert call("commands", "list", "--store", url, "--dead")[1] == "no commands in tenant default\n"
     refused = call("commands", "redrive", IDS["at-work"], "--store", url)
     assert (refused[0], "[illegal-transition]" in refused[2]) == (1, True)

@@ -194,7 +194,7 @@ def _note(status: CommandStatus) -> str:
         _said(status)[0].partition(":")[0],
         "asked to stop" if status.cancel_requested and status.completed_at is None else "",
         (_progress(status) or "") if status.completed_at is None else "",
-        f"redriven as {status.redriven_as}" if status.redriven_as else "",
+        "redriven" if status.redriven_as else "",
     ]
     return ", ".join(part for part in said if part)
 
