@@ -215,6 +215,7 @@ COMMAND_WAIT_US: Final = 30_000_000  # microseconds that a look for work or for 
 COMMAND_WAIT_MAX_SECONDS: Final = 366 * 86_400  # a year between two attempts
 COMMAND_FACTOR_MAX: Final = 1_000_000  # between two waits: the first is then a second, the next beyond the longest
 COMMAND_DELAY_MAX_US: Final = 366 * 86_400 * 1_000_000  # a year until it is given out
+COMMAND_EVENTS_MAX: Final = 10_000  # of one command's history: one that is given back again and again does not grow for ever
 COMMAND_DUE_CHUNK: Final = 64  # commands that one transaction ends or gives back because of their time
 BLOB_MAX: Final = 64 * MIB  # bytes that are kept apart, params or a result
 HTTP_REPEATED: Final = frozenset({0, 408, 425, 429, 500, 502, 503, 504})  # statuses after which the same request may succeed; 0: no answer
@@ -293,6 +294,7 @@ IDEMPOTENCY_LEASE_US: Final = (
     10_000_000  # microseconds, beside its `wait_ms`, after which a request that was not answered counts as crashed
 )
 IDEMPOTENCY_RETAIN_US: Final = 24 * 3_600 * 1_000_000  # microseconds that the answer to a key is kept: repeats come within minutes
+IDEMPOTENCY_KNOWN_US: Final = 30 * 86_400 * 1_000_000  # microseconds that a key is refused after that: no client repeats after a month
 IDEMPOTENCY_SWEEP_US: Final = 3_600 * 1_000_000  # microseconds between two sweeps of old answers
 
 # --- tokens ----------------------------------------------------------------------------------------------------
@@ -313,6 +315,7 @@ assert MAIL_BLOCK <= MAILBOX_MAX <= TENANT_MAIL_MAX, "a block is part of a mailb
 assert MAIL_LOOK <= MAIL_WINDOW, "the first look is a part of the window"
 assert DISPATCH_NOTES <= DISPATCH_MAX, "what is noted is a part of what is queued"
 assert TURN_EVENTS_MAX * REPLAY_EVENT_US * REST_REPLAYS < REST_MAX_US, "the longest turn may rest for its full time"
+assert TOKEN_NAME_MAX + IDEMPOTENCY_KEY_MAX + 16 <= COMMAND_KEY_MAX, "a client's name and its key are the key of a command"
 assert PAGE_DEFAULT <= PAGE_MAX, "the default page has to be allowed"
 assert SCHEDULE_ID_MAX + 40 <= REGISTRY_KEY_MAX, "a process that a schedule starts is named by schedule, slot and number"
 assert LEASE_RENEW_US + LEASE_MARGIN_US < LEASE_US, "a lease is renewed before a node has to stop"

@@ -105,7 +105,7 @@ async def test_a_command_that_is_driven_again_refers_to_the_same_params(store: S
 async def test_a_lease_is_looked_at_without_taking_it(store: Store) -> None:
     made = (await store.commands.create_command("acme", "work")).command_id
     with pytest.raises(StaleLease):
-        await store.commands.check_lease(made, 0)
+        await store.commands.check_lease(made, 1)
     lease = await leased(store)
     await store.commands.check_lease(made, lease.token)
     with pytest.raises(StaleLease):

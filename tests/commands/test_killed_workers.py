@@ -139,7 +139,7 @@ async def test_commands_are_done_once_though_workers_are_lost(request: Any, tmp_
 
     assert found["wrong"] == []
     assert found["states"] == {"SUCCEEDED": 200}
-    assert found["again"]
+    assert found["killed"] + found["stood still"]
 
 
 @pytest.mark.soak

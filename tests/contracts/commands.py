@@ -20,7 +20,7 @@ Reopen = Callable[[], Awaitable[Store]]
 LEASE = 60 * SECOND
 MINUTE = 60 * SECOND
 STEADY = CommandRetry(max_attempts=3, initial=1.0, factor=2.0, maximum=300.0, jitter=0.0)
-LOOKS = 100_000
+LOOKS = 300_000
 OOPS = Failed(code="oops", message="it broke", retryable=True)
 HOPELESS = Failed(code="hopeless", message="it never will")
 PENDING_UPLOAD, PENDING, DISPATCHED, SUCCEEDED, FAILED, EXPIRED, CANCELLED = CommandState

@@ -130,6 +130,19 @@ async def test_who_failed_while_it_was_to_stop_hears_the_same_again(commands: Co
     assert await state_of(commands, command_id) == CANCELLED
 
 
+async def test_who_says_it_again_after_somebody_else_had_the_command_has_lost_it(commands: CommandRegistry, clock: VirtualClock) -> None:
+    command_id = await create(commands)
+    token = (await take(commands)).token
+    await commands.complete(command_id, token, OOPS)
+    clock.advance(SECOND)
+    await commands.release(command_id, (await take(commands)).token)
+
+    with pytest.raises(LeaseLost):
+        await commands.complete(command_id, token, OOPS)
+    with pytest.raises(LeaseLost):
+        await commands.complete(command_id, token, Succeeded())
+
+
 async def test_of_two_opposite_ends_at_once_one_counts(store: Store) -> None:
     """V18: state and result agree, and the other one is told."""
     commands = store.commands

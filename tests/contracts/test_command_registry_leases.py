@@ -184,6 +184,7 @@ async def test_params_come_with_the_lease_up_to_their_sum(store: Store) -> None:
 
 async def test_bytes_that_are_kept_apart_do_not_count(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "COMMAND_LEASE_BYTES_MAX", 100)
+    monkeypatch.setattr(limits, "COMMAND_PARAMS_MAX", 100)
     commands, blobs = store.commands, [await kept_apart(store, bytes(101 + n)) for n in range(3)]
     for blob in blobs:
         await create(commands, params=blob)

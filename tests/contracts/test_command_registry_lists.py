@@ -298,3 +298,14 @@ async def test_the_token_of_one_command_is_none_of_another(commands: CommandRegi
         await commands.release(one.command_id, two.token)
     with pytest.raises(LeaseLost):
         await commands.complete(two.command_id, one.token, Succeeded())
+
+
+async def test_a_history_has_a_limit_and_its_end_all_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "COMMAND_EVENTS_MAX", 5)
+    made = (await store.commands.create_command("site", "pick")).command_id
+    for _ in range(10):
+        [lease] = await store.commands.lease("site")
+        await store.commands.release(made, lease.token)
+    await store.commands.cancel(made)
+
+    assert [event.kind for event in await store.commands.history(made)] == ["created", *["leased", "released"] * 2, "cancelled"]

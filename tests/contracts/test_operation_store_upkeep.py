@@ -20,6 +20,7 @@ from perdure.errors import (
     UsageError,
 )
 from perdure.operations.contract import (
+    PASSING,
     Attached,
     Expired,
     Failed,
@@ -300,6 +301,54 @@ async def test_a_sweep_goes_through_all_that_is_due_page_by_page(operations: Ope
 
     assert await operations.sweep(clock.now() - 1) == 0
     assert sum(await asyncio.gather(*(operations.sweep(clock.now() + 6) for _ in range(2)))) == count
+
+
+async def test_a_key_over_http_is_forgotten_some_time_after_its_eviction_and_nothing_else_is(
+    operations: Operations, clock: VirtualClock
+) -> None:
+    passing, lasting, late = named("1", scope=f"{PASSING}shop"), named("1", scope="shop"), named("2", scope=f"{PASSING}shop")
+    for operation_id in (passing, lasting):
+        await seal(operations, operation_id, token=await start(operations, operation_id, retain=0))
+    assert await operations.sweep(clock.now()) == 2
+    clock.advance(1)
+    await seal(operations, late, token=await start(operations, late, retain=0))
+    assert await operations.sweep(clock.now()) == 1
+
+    clock.advance(limits.IDEMPOTENCY_KNOWN_US - 2)
+    assert await operations.forget(clock.now()) == 0
+    clock.advance(1)
+    assert await operations.forget(clock.now()) == 1
+
+    assert await operations.lookup(passing) is OperationState.UNKNOWN
+    assert await operations.lookup(late) is OperationState.EXPIRED
+    assert await operations.lookup(lasting) is OperationState.EXPIRED
+    assert await operations.forget(clock.now() + limits.DURATION_MAX) == 1
+    assert await operations.lookup(lasting) is OperationState.EXPIRED
+
+
+async def test_what_was_forgotten_may_come_again_and_is_forgotten_again(operations: Operations, clock: VirtualClock) -> None:
+    operation_id = named("1", scope=f"{PASSING}shop")
+    for _ in range(2):
+        await seal(operations, operation_id, token=await start(operations, operation_id, retain=0))
+        await operations.sweep(clock.now())
+        clock.advance(limits.IDEMPOTENCY_KNOWN_US)
+
+        assert await operations.forget(clock.now()) == 1
+        assert await operations.find_operation(operation_id) is None
+
+
+async def test_keys_are_forgotten_page_by_page(operations: Operations, clock: VirtualClock) -> None:
+    async def seal_one(n: int) -> None:
+        operation_id = named(str(n), scope=f"{PASSING}{n % 3}", tenant_id=f"t{n % 3}")
+        await seal(operations, operation_id, token=await start(operations, operation_id, retain=0))
+
+    count = 2 * limits.READ_PAGE + 1
+    await asyncio.gather(*(seal_one(n) for n in range(count)))
+    await operations.sweep(clock.now())
+    clock.advance(limits.IDEMPOTENCY_KNOWN_US)
+
+    assert sum(await asyncio.gather(*(operations.forget(clock.now()) for _ in range(2)))) == count
+    assert await operations.list_operations("t0") == []
 
 
 # --- what people see --------------------------------------------------------------------------------------------

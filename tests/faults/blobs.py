@@ -169,8 +169,8 @@ FAULTS: Final = (
     Fault(
         "worker-without-renewals-while-it-uploads",
         f"{HERE}/worker/attempt.py",
-        "        renewing = asyncio.ensure_future(self._renew())\n",
-        "        renewing = asyncio.ensure_future(asyncio.Event().wait())\n",
+        "asyncio.ensure_future(self._renew())",
+        "asyncio.ensure_future(asyncio.Event().wait())",
         (LEASES,),
         hangs=True,
     ),

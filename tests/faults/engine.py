@@ -238,7 +238,7 @@ FAULTS: Final = (
     Fault(
         "turn-failed-commits-its-effects",
         RESIDENT,
-        "            effects=[] if failed else produced.effects,\n",
+        "            effects=produced.stops if failed else produced.effects,\n",
         "            effects=produced.effects,\n",
         (f"{MOMENTS}::test_what_a_failed_handler_asked_for_last_does_not_happen",),
     ),

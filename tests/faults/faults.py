@@ -7,6 +7,8 @@ from typing import Final
 from tests.faults import (
     asking,
     blobs,
+    commanding,
+    commands,
     control,
     copying,
     core,
@@ -19,6 +21,7 @@ from tests.faults import (
     postgres,
     postgres_schema,
     programs,
+    requests,
     residency,
     retention,
     rooms,
@@ -45,6 +48,8 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *failover.FAULTS,
     *control.FAULTS,
     *asking.FAULTS,
+    *commands.FAULTS,
+    *commanding.FAULTS,
     *flows.FAULTS,
     *inspection.FAULTS,
     *schedules.FAULTS,
@@ -59,4 +64,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *web.FAULTS,
     *blobs.FAULTS,
     *server.FAULTS,
+    *requests.FAULTS,
 )

@@ -57,7 +57,7 @@ FAULTS: Final = (
     ),
     Fault("key-of-any-body", f"{SERVER}/idempotency.py", "path.encode(), query, body", "path.encode(), query", (ONCE,)),
     Fault("key-of-any-query", f"{SERVER}/idempotency.py", "path.encode(), query, body", "path.encode(), body", (ONCE,)),
-    Fault("key-of-any-client", f"{SERVER}/idempotency.py", 'f"http {call.principal.name}"', '"http client"', (ONCE,)),
+    Fault("key-of-any-client", f"{SERVER}/idempotency.py", 'f"{PASSING}{call.principal.name}"', 'f"{PASSING}client"', (ONCE,)),
     Fault("key-keeps-a-failure", f"{SERVER}/idempotency.py", "made.status >= _SERVER_FAULT or error.retryable", "False", (ONCE,)),
     Fault(
         "key-keeps-no-refusal",

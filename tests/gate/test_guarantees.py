@@ -34,6 +34,7 @@ SECTIONS = [
     "A new release",
     "A database that fails over",
     "Over HTTP",
+    "Commands",
     "Not yet",
     "What is not promised",
 ]

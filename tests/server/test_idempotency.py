@@ -169,6 +169,24 @@ async def test_an_answer_is_kept_for_a_day(served: Served) -> None:
     assert served.shop.placed == ["7"]
 
 
+async def test_a_key_is_as_new_long_after_its_answer(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "IDEMPOTENCY_RETAIN_US", 1)
+    monkeypatch.setattr(limits, "IDEMPOTENCY_KNOWN_US", 1)
+    await post(served, '"k"')
+    await served.pass_time(limits.IDEMPOTENCY_SWEEP_US)
+    await until(lambda: _is_expired(served, "k"))
+    await served.pass_time(limits.IDEMPOTENCY_SWEEP_US)
+    await until(lambda: _is_forgotten(served, "k"))
+
+    said = await post(served, '"k"', {**PLACE, "id": "n"})
+
+    assert (said.status, said.json["duplicate"]) == (200, False)
+
+
+async def _is_forgotten(served: Served, key: str) -> bool:
+    return not await _is_begun(served, key)
+
+
 async def _is_expired(served: Served, key: str) -> bool:
     found = await served.store.operations.find_operation(_operation(key))
     return found is not None and found.state == "expired"

@@ -213,5 +213,7 @@ async def test_a_stream_from_nowhere_is_refused(local: Served) -> None:
     await local.deliver("g", "greet()", ["you"])
     async with streaming(local, f"{PROCESSES}/g/events", **{"Last-Event-ID": "x"}) as response:
         wrong = Said(response.status, response.headers, await response.read())
+    page = await local.ask("GET", f"{PROCESSES}/g/events", headers={"Last-Event-ID": "x"})
 
-    assert [(one.status, one.code) for one in (absent, wrong)] == [(404, "process-not-found"), (422, "request-invalid")]
+    refused = [(one.status, one.code) for one in (absent, wrong, page)]
+    assert refused == [(404, "process-not-found"), (422, "request-invalid"), (422, "request-invalid")]

@@ -77,6 +77,9 @@ async def test_json_in_utf_8_is_taken(local: Served, kind: str) -> None:
         ("wait_ms=%zz", 400, "hex"),
         ("wait_ms=%ff", 400, "UTF-8"),
         ("a%00b=%00", 422, "control"),
+        ("wait_ms=null", 422, "wait_ms"),
+        ("wait_ms=5.0", 422, "wait_ms"),
+        ("wait_ms=1e2", 422, "wait_ms"),
     ],
 )
 async def test_a_query_that_breaks_a_rule_is_refused(local: Served, query: str, status: int, named: str) -> None:
@@ -104,6 +107,14 @@ async def test_a_query_that_breaks_a_rule_is_refused(local: Served, query: str, 
         ("/v1/tenants/acme/processes?status=moon", 422, "request-invalid"),
         ("/v1/tenants/acme/processes?created_after=2026-01-01T00:00:00", 422, "request-invalid"),
         ("/v1/tenants/acme/processes?limit=1001", 422, "request-invalid"),
+        ("/v1/tenants/acme/processes?status=null", 422, "request-invalid"),
+        ("/v1/tenants/acme/processes?updated_before=null", 422, "request-invalid"),
+        ("/v1/tenants/acme/processes?updated_before=1700000000", 422, "request-invalid"),
+        ("/v1/tenants/acme/processes?type=" + "x" * 257, 422, "invalid-identifier"),
+        ("/v1/tenants/acme/commands?state=null", 422, "request-invalid"),
+        ("/v1/tenants/acme/commands?dead=1", 422, "request-invalid"),
+        ("/v1/tenants/acme/commands?target=", 422, "invalid-identifier"),
+        ("/v1/tenants/acme/commands?command=" + "x" * 257, 422, "invalid-identifier"),
         ("/v1/tenants/acme/processes/p/events?after=-2", 422, "request-invalid"),
     ],
 )
@@ -128,8 +139,9 @@ async def test_a_path_that_is_none_is_not_found(local: Served, path: str) -> Non
     assert (said.status, said.code) == (404, "route-not-found")
 
 
-async def test_another_method_is_refused_with_those_that_there_are(local: Served) -> None:
-    said = await local.ask("DELETE", PATH)
+@pytest.mark.parametrize("method", ["DELETE", "TRACE", "PROPFIND"])
+async def test_another_method_is_refused_with_those_that_there_are(local: Served, method: str) -> None:
+    said = await local.ask(method, PATH)
 
     assert (said.status, said.code, said.headers["Allow"]) == (405, "method-refused", "POST")
 

@@ -9,7 +9,7 @@ import pytest
 
 from perdure import Store, VirtualClock, open_store
 from perdure.errors import InvalidIdentifier, TokenInvalid, TokenNotFound, UsageError
-from perdure.tokens.contract import Grant
+from perdure.tokens.contract import WORK, Grant
 from perdure.tokens.tables import TOKEN
 from tests.stores import KINDS, store_url
 
@@ -90,11 +90,36 @@ async def test_tokens_are_listed_in_the_order_of_their_making(store: Store) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["", "moon", "read=d/t", "command:work", "command:work=d", "command:work=/t", "command:work=d/", "Read", "read\n"]
+    "text",
+    ["", "moon", "read=d/t", "command:work", "command:work=", "command:work=/", "command:work=/t", "command:work=d/", "Read", "read\n"],
 )
 def test_what_is_no_capability_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         Grant.parse(text)
+
+
+@pytest.mark.parametrize(
+    "grant",
+    [Grant("moon"), Grant(WORK), Grant(WORK, "", "t"), Grant(WORK, "d/x", "t"), Grant(WORK, "d", "t\nadmin"), Grant("read", "d")],
+)
+async def test_a_token_of_what_is_no_capability_is_not_made(store: Store, grant: Grant) -> None:
+    with pytest.raises((InvalidIdentifier, UsageError)):
+        await store.tokens.create("n", [grant], tenant="*")
+
+    assert await store.tokens.list_tokens() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [("command:work=d/t", [("d", "t")]), ("command:work=d", [("d", "")]), ("command:work=d/t/", [("d", "t/")])],
+)
+async def test_work_is_for_one_target_or_for_what_has_none(store: Store, text: str, allowed: list[tuple[str, str]]) -> None:
+    made = await store.tokens.create("n", [Grant.parse(text)], tenant="*")
+    info = await store.tokens.check(made.text)
+
+    places = [(deployment, target) for deployment in ("d", "e", "") for target in ("", "t", "t/")]
+    assert [place for place in places if info.allows(WORK, deployment=place[0], target=place[1])] == allowed
+    assert str(info.grants[0]) == text
 
 
 async def test_what_is_no_name_tenant_or_duration_is_refused(store: Store) -> None:

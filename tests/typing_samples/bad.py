@@ -56,6 +56,11 @@ class Order(perdure.Process):
         number: str = await self.call(hello, "x")  # error: the process returns a number
         self.call(hello, "x")  # error: never awaited
         self.spawn(hello)  # error: no name
+        self.command("site", "pick")  # error: never awaited
+        text = await self.command("site", "pick", result=int)  # error: its result is a number
+        await self.command("site")  # error: what is to be done?
+        await self.command("site", "pick", deadline=5)  # error: a timedelta, not a number
+        await self.command("site", "pick", retry=3)  # error: a policy, not a number
         self.history.append(7)  # error: a log of text
         await self.until(lambda: self.state)  # error: no such field
         return len(number)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import assert_type
+from typing import Any, assert_type
 from uuid import UUID
 
 import msgspec
 
 import perdure
 import perdure.testing
+from perdure.commands.contract import CommandRetry
 
 app = perdure.App("typed")
 
@@ -85,6 +86,16 @@ class Order(perdure.Process):
         token, paid = self.awakeable(Receipt)
         assert_type(token, str)
         assert_type(await paid, Receipt)
+        picked = self.command(
+            "site", "pick", message, result=Receipt, target="arm", deadline=timedelta(hours=1), retry=CommandRetry(max_attempts=3)
+        )
+        assert_type(await picked, Receipt)
+        assert_type(await self.command("site", "weigh", {"order": "7"}, priority=-1, delay=timedelta(seconds=5)), Any)
+        command_id, packed = self.command_async("site", "pack", result=list[Receipt])
+        assert_type(command_id, str)
+        assert_type(await packed, list[Receipt])
+        assert_type(await self.command_async("site", "pack")[1], Any)
+        assert_type(await self.first(self.command("site", "pack", result=int), self.sleep(5)), tuple[int, int | None])
         assert_type(await self.gather_limited(2, self.step(weigh, "1"), self.step(weigh, "2")), list[float])
         async for weight in self.as_completed([self.step(weigh, "1"), self.step(weigh, "2")]):
             assert_type(weight, float)

@@ -29,7 +29,7 @@ def token() -> None:
     multiple=True,
     required=True,
     metavar="CAPABILITY",
-    help="deliver, read, admin, deploy, command:send, or command:work=DEPLOYMENT/TARGET; several times for several.",
+    help="deliver, read, admin, deploy, command:send, command:work=DEPLOYMENT/TARGET, or command:work=DEPLOYMENT for commands without a target; several times for several.",
 )
 @click.option("--expires-in", "lasting", type=age, metavar="AGE", help="90s, 15m, 12h or 30d; never when not given.")
 def create(url: str, name: str, tenant: str, grants: tuple[str, ...], *, as_json: bool, lasting: object) -> None:

@@ -154,8 +154,9 @@ def checked_filter(matching: CommandFilter) -> CommandFilter:
     """Return what a list is to show. Raises UsageError, InvalidIdentifier."""
     if not isinstance(matching, CommandFilter):
         raise UsageError(f"matching: expected a CommandFilter, found {type(matching).__name__}")
-    if matching.deployment_id is not None:
-        checked_name(matching.deployment_id, what="deployment_id")
+    for what in ("deployment_id", "target", "command"):
+        if (name := getattr(matching, what)) is not None:
+            checked_name(name, what=what)
     return matching
 
 

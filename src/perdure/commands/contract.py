@@ -79,7 +79,7 @@ class CommandRetry(msgspec.Struct, frozen=True, kw_only=True):
         try:
             wait = min(self.maximum, self.initial * self.factor ** (failures - 1))
         except OverflowError:
-            wait = self.maximum
+            wait = self.maximum if self.initial else 0
         return round(wait * (1 - self.jitter * chance) * SECOND)
 
 
@@ -533,7 +533,7 @@ class CommandRegistry(Protocol):
     async def history(
         self, command_id: str, *, tenant_id: str = DEFAULT_TENANT, after: int | None = None, limit: int = limits.PAGE_DEFAULT
     ) -> list[CommandEvent]:
-        """Return what happened to a command, oldest first.
+        """Return what happened to a command, oldest first: its first 10,000 events, and how it ended.
 
         Args:
             command_id: which.

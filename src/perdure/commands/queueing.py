@@ -30,6 +30,7 @@ DONE: Final = "ok"
 NOT_DONE: Final = "error"
 _decode_retry: Final = msgspec.json.Decoder(CommandRetry).decode
 _decode_error: Final = msgspec.json.Decoder(CommandError).decode
+_ENDS: Final = frozenset({"succeeded", "failed", "expired", "cancelled"})
 _CHANCES: Final = 2**64
 
 
@@ -137,7 +138,9 @@ def save(view: View, key: Key[CommandRow], before: CommandRow | None, after: Com
 
 
 def noted(view: View, key: Key[CommandRow], row: CommandRow, kind: str, *, actor: str = "", detail: str = "") -> CommandRow:
-    """Append to a command's history and return its row, to be saved."""
+    """Append to a command's history and return its row, to be saved. Beyond its limit, only how it ends is noted."""
+    if row.events >= limits.COMMAND_EVENTS_MAX and kind not in _ENDS:
+        return row
     event = CommandEventRow(view.now, kind, row.attempt, actor, detail)
     view.insert(COMMAND_EVENT.key(*key.parts, row.events), event)
     return replace(row, events=row.events + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -84,6 +85,7 @@ from perdure.errors import CommandNotFound, UsageError
 from perdure.identity import DEFAULT_TENANT, TenantId, checked_text, uuid7
 
 PREFIX: Final = "cmd_"
+_LEFT: Final = "whoever asked for it has left"
 _CURSOR: Final = re.compile(r"([0-9]{1,19}):(.+)")
 
 
@@ -253,11 +255,32 @@ class Commands:
         topic = queue_topic(take.tenant_id, take.deployment_id, take.target)
         with self._access.signals.listen(topic) as listener:
             while True:
-                due, taken = await self._take(take)
+                due, leases = await self._unless_left(take)
                 now = self._access.clock.now()
-                if taken or now >= deadline:
-                    return await self._leases(take.tenant_id, taken)
+                if leases or now >= deadline:
+                    return leases
                 await listener.wait(deadline if due is None else min(deadline, max(due, now)))
+
+    async def _unless_left(self, take: Take) -> tuple[Micros | None, list[Lease]]:
+        """Return when something is due in a queue, and what was given out. Who is cancelled meanwhile leaves nothing behind.
+
+        A commit that is under way cannot be called off: it is waited for, and what it has given out goes back.
+        """
+        taking = asyncio.ensure_future(self._take(take))
+        taken: list[Leased] = []
+        try:
+            due, taken = await asyncio.shield(taking)
+            return due, await self._leases(take.tenant_id, taken)
+        except BaseException:
+            await asyncio.wait((taking,))
+            if not taking.cancelled() and taking.exception() is None:
+                await self._give_back(take, taking.result()[1])
+            raise
+
+    async def _give_back(self, take: Take, taken: list[Leased]) -> None:
+        back = (self.release(one.command_id, one.row.token, tenant_id=take.tenant_id, error=_LEFT) for one in taken)
+        # What cannot be given back comes back by itself, at the end of its lease.
+        await asyncio.gather(*back, return_exceptions=True)
 
     async def _take(self, take: Take) -> tuple[Micros | None, list[Leased]]:
         """Return when something is due in a queue, and what was given out. A look decides nothing: it spares empty transactions."""

@@ -400,7 +400,7 @@ class Complete(_OnCommand, frozen=True, kw_only=True):
     def decide(self, view: View) -> bool:
         """Return whether it counts."""
         row = present(view, self.key)
-        if not row.holder and row.completed_by == self.token:
+        if not row.holder and row.completed_by == self.token == row.token:
             return self._said_before(view, row)
         if row.state in TERMINAL:
             return False

@@ -12,6 +12,7 @@ import msgspec
 
 from perdure.clock import SECOND, Micros
 from perdure.conversations.events import Event, StepFailed
+from perdure.engine.effects import StopCommandEffect
 from perdure.engine.functions import StepFunction
 from perdure.engine.outcomes import encode_error
 from perdure.engine.retry import Retry
@@ -134,6 +135,11 @@ class Produced(msgspec.Struct):
     def __bool__(self) -> bool:
         """Whether there is anything to commit. Starts alone need no commit."""
         return bool(self.events or self.effects or self.arm or self.disarm or self.taken or self.replies or self.undecodable or self.binds)
+
+    @property
+    def stops(self) -> list[Any]:
+        """Those of the effects that a failure does not take back: nobody waits for these commands any more."""
+        return [effect for effect in self.effects if isinstance(effect, StopCommandEffect)]
 
 
 class DurableTimer(asyncio.TimerHandle):

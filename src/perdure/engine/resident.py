@@ -302,7 +302,7 @@ class Resident:
             head=self.head,
             now=turn.now,
             events=produced.events,
-            effects=[] if failed else produced.effects,
+            effects=produced.stops if failed else produced.effects,
             effects_done=turn.effects,
             steps=turn.steps,
             arm={} if finish is not None else produced.arm,

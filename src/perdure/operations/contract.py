@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal, Protocol, Self
+from typing import Final, Literal, Protocol, Self
 
 import msgspec
 
@@ -16,6 +16,8 @@ from perdure.clock import Micros
 from perdure.identity import DEFAULT_TENANT, TenantId, checked_text
 from perdure.schemas import SchemaSource, TypeRef
 
+PASSING: Final = "http "
+"""Scopes that begin so hold requests over HTTP: what is evicted of them is known for `limits.IDEMPOTENCY_KNOWN_US`, not for ever."""
 Outcome = Literal["ok", "error"]
 """How an operation ended. A sealed failure is final like any answer: it is replayed, not tried again."""
 
@@ -322,7 +324,15 @@ class OperationStore(Protocol):
     async def sweep(self, now: Micros) -> int:
         """Evict the answers whose retention is over at `now`, and return how many.
 
-        An evicted id leaves a tombstone and is never taken for unknown. Admitted operations and schemas stay.
+        An evicted id leaves a tombstone and is never taken for unknown, unless its scope begins with `PASSING`: see
+        `forget`. Admitted operations and schemas stay.
+        """
+        ...
+
+    async def forget(self, now: Micros) -> int:
+        """Remove the tombstones of `PASSING` scopes whose time is over at `now`, and return how many.
+
+        Their ids are unknown afterwards. No other operation is touched.
         """
         ...
 

@@ -29,7 +29,7 @@ from perdure.operations.contract import (
 from perdure.operations.courses import answer_in, is_held, may_not_rerun, topic_of
 from perdure.operations.stored_schemas import StoredSchemas
 from perdure.operations.tables import LEASES, OPERATION, OPERATIONS, OperationRow
-from perdure.operations.writes import Admit, Answer, Begin, MarkStarted, Remove, Resolve, Seal, Sweep
+from perdure.operations.writes import Admit, Answer, Begin, Forget, MarkStarted, Remove, Resolve, Seal, Sweep
 from perdure.schemas import SchemaRegistry, SchemaSource, TypeRef
 
 _DIGEST_BYTES = 32
@@ -144,6 +144,14 @@ class Operations:
             more, after = await self._access.writer.run(Sweep(now=now, after=after))
             evicted += more
         return evicted
+
+    async def forget(self, now: Micros) -> int:
+        """See `OperationStore.forget`."""
+        forgotten = found = await self._access.writer.run(Forget(now=now))
+        while found == limits.READ_PAGE:
+            found = await self._access.writer.run(Forget(now=now))
+            forgotten += found
+        return forgotten
 
     async def find_operation(self, operation_id: OperationId) -> OperationInfo | None:
         """See `OperationStore.find_operation`."""

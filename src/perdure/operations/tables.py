@@ -42,7 +42,14 @@ class SchemaRow(msgspec.Struct, frozen=True, gc=False):
     document: bytes
 
 
+class TombstoneRow(msgspec.Struct, frozen=True, gc=False):
+    """An evicted operation that is forgotten at a time. Those without such a row are known for ever."""
+
+    forget_at: Micros
+
+
 OPERATION = Table("operation", ("tenant_id", "scope", "operation_id"), OperationRow)
+TOMBSTONE = Table("operation_tombstone", ("tenant_id", "scope", "operation_id"), TombstoneRow)
 SCHEMA = Table("schema", ("hash",), SchemaRow)
 
 OPERATIONS = Index(OPERATION, "operation", prefix=("tenant_id",), order=("scope", "operation_id"))
@@ -61,5 +68,6 @@ RETENTION = Index(
     where=lambda row: row.retain_until is not None,
     where_sql="retain_until is not null",
 )
-TABLES = (OPERATION, SCHEMA)
-INDEXES = (OPERATIONS, LEASES, RETENTION)
+FORGETTING = Index(TOMBSTONE, "operation_forgetting", order=("forget_at", "tenant_id", "scope", "operation_id"))
+TABLES = (OPERATION, TOMBSTONE, SCHEMA)
+INDEXES = (OPERATIONS, LEASES, RETENTION, FORGETTING)

@@ -16,6 +16,7 @@ from perdure.core.table import Key, Read, Scalar, Scan
 from perdure.core.view import View
 from perdure.errors import AlreadySealed, LeaseLost, OperationExpired, OperationNotFound
 from perdure.operations.contract import (
+    PASSING,
     Attached,
     Conflict,
     Expired,
@@ -28,7 +29,7 @@ from perdure.operations.contract import (
     Verdict,
 )
 from perdure.operations.courses import Course, answer_in, course_of, is_held, topic_of
-from perdure.operations.tables import RETENTION, SCHEMA, OperationRow, SchemaRow
+from perdure.operations.tables import FORGETTING, OPERATION, RETENTION, SCHEMA, TOMBSTONE, OperationRow, SchemaRow, TombstoneRow
 from perdure.schemas import Schema
 
 replace = msgspec.structs.replace
@@ -302,7 +303,34 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
         rows = view.scan(self._scan())
         for key, row in rows:
             evict(view, key, row)
+            tombstone = TOMBSTONE.key(*key.parts)
+            if str(key.parts[1]).startswith(PASSING) and view.get(tombstone) is None:
+                view.insert(tombstone, TombstoneRow(view.now + limits.IDEMPOTENCY_KNOWN_US))
         return len(rows), RETENTION.order_of(rows[-1][0].parts, rows[-1][1]) if len(rows) == limits.READ_PAGE else None
+
+
+class Forget(msgspec.Struct, frozen=True, kw_only=True):
+    """Remove one page of operations whose tombstones are over at `now`."""
+
+    now: Micros
+
+    def _scan(self) -> Scan[TombstoneRow]:
+        return Scan(FORGETTING, (), limits.READ_PAGE, upto=(self.now,))
+
+    def reads(self) -> Iterable[Read]:
+        """Name the page."""
+        yield self._scan()
+
+    def decide(self, view: View) -> int:
+        """Remove operations and tombstones, and return how many; less than a page is the end."""
+        rows = view.scan(self._scan())
+        for tombstone, _ in rows:
+            key = OPERATION.key(*tombstone.parts)
+            row = view.get(key)
+            if row is not None and row.state == EXPIRED:
+                view.delete(key)
+            view.delete(tombstone)
+        return len(rows)
 
 
 # --- inside -----------------------------------------------------------------------------------------------------

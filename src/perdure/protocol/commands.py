@@ -14,13 +14,15 @@ from typing import Annotated, Literal
 import msgspec
 
 from perdure import limits
+from perdure.protocol.text import ReasonText, line, prose
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.COMMAND_NAME_MAX)]
+Name = Annotated[str, line(limits.COMMAND_NAME_MAX)]
+Code = Annotated[str, line(limits.COMMAND_CODE_MAX)]
 Delay = Annotated[int, msgspec.Meta(ge=0, le=limits.COMMAND_DELAY_MAX_US // 1_000)]
 LeaseFor = Annotated[int, msgspec.Meta(ge=limits.COMMAND_LEASE_MIN_US // 1_000, le=limits.COMMAND_LEASE_MAX_US // 1_000)]
 WaitFor = Annotated[int, msgspec.Meta(ge=0, le=limits.COMMAND_WAIT_US // 1_000)]
 Deadline = Annotated[int, msgspec.Meta(ge=1, le=limits.DURATION_MAX // 1_000)]
-Token = Annotated[int, msgspec.Meta(ge=0, le=limits.SEQUENCE_MAX)]
+Token = Annotated[int, msgspec.Meta(ge=1, le=limits.SEQUENCE_MAX)]
 State = Literal["PENDING_UPLOAD", "PENDING", "DISPATCHED", "SUCCEEDED", "FAILED", "EXPIRED", "CANCELLED"]
 Priority = Annotated[int, msgspec.Meta(ge=-limits.PRIORITY_MAX, le=limits.PRIORITY_MAX)]
 
@@ -35,7 +37,7 @@ class BlobRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     size: Annotated[int, msgspec.Meta(ge=0, le=limits.BLOB_MAX)]
-    content_type: Annotated[str, msgspec.Meta(max_length=limits.COMMAND_NAME_MAX)] = "application/octet-stream"
+    content_type: Annotated[str, line(limits.COMMAND_NAME_MAX, least=0)] = "application/octet-stream"
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,7 +48,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     factor: Annotated[float, msgspec.Meta(ge=1, le=1_000)] = 2.0
     maximum_ms: Annotated[int, msgspec.Meta(ge=0, le=limits.COMMAND_WAIT_MAX_SECONDS * 1_000)] = 300_000
     jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
-    give_up_on: Annotated[list[str], msgspec.Meta(max_length=limits.COMMAND_CODES_MAX)] = []
+    give_up_on: Annotated[list[Code], msgspec.Meta(max_length=limits.COMMAND_CODES_MAX)] = []
 
 
 class NewCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -75,7 +77,7 @@ class ProgressNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How far a worker has come: 0..1, and a note of one line."""
 
     fraction: Annotated[float, msgspec.Meta(ge=0, le=1)]
-    note: Annotated[str, msgspec.Meta(max_length=limits.COMMAND_NOTE_MAX)] = ""
+    note: Annotated[str, line(limits.COMMAND_NOTE_MAX, least=0)] = ""
 
 
 class CommandView(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +134,7 @@ class CommandHistory(msgspec.Struct, frozen=True, kw_only=True):
 class Cancellation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why a command is not to be done."""
 
-    reason: Annotated[str, msgspec.Meta(max_length=limits.REASON_MAX)] = ""
+    reason: ReasonText = ""
 
 
 class StateNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +160,7 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     names: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=limits.COMMAND_NAMES_MAX)] | None = None
     max_leases: Annotated[int, msgspec.Meta(ge=1, le=limits.COMMAND_LEASES_MAX)] = 1
     lease_ms: LeaseFor = limits.COMMAND_LEASE_US // 1_000
-    worker: Annotated[str, msgspec.Meta(max_length=limits.WORKER_MAX)] = ""
+    worker: Annotated[str, line(limits.WORKER_MAX, least=0)] = ""
 
 
 class LeasedCommand(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,7 +206,7 @@ class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     token: Token
     delay_ms: Delay = 0
-    error: Annotated[str, msgspec.Meta(max_length=limits.REASON_MAX)] = ""
+    error: ReasonText = ""
 
 
 class DidIt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="status", tag="succeeded"):
@@ -217,8 +219,8 @@ class DidIt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class DidNot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="status", tag="failed"):
     """It was not done. `retryable`: another attempt may succeed."""
 
-    code: Annotated[str, msgspec.Meta(min_length=1, max_length=limits.COMMAND_CODE_MAX)]
-    message: Annotated[str, msgspec.Meta(max_length=limits.COMMAND_MESSAGE_MAX)] = ""
+    code: Code
+    message: Annotated[str, prose(limits.COMMAND_MESSAGE_MAX)] = ""
     details: msgspec.Raw = msgspec.field(default_factory=nothing)
     retryable: bool = False
 
@@ -228,7 +230,7 @@ class StoppedIt(
 ):
     """It was stopped, because somebody had asked for that."""
 
-    message: Annotated[str, msgspec.Meta(max_length=limits.COMMAND_MESSAGE_MAX)] = ""
+    message: Annotated[str, prose(limits.COMMAND_MESSAGE_MAX)] = ""
 
 
 Outcome = DidIt | DidNot | StoppedIt

@@ -8,32 +8,33 @@ from typing import Annotated
 import msgspec
 
 from perdure import limits
+from perdure.protocol.text import KeyText, MessageIdText, SourceText, line
 
 
 class ToProcess(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="way", tag="process"):
     """To the process of this id."""
 
-    process_id: str
+    process_id: KeyText
 
 
 class ToKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="way", tag="key"):
     """To the process that holds the key, now or later."""
 
-    key: str
+    key: KeyText
 
 
 class ToTag(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="way", tag="tag"):
     """To every process under the tag."""
 
-    tag: str
+    tag: KeyText
 
 
 class ToStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="way", tag="start"):
     """To the process that holds the key, or a new one; without a key, to the process of this id, or a new one."""
 
-    process_type: str
-    key: str | None = None
-    process_id: str | None = None
+    process_type: KeyText
+    key: KeyText | None = None
+    process_id: KeyText | None = None
 
 
 To = ToProcess | ToKey | ToTag | ToStart
@@ -45,6 +46,8 @@ Wait = Annotated[
         ge=0, le=limits.HTTP_WAIT_MS_MAX, description="Milliseconds to wait for the reply; the answer comes as soon as it is sealed."
     ),
 ]
+Kind = Annotated[str, line(limits.REGISTRY_KEY_MAX)]
+HeaderTexts = Annotated[dict[str, str], msgspec.Meta(extra_json_schema={"x-max-bytes": limits.HEADERS_MAX})]
 
 
 class NewMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -55,12 +58,12 @@ class NewMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     takes it.
     """
 
-    id: str
-    kind: str
+    id: MessageIdText
+    kind: Kind
     payload: msgspec.Raw
     to: To | None = None
-    source: str = ""
-    headers: dict[str, str] | None = None
+    source: SourceText = ""
+    headers: HeaderTexts | None = None
     keep_for_ms: Milliseconds | None = None
     expires_after_ms: Milliseconds | None = None
 
@@ -144,7 +147,7 @@ class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
 class RedriveRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which source the dead letter has, if it has one."""
 
-    source: str = ""
+    source: SourceText = ""
 
 
 class Redriven(msgspec.Struct, frozen=True):

@@ -8,9 +8,21 @@ from typing import Annotated, Literal
 import msgspec
 
 from perdure import limits
+from perdure.protocol.text import NAMES_CURSOR, ReasonText, cursor, line
 
 AttributeScalar = str | int | float | bool
 Limit = Annotated[int, msgspec.Meta(ge=1, le=limits.PAGE_MAX, description="Rows of the page.")]
+AttributeText = Annotated[
+    str,
+    msgspec.Meta(
+        description="`x-max-bytes` is for the value.",
+        extra_json_schema={
+            "pattern": f"^[A-Za-z_][A-Za-z0-9_.]{{0,{limits.ATTRIBUTE_NAME_MAX - 1}}}(>=|<=|\\^=|=)"
+            f"[^\\u0000-\\u001f\\u007f-\\u009f]{{0,{limits.ATTRIBUTE_VALUE_MAX}}}$",
+            "x-max-bytes": limits.ATTRIBUTE_VALUE_MAX,
+        },
+    ),
+]
 
 
 class ProcessSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,14 +89,14 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
 class CancelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Why it is to stop, for people; `force` ends it without running its code again."""
 
-    reason: str = ""
+    reason: ReasonText = ""
     force: bool = False
 
 
 class PauseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Why it is held still, for people."""
 
-    reason: str = ""
+    reason: ReasonText = ""
 
 
 class ResumeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,14 +128,14 @@ Status = Literal["idle", "runnable", "waiting", "paused", "stuck", "stranded", "
 class ProcessesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which processes a list is of."""
 
-    type: Annotated[str, msgspec.Meta(description="Only those of this process type.")] | None = None
+    type: Annotated[str, line(limits.REGISTRY_KEY_MAX, description="Only those of this process type.")] | None = None
     status: Annotated[Status, msgspec.Meta(description="Only those of this status.")] | None = None
     attribute: Annotated[
-        list[str],
+        list[AttributeText],
         msgspec.Meta(description="Only those with this search attribute: `NAME=VALUE`, `NAME>=VALUE`, `NAME<=VALUE` or `NAME^=BEGINNING`."),
     ] = []
     created_after: Annotated[datetime, msgspec.Meta(tz=True, description="Only those made later.")] | None = None
     updated_before: Annotated[datetime, msgspec.Meta(tz=True, description="Only those that nothing has happened to since.")] | None = None
     order: Annotated[Literal["id", "created", "-created"], msgspec.Meta(description="The quickest when not given.")] | None = None
     limit: Limit = limits.PAGE_DEFAULT
-    after: Annotated[str, msgspec.Meta(description="`next` of the page before.")] | None = None
+    after: Annotated[str, cursor(NAMES_CURSOR)] | None = None

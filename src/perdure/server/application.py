@@ -56,7 +56,7 @@ class Application:
             by_path.setdefault(route.path, {})[route.method] = route
         self._starlette = Starlette(
             routes=[
-                StarletteRoute(path, self._endpoint(methods), methods=[*_METHODS], include_in_schema=False)
+                StarletteRoute(path, self._endpoint(methods), methods=[], include_in_schema=False)  # any: the endpoint refuses
                 for path, methods in by_path.items()
             ],
             exception_handlers={HTTPException: self._unknown},
@@ -125,6 +125,8 @@ class Application:
         principal = await self._doorkeeper.principal(
             route, headers.getlist("authorization"), peer=peer, host=headers.get("host", "").lower()
         )
+        if route.signed:
+            self._doorkeeper.listen_to(peer)
         parts = intake.parts(request.path_params)
         admit(principal, route, parts)
         query = intake.query(route, request.scope["query_string"])
@@ -135,7 +137,7 @@ class Application:
             route=route,
             parts=parts,
             query=query,
-            body=intake.decoded(route, data),
+            body=intake.decoded(route, data, headers),
             stream=intake.stream(request),
             headers=headers,
             principal=principal,
@@ -145,6 +147,8 @@ class Application:
             key=key,
             metrics=self.metrics,
         )
+        if route.signed:
+            return await self._doorkeeper.counted(peer, _asked(call))
         if key is None:
             return await _asked(call)
         digest = digest_of(request.method, request.scope["path"], request.scope["query_string"], data)

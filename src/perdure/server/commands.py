@@ -5,6 +5,7 @@ Source: commands.md.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -26,7 +27,7 @@ from perdure.commands.contract import (
     Succeeded,
 )
 from perdure.commands.states import CommandState
-from perdure.errors import CommandNotFound, NotAllowed, RequestInvalid
+from perdure.errors import CommandNotFound, NotAllowed, RequestInvalid, StaleLease
 from perdure.protocol.commands import (
     BlobRef,
     Cancellation,
@@ -43,6 +44,7 @@ from perdure.protocol.commands import (
     LeasedCommand,
     LeaseRequest,
     Leases,
+    Name,
     NewCommand,
     Outcome,
     ProgressNote,
@@ -57,14 +59,16 @@ from perdure.protocol.commands import (
     nothing,
 )
 from perdure.protocol.processes import Limit
+from perdure.protocol.text import PLACES_CURSOR, cursor
 from perdure.server import intake
 from perdure.server.doorkeeper import nothing_here
 from perdure.server.messages import at
 from perdure.server.route import Answer, Call, answer
-from perdure.server.waiting import unless_over
+from perdure.server.waiting import has_left, unless_over
 from perdure.tokens.contract import WORK
 
 _NOTHING: Final = b"null"
+_LEFT: Final = "the worker that asked for it has left"
 
 
 class CommandQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,13 +86,13 @@ class LeaseQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CommandsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which commands, and which page of them; what is left out does not count."""
 
-    deployment: str | None = None
-    target: str | None = None
-    command: str | None = None
+    deployment: Name | None = None
+    target: Name | None = None
+    command: Name | None = None
     state: State | None = None
     dead: bool | None = None
     limit: Limit = limits.PAGE_DEFAULT
-    after: Annotated[str, msgspec.Meta(description="`next` of the page before.")] | None = None
+    after: Annotated[str, cursor(PLACES_CURSOR)] | None = None
 
 
 class HistoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,11 +117,11 @@ async def send(call: Call) -> Answer:
         tenant_id=call.tenant,
         target=new.target,
         params=None if new.upload else bytes(new.params),
-        idempotency_key=None if call.key is None else f"http {call.principal.name} {call.key}"[: limits.COMMAND_KEY_MAX],
+        idempotency_key=_key(call),
         retry=_retry(new.retry),
         priority=new.priority,
         delay=new.delay_ms * 1_000,
-        traceparent=intake.trace(call.headers).get("traceparent", "")[: limits.TRACEPARENT_MAX],
+        traceparent=intake.trace(call.headers).get("traceparent", ""),
         actor=actor_of(call),
     )
     return answer(await _view(call, made.command_id, wait_ms=call.query.wait_ms), status=201)
@@ -235,6 +239,10 @@ async def lease(call: Call) -> Answer:
         worker=body.worker,
     )
     leases = await unless_over(call, asked) or []
+    if leases and await has_left(call):  # nobody will work on them
+        back = (commands.release(one.command_id, one.token, tenant_id=call.tenant, error=_LEFT) for one in leases)
+        await asyncio.gather(*back, return_exceptions=True)
+        leases = []
     now = call.engine.store.access.clock.now()
     return answer(Leases(leases=[_leased(one, now) for one in leases]))
 
@@ -277,7 +285,12 @@ async def release(call: Call) -> Answer:
     body: ReleaseRequest = call.body
     await check_work(call)
     command_id = call.parts["id"]
-    await commands_of(call).release(command_id, body.token, tenant_id=call.tenant, delay=body.delay_ms * 1_000, error=body.error)
+    try:
+        await commands_of(call).release(command_id, body.token, tenant_id=call.tenant, delay=body.delay_ms * 1_000, error=body.error)
+    except StaleLease:
+        if not await call.again():
+            raise
+        # It has no lease: this very request has given it back, before the server died.
     return answer(StateNow(command_id=command_id, state=await state_now(call)))
 
 
@@ -321,6 +334,12 @@ def _outcome(said: Outcome) -> CommandOutcome:
 
 
 # --- inside ------------------------------------------------------------------------------------------------
+
+
+def _key(call: Call) -> str | None:
+    """Return what makes the effect of a request one; the length keeps `a` with the key `b c` apart from `a b` with the key `c`."""
+    name = call.principal.name
+    return None if call.key is None else f"http {len(name)} {name} {call.key}"
 
 
 def commands_of(call: Call) -> CommandRegistry:

@@ -7,18 +7,28 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from perdure import limits
 from perdure.clock import Clock, Micros
-from perdure.errors import NotAllowed, PerdureError, RequestInvalid, RouteNotFound, TokenInvalid, TokenMissing, TooManyAttempts
+from perdure.errors import (
+    NotAllowed,
+    PerdureError,
+    RequestInvalid,
+    RouteNotFound,
+    TokenInvalid,
+    TokenMissing,
+    TooManyAttempts,
+    WebhookRefused,
+)
 from perdure.server.metrics import Metrics
 from perdure.server.route import Route
 from perdure.tokens.contract import WORK, TokenInfo, TokenRegistry
 
+T = TypeVar("T")
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 _NETWORK: Final = 64  # bits of an IPv6 address that one customer has to himself
 
@@ -90,6 +100,23 @@ class Doorkeeper:
         self._attempts = Attempts(clock)
         self._metrics = metrics
         self._dev = dev
+
+    def listen_to(self, peer: str) -> None:
+        """Raise TooManyAttempts for an address that has sent too many requests whose signature was wrong."""
+        try:
+            self._attempts.check(network_of(peer), "")
+        except TooManyAttempts as error:
+            self._metrics.refused(error.code)
+            raise
+
+    async def counted(self, peer: str, work: Coroutine[Any, Any, T]) -> T:
+        """Return what some work returns; a signature that it refuses counts as an invalid token does."""
+        try:
+            return await work
+        except WebhookRefused as error:
+            self._attempts.failed(network_of(peer))
+            self._metrics.refused(error.code)
+            raise
 
     async def principal(self, route: Route, authorization: Sequence[str], *, peer: str, host: str) -> Principal:
         """Return who asks.

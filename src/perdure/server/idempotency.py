@@ -23,6 +23,7 @@ from perdure.errors import (
     PerdureError,
 )
 from perdure.operations.contract import (
+    PASSING,
     Attached,
     Conflict,
     Expired,
@@ -70,7 +71,7 @@ class Once:
             PerdureError: what the handler raises that is not kept.
         """
         # By the client's name: a token that replaces another belongs to the same client.
-        operation = OperationId(tenant_id=call.tenant, scope=f"http {call.principal.name}", value=key)
+        operation = OperationId(tenant_id=call.tenant, scope=f"{PASSING}{call.principal.name}", value=key)
         verdict = await self._operations.begin(
             operation,
             method=f"{call.route.method} {call.route.path}",

@@ -5,20 +5,30 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final, get_origin
+from functools import cache
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 import msgspec
+from msgspec import inspect
 from starlette.requests import Request
 
 from perdure import limits
 from perdure.errors import BodyMalformed, MediaTypeRefused, PayloadTooLarge, RequestInvalid, RequestTooSlow
+from perdure.server.events import is_event, message_of
 from perdure.server.route import JSON_TYPE, Route
 
 _PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?", re.ASCII)
+_TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?", re.ASCII)
 _KEY_QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"', re.ASCII)
 _KEY_PLAIN: Final = re.compile(r"[\x21\x23-\x7e][\x21-\x7e]*", re.ASCII)
+_WRITTEN: Final[Mapping[type[inspect.Type], re.Pattern[str]]] = {
+    # As JSON has it: what msgspec reads beyond that (`1e2`, `TRUE`, `null`), the document does not promise.
+    inspect.IntType: re.compile(r"-?[0-9]{1,19}", re.ASCII),
+    inspect.BoolType: re.compile(r"true|false", re.ASCII),
+    inspect.LiteralType: re.compile(r"(?!null\Z).*", re.DOTALL | re.IGNORECASE),
+    inspect.DateTimeType: re.compile(r"\d{4}-\d\d-\d\dT.*", re.ASCII | re.DOTALL),
+}
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 TRACE_HEADERS: Final = ("traceparent", "tracestate")
 
@@ -41,13 +51,16 @@ def parts(raw: Mapping[str, Any]) -> dict[str, str]:
 
 def query(route: Route, data: bytes) -> Any:
     """Return the query as the route's type. Raises BodyMalformed, RequestInvalid."""
-    fields = {field.name: get_origin(field.type) is list for field in msgspec.structs.fields(route.query)}
+    kinds = _kinds(route.query)
     found: dict[str, Any] = {}
     for pair in data.decode("latin-1").split("&") if data else ():
         name, _, value = (unquoted(part.replace("+", " "), what="the query") for part in pair.partition("="))
         if _CONTROL.search(value):
             raise RequestInvalid(f"query: {name!r}: control characters are not allowed")
-        if fields.get(name):
+        kind = kinds.get(name, inspect.StrType)
+        if kind in _WRITTEN and not _WRITTEN[kind].fullmatch(value):
+            raise RequestInvalid(f"query: {name!r}: {value!r:.{limits.REPR_MAX}} is not written as the document says")
+        if kind is inspect.ListType:
             found.setdefault(name, []).append(value)
         elif name in found:
             raise RequestInvalid(f"query: {name!r} is given twice")
@@ -59,6 +72,19 @@ def query(route: Route, data: bytes) -> Any:
         raise RequestInvalid(f"query: {error}") from None
 
 
+@cache
+def _kinds(query: type[msgspec.Struct]) -> dict[str, type[inspect.Type]]:
+    """Return of what kind each field is when it is given."""
+    described = inspect.type_info(query)
+    assert isinstance(described, inspect.StructType), "a query is a struct"
+    found: dict[str, type[inspect.Type]] = {}
+    for field in described.fields:
+        options = field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
+        plain = (one.type if isinstance(one, inspect.Metadata) else one for one in options)
+        (found[field.name],) = {type(one) for one in plain} - {inspect.NoneType}
+    return found
+
+
 async def body(request: Request, route: Route) -> bytes:
     """Return the bytes of the body, received within the limits.
 
@@ -68,7 +94,9 @@ async def body(request: Request, route: Route) -> bytes:
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limits.HTTP_BODY_MAX:
         raise PayloadTooLarge("body", size=int(announced), limit=limits.HTTP_BODY_MAX)
-    if route.takes is not None and (announced != "0" or "transfer-encoding" in request.headers):
+    if route.events and is_event(request.headers):
+        pass  # it says itself what it is, in ways of its own
+    elif route.takes is not None and (announced != "0" or "transfer-encoding" in request.headers):
         check_type(request.headers.get("content-type"))
     data = bytearray()
     try:
@@ -120,10 +148,12 @@ def check_type(found: str | None) -> None:
         raise MediaTypeRefused(f"content-type: expected {JSON_TYPE}, found {found!r}")
 
 
-def decoded(route: Route, data: bytes) -> Any:
-    """Return the body as the route's type. Raises BodyMalformed, RequestInvalid."""
+def decoded(route: Route, data: bytes, headers: Mapping[str, str]) -> Any:
+    """Return the body as the route's type. Raises BodyMalformed, RequestInvalid, CloudEventInvalid, CloudEventBatched."""
     if route.takes is None:
         return None
+    if route.events and is_event(headers):
+        return message_of(headers, data)
     if not data and not any(field.required for field in msgspec.structs.fields(route.takes)):
         return route.takes()
     try:
@@ -156,6 +186,8 @@ def idempotency_key(request: Request) -> str | None:
 def trace(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the W3C trace context of a request; nothing for one that is none, as the recommendation says."""
     parent = headers.get("traceparent", "")
+    if len(parent) > limits.TRACEPARENT_MAX:
+        return {}
     if not _TRACE_PARENT.fullmatch(parent) or (parent.startswith("00-") and len(parent) != len("00-") + 32 + 1 + 16 + 1 + 2):
         return {}
     return {name: headers[name] for name in TRACE_HEADERS if headers.get(name)}

@@ -30,6 +30,7 @@ from perdure.protocol.messages import (
     Wait,
 )
 from perdure.protocol.processes import Limit
+from perdure.protocol.text import PLACES_CURSOR, SourceText, cursor
 from perdure.server import intake
 from perdure.server.route import Answer, Call, answer
 from perdure.server.waiting import reply_of
@@ -44,7 +45,7 @@ class DeliverQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MessageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which source the message has, if it has one, and how long to wait for its reply."""
 
-    source: str = ""
+    source: SourceText = ""
     wait_ms: Wait = 0
 
 
@@ -52,7 +53,7 @@ class LettersQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which page of dead letters."""
 
     limit: Limit = limits.PAGE_DEFAULT
-    after: Annotated[str, msgspec.Meta(description="`next` of the page before.")] | None = None
+    after: Annotated[str, cursor(PLACES_CURSOR)] | None = None
 
 
 async def deliver(call: Call) -> Answer:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
 
 from perdure import errors, limits
+from perdure.cloudevents.http import STRUCTURED
 from perdure.errors import PerdureError
 from perdure.protocol.problems import PROBLEM_TYPE, Problem
+from perdure.protocol.text import NO_CONTROL, NOT_OURS, rules
 from perdure.server.doorkeeper import nothing_here
 from perdure.server.problems import problem_of, status_of
 from perdure.server.route import EVENTS_TYPE, JSON_TYPE, Route
@@ -20,7 +23,9 @@ from perdure.server.table import ROUTES
 _REF: Final = "#/components/schemas/{name}"
 _DESCRIPTION: Final = (
     "Durable, message-driven processes. Every refusal is a problem document (RFC 9457) whose `code` never changes. "
-    "Every POST takes an `Idempotency-Key`: the same request with the same key gets the very same answer."
+    "Every POST takes an `Idempotency-Key`: the same request with the same key gets the very same answer. "
+    "Integers are written without fraction and exponent. `x-max-bytes` is a limit in bytes of UTF-8, where `maxLength` counts characters; "
+    "`x-opaque` marks what only the server makes."
 )
 _OF_TOKENS: Final = (errors.TokenMissing, errors.TokenInvalid, errors.NotAllowed, errors.TooManyAttempts)
 _OF_BODIES: Final = (
@@ -42,11 +47,39 @@ _OF_STORES: Final = (errors.StoreUnavailable, errors.StoreBusy)
 _OF_WRITES: Final = (errors.StoreFull, errors.OutcomeUnknown)
 _PARTS: Final = {
     "tenant": {"type": "string", "minLength": 1, "maxLength": limits.TENANT_ID_MAX, "pattern": "^[A-Za-z0-9._-]+$"},
-    "id": {"type": "string", "minLength": 1, "maxLength": limits.MESSAGE_ID_MAX},
-    "name": {"type": "string", "minLength": 1, "maxLength": limits.REGISTRY_KEY_MAX},
-    "deployment": {"type": "string", "minLength": 1, "maxLength": limits.COMMAND_NAME_MAX},
+    "id": {"type": "string", **rules(limits.MESSAGE_ID_MAX)},
+    "processes/id": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
+    "commands/id": {"type": "string", **rules(limits.COMMAND_ID_MAX)},
+    "name": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
+    "source": {"type": "string", "minLength": 1, "maxLength": limits.SOURCE_NAME_MAX, "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$"},
+    "deployment": {"type": "string", **rules(limits.COMMAND_NAME_MAX)},
 }
-_PART_EXAMPLES: Final = {"tenant": "acme", "id": "order-7", "name": "summary", "deployment": "acme"}
+"""Parts of a path by name, and those that have other rules behind a certain word."""
+_PART_EXAMPLES: Final = {"source": "github", "tenant": "acme", "id": "order-7", "name": "summary", "deployment": "acme"}
+
+_URI_REFERENCE: Final = r"^(?!pd-)([A-Za-z0-9._~:/?#@!$&'()*+,;=-]|\[|\]|%[0-9A-Fa-f]{2})+$"
+_EVENT: Final = {
+    "type": "object",
+    "description": "A CloudEvent 1.0 in structured mode; in binary mode, its attributes are headers `ce-…`. `type` is the kind of the message, "
+    "`source` and `id` are the message's, `data` is the payload. The extensions `tokey`, `toprocess` and `totag` say where it goes.",
+    "required": ["specversion", "id", "source", "type"],
+    "properties": {
+        "specversion": {"const": "1.0"},
+        "id": {"type": "string", **rules(limits.MESSAGE_ID_MAX, pattern=NOT_OURS)},
+        "source": {"type": "string", **rules(limits.SOURCE_MAX, pattern=_URI_REFERENCE)},
+        "type": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
+        "data": {},
+    },
+    "propertyNames": {"pattern": "^([a-z0-9]+|data_base64)$"},
+    "additionalProperties": {
+        "anyOf": [
+            {"type": "string", "minLength": 1, "pattern": NO_CONTROL},
+            {"type": "boolean"},
+            {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
+        ]
+    },
+}
+_EVENT_EXAMPLE: Final = {"specversion": "1.0", "id": "order-7", "source": "/shop", "type": "Place", "data": {"order": "7", "amount": 1290}}
 
 
 def document(routes: Sequence[Route] = ROUTES) -> dict[str, Any]:
@@ -104,8 +137,11 @@ def _operation(route: Route) -> dict[str, Any]:
             "required": any(field.required for field in msgspec.structs.fields(route.takes)),
             "content": {JSON_TYPE: {"schema": _schema(route.takes), "example": route.takes_example}},
         }
+    if route.events:
+        operation["requestBody"]["content"][STRUCTURED] = {"schema": _EVENT, "example": _EVENT_EXAMPLE}
     if route.streams:
-        binary = {"schema": {"type": "string", "format": "binary", "maxLength": limits.BLOB_MAX}}
+        most = limits.HTTP_BODY_MAX if route.signed else limits.BLOB_MAX
+        binary = {"schema": {"type": "string", "format": "binary", "maxLength": most}}
         operation["requestBody"] = {"required": True, "content": {"*/*": binary}}
     return operation
 
@@ -116,15 +152,21 @@ def _schema(kind: Any) -> dict[str, Any]:
 
 
 def _parameters(route: Route) -> Iterator[dict[str, Any]]:
-    for name, schema in _PARTS.items():
-        if f"{{{name}}}" in route.path:
+    words = route.path.split("/")
+    for before, word in pairwise(words):
+        if word.startswith("{"):
+            name = word.strip("{}")
+            schema = _PARTS.get(f"{before}/{name}", _PARTS[name])
             yield {"name": name, "in": "path", "required": True, "schema": schema, "example": _PART_EXAMPLES[name]}
     _, components = msgspec.json.schema_components([route.query], ref_template=_REF)
     described = components[route.query.__name__]
     for name, schema in described["properties"].items():
         yield {"name": name, "in": "query", "required": name in described.get("required", ()), "schema": _plain(schema)}
     if route.once:
-        key = {"type": "string", "minLength": 1, "maxLength": limits.IDEMPOTENCY_KEY_MAX}
+        # Without quotes, or as a string of RFC 9651, in which a quote and a backslash have a backslash before them.
+        most = limits.IDEMPOTENCY_KEY_MAX
+        quoted = f'"([ !#-\\[\\]-~]|\\\\["\\\\]){{1,{most}}}"'
+        key = {"type": "string", "pattern": f"^([!#-~][!-~]{{0,{most - 1}}}|{quoted})$"}
         yield {
             "name": "Idempotency-Key",
             "in": "header",
@@ -133,7 +175,7 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
             "example": '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
             "description": "The same request with the same key gets the same answer; another request with it is refused.",
         }
-    if route.streams:
+    if route.streams and not route.signed:
         for name in ("Content-Digest", "Repr-Digest"):
             yield {
                 "name": name,
@@ -158,12 +200,19 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
     options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
     if len(options) != 1:
         return schema
-    return {**options[0], **({} if schema.get("default") is None else {"default": schema["default"]})}
+    return {
+        **options[0],
+        **{name: told for name, told in schema.items() if name == "description"},
+        **({} if schema.get("default") is None else {"default": schema["default"]}),
+    }
 
 
 def _responses(route: Route) -> Iterator[tuple[str, dict[str, Any]]]:
     for status, kind in route.returns.items():
-        content: dict[str, Any] = {media: {"schema": {"type": "string"}} for media in route.media_types}
+        # What is no text may be anything, also JSON of any kind: to OpenAPI 3.1 that is a schema without a rule.
+        content: dict[str, Any] = {
+            media: {"schema": {"type": "string"} if media.startswith("text/") else {}} for media in route.media_types
+        }
         if kind is not bytes:
             example = route.pending_example if status == HTTPStatus.ACCEPTED else route.example
             content[JSON_TYPE] = {"schema": _schema(kind), **({} if example is None else {"example": example})}

@@ -20,6 +20,7 @@ from perdure.engine.inspection import ProcessInfo
 from perdure.engine.searching import AttributeFilter, Between, StartsWith
 from perdure.engine.timeline import Timeline
 from perdure.errors import IllegalTransition, NotFoundError, PerdureError, RequestInvalid
+from perdure.identity import checked_text
 from perdure.protocol.processes import (
     Done,
     EventPage,
@@ -55,6 +56,8 @@ class EventsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def processes(call: Call) -> Answer:
     """Return a page of processes."""
     query: ProcessesQuery = call.query
+    if query.type is not None:
+        checked_text(query.type, what="type", limit=limits.REGISTRY_KEY_MAX)
     found = await call.engine.processes(
         type=query.type,
         status=query.status,
@@ -85,7 +88,8 @@ async def process(call: Call) -> Answer:
 async def events(call: Call) -> Answer:
     """Return a page of a process's events; or, as server-sent events, all of them as they come until the process is over."""
     streamed = EVENTS_TYPE in call.headers.get("accept", "")
-    after = _resumed(call) if streamed else call.query.after
+    resumed = _resumed(call)  # which is looked at in any case: a wrong one is refused
+    after = resumed if streamed else call.query.after
     page = await _events(call, after=after, limit=call.query.limit)
     if not streamed:
         return answer(_page(page))

@@ -87,6 +87,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         takes: the type of the body; None: it has none.
         takes_example: such a body.
         streams: whether the body is any bytes, which the handler takes as they come.
+        events: whether the body may be a CloudEvent instead.
+        signed: whether the proof of who asks is the request's own signature, and no token.
         query: the type of the query.
         returns: types of the answers, by status; `bytes` for what is no JSON.
         example: an answer, as the first of `returns`.
@@ -105,6 +107,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     takes: type[msgspec.Struct] | None = None
     takes_example: Any = None
     streams: bool = False
+    events: bool = False
+    signed: bool = False
     query: type[msgspec.Struct] = NoBody
     returns: Mapping[int, Any] = {}
     example: Any = None
@@ -121,7 +125,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def once(self) -> bool:
         """Whether it takes an `Idempotency-Key`."""
-        return self.method == "POST"
+        return self.method == "POST" and not self.signed
 
 
 def answer(value: Any, *, status: int = 200) -> Answer:

@@ -137,7 +137,7 @@ async def serving(
 
 
 async def _sweep(engine: Engine) -> None:
-    """Evict, every hour, the answers to requests whose time is over."""
+    """Evict, every hour, the answers to requests whose time is over, and forget the keys that were evicted long ago."""
     clock, operations = engine.clock, engine.store.operations
     while True:
         due = asyncio.Event()
@@ -145,6 +145,7 @@ async def _sweep(engine: Engine) -> None:
         try:
             await due.wait()
             await operations.sweep(clock.now())
+            await operations.forget(clock.now())
         except StoreError as error:
             logger.warning("old answers were not swept, [%s]; the next sweep goes on", error.code)
         finally:

@@ -18,7 +18,8 @@ from perdure.protocol.processes import (
     QueryRequest,
     ResumeRequest,
 )
-from perdure.server import messages, pages, processes
+from perdure.protocol.webhooks import WebhookReceipt
+from perdure.server import messages, pages, processes, webhooks
 from perdure.server.command_table import COMMANDS
 from perdure.server.metrics import METRICS_TYPE
 from perdure.server.route import EVENTS_TYPE, Route
@@ -68,6 +69,7 @@ _MESSAGES: Final = (
         handler=messages.deliver,
         summary="Accept a message once, durably; with `wait_ms`, answer with its sealed reply.",
         takes=NewMessage,
+        events=True,
         takes_example={"id": "order-7", "kind": "Place", "payload": {"order": "7", "amount": 1290}},
         query=messages.DeliverQuery,
         returns={200: Accepted, 202: Accepted},
@@ -294,5 +296,47 @@ _SELF: Final = (
         media_types=(pages.HTML_TYPE,),
     ),
 )
-ROUTES: Final[tuple[Route, ...]] = (*_MESSAGES, *_PROCESSES, *COMMANDS, *_SELF)
+_WEBHOOKS: Final = (
+    Route(
+        name="receiveWebhook",
+        method="POST",
+        path=f"{_TENANT}/webhooks/{{source}}",
+        capability=None,
+        handler=webhooks.receive,
+        summary="Take a webhook of a source that the app declares; its signature is the proof, and no token.",
+        streams=True,
+        signed=True,
+        returns={202: WebhookReceipt, 200: WebhookReceipt},
+        example={
+            "ignored": True,
+            "source": "github",
+            "message_id": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
+            "kind": "ping",
+            "duplicate": False,
+            "status": "",
+            "process_id": None,
+        },
+        pending_example={
+            "ignored": False,
+            "source": "github",
+            "message_id": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
+            "kind": "issues",
+            "duplicate": False,
+            "status": "open",
+            "process_id": "0195d1b0-5c00-7000-8000-000000000007",
+        },
+        errors=(
+            errors.SourceNotFound,
+            errors.WebhookHeaderMissing,
+            errors.WebhookMalformed,
+            errors.WebhookUnmapped,
+            errors.PayloadInvalid,
+            errors.PayloadTooLarge,
+            errors.MessageConflict,
+            errors.MailboxFull,
+            errors.TooManyAttempts,
+        ),
+    ),
+)
+ROUTES: Final[tuple[Route, ...]] = (*_MESSAGES, *_WEBHOOKS, *_PROCESSES, *COMMANDS, *_SELF)
 """All of them. A route that is not here does not exist: neither for the server, nor for authorisation, nor in the document."""

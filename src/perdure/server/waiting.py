@@ -43,6 +43,16 @@ async def unless_over(call: Call, work: Coroutine[Any, Any, T]) -> T | None:
         await asyncio.gather(task, *others, return_exceptions=True)
 
 
+async def has_left(call: Call) -> bool:
+    """Whether the client is known to have left by now."""
+    gone = asyncio.ensure_future(call.gone())
+    await asyncio.sleep(0)
+    left = gone.done()
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    return left
+
+
 async def pause(call: Call, duration: Micros) -> bool:
     """Let some time of the store's clock pass, and return whether it did: not when the server stops or the client leaves."""
     clock = call.engine.store.access.clock

@@ -21,7 +21,10 @@ WORK: Final = "command:work"
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """One capability. `command:work` is for one deployment and one target of it. Nothing implies anything else."""
+    """One capability. `command:work` is for one target of one deployment; without one, for its commands that name none.
+
+    Nothing implies anything else.
+    """
 
     capability: str
     deployment: str = ""
@@ -29,7 +32,11 @@ class Grant(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the grant that `read`, or `command:work=DEPLOYMENT/TARGET`, says. Raises UsageError, InvalidIdentifier."""
+        """Return the grant that `read`, `command:work=DEPLOYMENT/TARGET` or `command:work=DEPLOYMENT` says.
+
+        Raises:
+            UsageError, InvalidIdentifier: it is none.
+        """
         checked_text(text, what="capability", limit=limits.TOKEN_GRANT_MAX)
         capability, mark, rest = text.partition("=")
         if capability not in CAPABILITIES:
@@ -37,12 +44,13 @@ class Grant(msgspec.Struct, frozen=True):
         deployment, slash, target = rest.partition("/")
         if capability != WORK and mark:
             raise UsageError(f"capability {text!r}: only {WORK} is for a deployment and a target")
-        if capability == WORK and not (deployment and slash and target):
-            raise UsageError(f"capability {text!r}: expected {WORK}=DEPLOYMENT/TARGET")
+        if capability == WORK and not (deployment and bool(slash) == bool(target)):
+            raise UsageError(f"capability {text!r}: expected {WORK}=DEPLOYMENT/TARGET, or {WORK}=DEPLOYMENT for what has no target")
         return cls(capability, deployment, target)
 
     def __str__(self) -> str:
-        return f"{self.capability}={self.deployment}/{self.target}" if self.deployment else self.capability
+        work = "/".join(part for part in (self.deployment, self.target) if part)
+        return f"{self.capability}={work}" if work else self.capability
 
 
 class TokenInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +69,7 @@ class TokenInfo(msgspec.Struct, frozen=True, kw_only=True):
         return self.tenant in (ANY_TENANT, tenant)
 
     def allows(self, capability: str, *, deployment: str = "", target: str = "") -> bool:
-        """Whether it has this capability; `command:work` for exactly this deployment and target."""
+        """Whether it has this capability; `command:work` for exactly this deployment and target, of which none is one, too."""
         return Grant(capability, deployment, target) in self.grants
 
 

@@ -33,6 +33,8 @@ class Tokens:
         """See `TokenRegistry.create`."""
         checked_text(name, what="token name", limit=limits.TOKEN_NAME_MAX)
         given = tuple(dict.fromkeys(grants))
+        if strange := [grant for grant in given if Grant.parse(str(grant)) != grant]:
+            raise UsageError(f"capability {strange[0]!r}: a deployment has no '/' in it")
         if not 1 <= len(given) <= limits.TOKEN_GRANTS_MAX:
             raise UsageError(f"a token has 1 to {limits.TOKEN_GRANTS_MAX} capabilities, found {len(given)}")
         if lasting is not None and not 1 <= lasting <= limits.DURATION_MAX:

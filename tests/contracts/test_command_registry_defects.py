@@ -1,0 +1,195 @@
+"""Contract 2: defects that are known of the seed's system and have no test elsewhere, each with what holds here instead.
+
+Its 13 fixed bugs (research on commands, section 1.5) by their places in the list, those of section 5 by their sections. Of the 13, (3)
+and (4) are about commands that are sent, (9), (12) and (13) about URLs and leases by id, which have no counterpart in a registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from perdure.clock import SECOND, VirtualClock
+from perdure.commands.contract import CommandRegistry, Failed, Succeeded
+from perdure.commands.queueing import End
+from perdure.commands.registry import Commands
+from perdure.core.view import View
+from perdure.errors import IllegalTransition, LeaseLost, RejectedError
+from perdure.store import Store
+from tests.contracts.commands import (
+    DISPATCHED,
+    EXPIRED,
+    LEASE,
+    MINUTE,
+    PENDING,
+    SUCCEEDED,
+    Reopen,
+    check,
+    create,
+    kinds,
+    lease,
+    state_of,
+    take,
+)
+
+YEAR = 365 * 86_400 * SECOND
+
+
+@pytest.fixture
+def commands(store: Store) -> CommandRegistry:
+    return store.commands
+
+
+async def test_section_1_5_2_a_result_and_the_end_of_its_command_are_one(store: Store) -> None:
+    """The result was stored, and the command stayed DISPATCHED; V17: nothing is left to be cleaned up after the end."""
+
+    class Refusing(Exception):
+        pass
+
+    def refuse(_view: View, _end: End) -> None:
+        raise Refusing
+
+    command_id = await create(store.commands, params=b"1")
+    token = (await take(store.commands)).token
+    with pytest.raises(Refusing):
+        await Commands(store.access, ended=refuse).complete(command_id, token, Succeeded(result=b"7"))
+
+    assert await state_of(store.commands, command_id) == DISPATCHED
+    assert await store.commands.get_result(command_id) is None
+    await check(store)
+    assert await store.commands.complete(command_id, token, Succeeded(result=b"7"))
+    await check(store)
+
+
+async def test_who_waits_is_told_of_each_end_once_with_what_it_gets(store: Store, clock: VirtualClock) -> None:
+    told: list[End] = []
+    commands = Commands(store.access, ended=lambda _view, end: told.append(end))
+    done, failed, late = await create(commands), await create(commands), await create(commands, deadline=clock.now() + SECOND)
+    one, two, _ = await lease(commands, max_leases=3)
+
+    for _ in range(2):
+        await commands.complete(done, one.token, Succeeded(result=b"7"))
+        await commands.complete(failed, two.token, Failed(code="x", message="no", details=b"[1]"))
+    clock.advance(SECOND)
+    await commands.expire_due(clock.now())
+
+    assert [(end.command_id, end.outcome) for end in told] == [(done, "ok"), (failed, "error"), (late, "error")]
+    assert [end.response for end in told[:2]] == [b"7", b'{"state":"FAILED","code":"x","message":"no","details":[1]}']
+
+
+async def test_section_1_5_6_giving_back_what_is_over_changes_nothing(commands: CommandRegistry) -> None:
+    """The attempt was raised, and the state forced to PENDING."""
+    command_id = await create(commands)
+    token = (await take(commands)).token
+    await commands.complete(command_id, token, Succeeded())
+    found = await commands.get_command_status(command_id)
+
+    with pytest.raises(LeaseLost, match="SUCCEEDED"):
+        await commands.release(command_id, token)
+
+    assert await commands.get_command_status(command_id) == found
+
+
+async def test_section_1_5_8_a_deadline_that_nobody_looked_at_for_a_year_has_passed(
+    store: Store, reopen: Reopen, clock: VirtualClock
+) -> None:
+    """What said when it is due was gone by then."""
+    command_id = await create(store.commands, deadline=clock.now() + MINUTE)
+    clock.advance(YEAR)
+
+    store = await reopen()
+
+    assert await store.commands.expire_due(clock.now()) == 1
+    assert await state_of(store.commands, command_id) == EXPIRED
+    await check(store)
+
+
+async def test_section_5_2_a_lease_whose_answer_was_lost_is_given_again_when_it_ends(
+    store: Store, reopen: Reopen, clock: VirtualClock
+) -> None:
+    command_id = await create(store.commands)
+    await take(store.commands)
+
+    store = await reopen()
+    clock.advance(LEASE)
+
+    again = await take(store.commands)
+    assert (again.command_id, again.attempt) == (command_id, 2)
+
+
+async def test_section_5_3_of_a_late_result_and_the_end_of_the_lease_one_comes_first(store: Store, clock: VirtualClock) -> None:
+    for _ in range(10):
+        command_id = await create(store.commands)
+        token = (await take(store.commands, lease_for=SECOND)).token
+        clock.advance(SECOND)
+
+        counts, _ = await asyncio.gather(
+            store.commands.complete(command_id, token, Succeeded(result=b"1")),
+            store.commands.expire_due(clock.now()),
+            return_exceptions=True,
+        )
+
+        state = await state_of(store.commands, command_id)
+        assert (counts is True) == (state == SUCCEEDED)
+        assert counts is True or (isinstance(counts, LeaseLost) and state == PENDING)
+        if state == PENDING:
+            await store.commands.cancel(command_id)
+    await check(store)
+
+
+async def test_section_5_4_an_unknown_name_is_given_back_and_not_failed(commands: CommandRegistry) -> None:
+    """During a release, an old replica ended new commands for good."""
+    command_id = await create(commands, "new")
+    old = await take(commands)
+
+    await commands.release(command_id, old.token, error="unknown name")
+
+    assert (await take(commands, names=["new"])).command_id == command_id
+    assert await kinds(commands, command_id) == ["created", "leased", "released", "leased"]
+
+
+async def test_section_5_5_an_hour_of_work_with_short_leases_is_one_attempt(store: Store, clock: VirtualClock) -> None:
+    command_id = await create(store.commands)
+    taken = await take(store.commands, lease_for=30 * SECOND)
+    for _ in range(180):
+        clock.advance(20 * SECOND)
+        assert await store.commands.expire_due(clock.now()) == 0
+        await store.commands.renew(command_id, taken.token, lease_for=30 * SECOND)
+
+    assert await store.commands.complete(command_id, taken.token, Succeeded())
+    assert await kinds(store.commands, command_id) == ["created", "leased", "succeeded"], "a renewal is no event"
+    await check(store)
+
+
+async def test_section_5_7_params_and_result_can_be_read_a_year_later(store: Store, reopen: Reopen, clock: VirtualClock) -> None:
+    """Their links ended after an hour."""
+    command_id = await create(store.commands, params=b'{"n":1}')
+    await store.commands.complete(command_id, (await take(store.commands)).token, Succeeded(result=b"[2]"))
+    clock.advance(YEAR)
+
+    store = await reopen()
+
+    assert await store.commands.get_params(command_id) == b'{"n":1}'
+    assert await store.commands.get_result(command_id) == b"[2]"
+
+
+async def test_section_5_9_nobody_changes_what_was_asked_for_or_answered(commands: CommandRegistry) -> None:
+    command_id = await create(commands, params=b"1")
+    token = (await take(commands)).token
+    await commands.complete(command_id, token, Succeeded(result=b"2"))
+
+    with pytest.raises(IllegalTransition):
+        await commands.set_params(command_id, b"3")
+    assert await commands.complete(command_id, token, Succeeded(result=b"4")) is False
+
+    assert (await commands.get_params(command_id), await commands.get_result(command_id)) == (b"1", b"2")
+
+
+async def test_what_is_rejected_is_rejected_for_good(commands: CommandRegistry) -> None:
+    """Whoever gets such an error need not try again: it is one class, and retrying is of no use."""
+    command_id = await create(commands)
+    await commands.cancel(command_id)
+
+    with pytest.raises(RejectedError):
+        await commands.increment_attempt(command_id)
