@@ -27,6 +27,13 @@ def on_server(command: F) -> F:
             type=click.Path(dir_okay=False),
             help="A file that holds the token.",
         ),
+        click.option(
+            "--patience",
+            type=float,
+            default=5.0,
+            show_default=True,
+            help="Seconds for which it is tried again while the server cannot be reached.",
+        ),
         click.option("--url", envvar="PERDURE_URL", show_envvar=True, required=True, help="Of the server."),
     ]
     for option in options:
@@ -44,13 +51,22 @@ def on_server(command: F) -> F:
 @click.option("--key", help="To the process that holds this key.")
 @click.option("--tag", help="To all processes under this tag.")
 def send(
-    url: str, tenant: str, kind: str, payload: str, *, as_json: bool, token_file: str | None, message_id: str, **to: str | None
+    url: str,
+    tenant: str,
+    kind: str,
+    payload: str,
+    *,
+    as_json: bool,
+    token_file: str | None,
+    patience: float,
+    message_id: str,
+    **to: str | None,
 ) -> None:
     """Deliver a message of KIND; PAYLOAD is JSON, or - for what comes on stdin. Without an address, the app says where it goes."""
     from perdure.client.sync import SyncClient  # noqa: PLC0415  # see `cli/__init__.py`
 
     source = to.pop("source") or ""
-    with SyncClient(url, token_file=token_file, tenant=tenant, token=_token(token_file)) as client:
+    with SyncClient(url, token_file=token_file, tenant=tenant, token=_token(token_file), patience=patience) as client:
         accepted = client.deliver(_payload(payload), id=message_id, kind=kind, to=_to(**to), source=source)
     again = ", as it was before" if accepted.duplicate else ""
     where = "" if accepted.process_id is None else f" for process {accepted.process_id}"
@@ -74,6 +90,7 @@ def call(
     *,
     as_json: bool,
     token_file: str | None,
+    patience: float,
     message_id: str,
     timeout: float,
     **to: str | None,
@@ -83,11 +100,9 @@ def call(
 
     del as_json  # it is JSON in any case
     source = to.pop("source") or ""
-    with SyncClient(url, token_file=token_file, tenant=tenant, token=_token(token_file)) as client:
+    with SyncClient(url, token_file=token_file, tenant=tenant, token=_token(token_file), patience=patience) as client:
         print_json(
-            client.call(
-                _payload(payload), id=message_id, kind=kind, to=_to(**to, tag=None), source=source, timeout=timedelta(seconds=timeout)
-            )
+            client.call(_payload(payload), id=message_id, kind=kind, to=_to(**to, tag=None), source=source, timeout=_duration(timeout))
         )
 
 
@@ -117,6 +132,16 @@ def _token(token_file: str | None) -> str | None:
     import os  # noqa: PLC0415  # see `cli/__init__.py`
 
     return None if token_file else os.environ.get("PERDURE_TOKEN")
+
+
+def _duration(seconds: float) -> timedelta:
+    try:
+        found = timedelta(seconds=seconds)
+    except (ValueError, OverflowError):
+        found = timedelta(-1)
+    if found < timedelta(0):
+        raise click.BadParameter(f"expected seconds, 0 or more, found {seconds}", param_hint="--timeout")
+    return found
 
 
 def _payload(text: str) -> Any:
