@@ -32,6 +32,7 @@ from perdure.errors import (
     TurnFailed,
     UsageError,
 )
+from perdure.limits import IDEMPOTENCY_KEY_MAX
 from perdure.protocol.messages import ToKey, ToProcess
 from tests.client.shop import Paid, Place, Total
 from tests.worker.hub import Hub
@@ -162,6 +163,19 @@ async def test_k1_a_command_of_the_same_key_is_the_same_and_of_another_request_r
     assert len((await client.commands()).commands) == 1
     with pytest.raises(IdempotencyKeyReused):
         await client.send_command("acme", "pick", 2, key="k")
+
+
+@pytest.mark.parametrize("key", ["order 7", 'a "quoted" \\ one', "~!#$%&'()*+,-./:;<=>?@[]^_`{|}", "k" * IDEMPOTENCY_KEY_MAX])
+async def test_a_key_is_any_printable_ascii(client: Client, key: str) -> None:
+    first = await client.send_command("acme", "pick", 1, key=key)
+
+    assert (await client.send_command("acme", "pick", 1, key=key)).command_id == first.command_id
+
+
+@pytest.mark.parametrize("key", ["", "ü", "a\nb", "x\r\nhost: elsewhere", "k" * (IDEMPOTENCY_KEY_MAX + 1), 7])
+async def test_what_cannot_be_a_key_is_refused_before_anything_is_sent(client: Client, key: str) -> None:
+    with pytest.raises(UsageError, match="key: expected 1 to 256"):
+        await client.send_command("acme", "pick", 1, key=key)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from tests.faults import (
     testing,
     upgrades,
     web,
+    workers,
 )
 from tests.faults.fault import Fault
 
@@ -64,5 +65,6 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *web.FAULTS,
     *blobs.FAULTS,
     *server.FAULTS,
+    *workers.FAULTS,
     *requests.FAULTS,
 )

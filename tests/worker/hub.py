@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from perdure import App, CommandRetry, Engine, Store, VirtualClock, Worker, open_store
+from perdure import App, CommandContext, CommandRetry, Engine, Store, VirtualClock, Worker, open_store
 from perdure.clock import SECOND
 from perdure.commands.contract import CommandStatus
 from perdure.server.serving import serving
@@ -58,6 +58,19 @@ class Hub:
             self.clock.advance(SECOND)
             await asyncio.sleep(0.01)
         raise AssertionError("it never came to that")
+
+    async def others_are_served(self) -> None:
+        """Let another worker do a few commands: by then, whoever asked for one that was there has got it."""
+        worker = self.worker(deployment="others")
+
+        @worker.command("other")
+        async def other(_context: CommandContext) -> None:
+            return None
+
+        async with at_work(worker):
+            for _ in range(5):
+                made = await self.store.commands.create_command("others", "other")
+                await self.over(made.command_id)
 
     @asynccontextmanager
     async def at_work(self, worker: Worker) -> AsyncIterator[None]:

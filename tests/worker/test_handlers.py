@@ -59,6 +59,7 @@ async def test_c2_at_most_so_many_handlers_are_active(hub: Hub) -> None:
     sent = [await hub.send("work", str(n).encode()) for n in range(5)]
     async with at_work(worker):
         await hub.until(lambda: len(active) == 2)
+        await hub.others_are_served()
         states = [(await hub.status(one)).state for one in sent]
         go_on.set()
         assert [(await hub.over(one)).state for one in sent] == ["SUCCEEDED"] * 5

@@ -211,7 +211,8 @@ class Client:
             deployment: which workers it is for.
             command: what is to be done.
             params: JSON data, a Struct, a dataclass, or bytes; at most 64 MiB. What is over 1 MiB is uploaded.
-            key: an idempotency key: with the same one and the same request, from anywhere, it is the same command.
+            key: an idempotency key, 1..256 printable characters of ASCII: with the same one and the same request, by the same token, it is
+                the same command.
             target: which of the deployment's workers.
             deadline: after which it expires.
             delay: it is not given out before.

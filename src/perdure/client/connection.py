@@ -144,7 +144,7 @@ class Connection:
         """
         headers = {"accept": "application/json"}
         if method == "POST" and once:
-            headers["idempotency-key"] = key or self.key()
+            headers["idempotency-key"] = _quoted(self.key() if key is None else key)
         data = None if body is None else msgspec.json.encode(body)
         if data is not None:
             headers["content-type"] = "application/json"
@@ -378,6 +378,14 @@ def _too_large(text: str) -> PayloadTooLarge:
     error = PayloadTooLarge("payload", size=0, limit=0)
     error.args = (text,)
     return error
+
+
+def _quoted(key: str) -> str:
+    """Return an idempotency key as a header says it, a string of RFC 9651. Raises UsageError."""
+    plain = isinstance(key, str) and key.isascii() and key.isprintable()
+    if not plain or not 1 <= len(key) <= limits.IDEMPOTENCY_KEY_MAX:
+        raise UsageError(f"key: expected 1 to {limits.IDEMPOTENCY_KEY_MAX} printable characters of ASCII, found {key!r:.{limits.REPR_MAX}}")
+    return '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _checked_patience(seconds: float) -> Micros:
