@@ -265,6 +265,16 @@ BREAKER_FAILURES: Final = 5  # failures in a row before nothing is sent for a wh
 BREAKER_OPEN_US: Final = 5_000_000  # microseconds that nothing is sent then, doubled each time the probe fails, too
 BREAKER_OPEN_MAX_US: Final = 300_000_000  # five minutes: so late a target that works again is noticed at most
 BREAKER_PROBE_US: Final = 360_000_000  # microseconds that a probe may be under way before it is given up: whoever sent it has died
+# --- push ------------------------------------------------------------------------------------------------------
+PUSH_TIMEOUT_US: Final = 15_000_000  # microseconds for one request to an endpoint when nobody says so: what senders of webhooks give
+PUSH_TIMEOUT_MIN_US: Final = 10_000  # a hundredth of a second: less is over before a neighbour has answered
+PUSH_RESULT_US: Final = 3_600 * 1_000_000  # microseconds that a result may take after a command was sent, when nobody says so
+PUSH_UNDER_WAY: Final = 64  # requests of one node under way, with params of at most 1 MiB each
+PUSH_ENDPOINT_UNDER_WAY: Final = 8  # of one endpoint: eight that do not answer have to come together before others wait for them
+PUSH_QUEUES_LOOK: Final = 256  # queues that one look goes over before others have their turn
+PUSH_TELL_TRIES: Final = 60  # times that an outcome is written, a second apart; then the end of its lease tells
+PUSH_CLOSE_SECONDS: Final = 5.0  # that requests under way have when an engine closes
+PUSH_ANSWER_MAX: Final = COMMAND_RESULT_MAX + 64 * KIB  # bytes of an answer that says how a command ended
 # --- testing -----------------------------------------------------------------------------------------------
 TESTING_SPAN_US: Final = 100 * 365 * 86_400 * 1_000_000  # virtual microseconds that a test's clock goes on by itself for one reply
 TESTING_ADVANCES_MAX: Final = 100_000  # things that come due meanwhile: a schedule would go on for ever; a month of minutes fits
@@ -324,6 +334,12 @@ assert OPEN_RENEW_SECONDS * 3_000_000 < OPEN_US, "two signs may be lost"
 assert POSTGRES_STATEMENT_SECONDS < POSTGRES_ANSWER_SECONDS, "what the server says of a statement that took too long is heard"
 assert TURN_EVENTS_WARN < TURN_EVENTS_MAX, "a warning comes before the refusal"
 assert SEND_SECONDS_MAX * 1_000_000 < BREAKER_PROBE_US, "a probe that is under way has not been given up"
+assert PUSH_UNDER_WAY <= SEND_CONNECTIONS, "what is sent does not wait for its turn within its own time"
+assert PUSH_ENDPOINT_UNDER_WAY < PUSH_UNDER_WAY, "one endpoint does not take all places"
+assert PUSH_TIMEOUT_US < SEND_SECONDS_MAX * 1_000_000 < PUSH_RESULT_US <= COMMAND_LEASE_MAX_US, (
+    "a request is over before its result is late"
+)
+assert COMMAND_PARAMS_MAX + 64 * KIB <= SEND_BODY_MAX, "params fit into what is sent"
 assert HTTP_WAIT_MS_MAX * 1_000 < IDEMPOTENCY_RETAIN_US, "an answer outlives the wait for it"
 assert HTTP_HEAD_MAX + HTTP_BODY_MAX < TRANSACTION_BYTES_MAX, "what is taken in fits into a transaction"
 assert BLOB_PART * BLOB_SWEEP_PARTS < TRANSACTION_BYTES_MAX, "parts that are removed together fit into a transaction"

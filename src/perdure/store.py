@@ -20,6 +20,8 @@ from perdure.blobs.store import Blobs
 from perdure.blobs.writes import let_go, refer
 from perdure.clock import Clock, SystemClock
 from perdure.commands.contract import CommandRegistry
+from perdure.commands.push_contract import PushEndpoints
+from perdure.commands.push_endpoints import Endpoints
 from perdure.commands.queueing import Apart, End
 from perdure.commands.registry import Commands
 from perdure.conversations.tables import OVER, PROCESS
@@ -55,6 +57,7 @@ class Store:
         access: the writer, reads, signals, clock and randomness, for rooms and for the engine.
         processes: contract 1, which process a key or a tag names.
         commands: contract 2, work for workers elsewhere.
+        push: where commands are sent that do not wait for workers.
         operations: contract 3, which requests were done, and their answers.
         streams: contract 4's append-only streams and values.
         tokens: who may do what over HTTP.
@@ -69,6 +72,7 @@ class Store:
         self.access: Final = access
         self.processes: Final[ProcessRegistry] = Registry(access, admit=not_over)
         self.commands: Final[CommandRegistry] = Commands(access, ended=resume, apart=APART)
+        self.push: Final[PushEndpoints] = Endpoints(access)
         self.operations: Final[OperationStore] = Operations(access)
         self.streams: Final[DurableStore] = Streams(access)
         self.tokens: Final[TokenRegistry] = Tokens(access)

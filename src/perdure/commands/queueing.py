@@ -16,9 +16,21 @@ import msgspec
 from perdure import limits
 from perdure.blob import Blob, Holder, blob_response, inline_response
 from perdure.clock import Micros
-from perdure.commands.contract import CommandEnd, CommandError, CommandRetry
+from perdure.commands.contract import CommandEnd, CommandError, CommandRetry, DeploymentModel
 from perdure.commands.states import TERMINAL, CommandState, can_transition
-from perdure.commands.tables import BODY, COMMAND, COMMAND_EVENT, DUE, READY, BodyRow, CommandEventRow, CommandRow, DueRow, ReadyRow
+from perdure.commands.tables import (
+    BODY,
+    COMMAND,
+    COMMAND_EVENT,
+    DUE,
+    PUSH_READY,
+    READY,
+    BodyRow,
+    CommandEventRow,
+    CommandRow,
+    DueRow,
+    ReadyRow,
+)
 from perdure.core.table import Key
 from perdure.core.view import View
 from perdure.errors import CommandNotFound, IllegalTransition, StaleLease
@@ -97,6 +109,8 @@ def command_topic(key: Key[CommandRow]) -> str:
     return f"command/{key.parts[0]!s}/{key.parts[1]!s}"
 
 
+PUSH_TOPIC: Final = "commands-push"
+"""Signalled when a command may be sent, and when an endpoint has changed."""
 DUE_TOPIC: Final = "commands-due"
 """Signalled when something is due earlier than whoever looks after that may know."""
 
@@ -166,11 +180,14 @@ def _requeue(view: View, key: Key[CommandRow], before: CommandRow | None, after:
     if now is not None:
         assert view.get(now) is None, f"{key.parts[1]!s} was not in the queue"
         view.insert(now, ReadyRow(after.name))
-        view.signal(queue_topic(str(key.parts[0]), after.deployment_id, after.target))
+        pushed = after.model == DeploymentModel.PUSH
+        view.signal(PUSH_TOPIC if pushed else queue_topic(str(key.parts[0]), after.deployment_id, after.target))
 
 
 def _ready_key(key: Key[CommandRow], row: CommandRow) -> Key[ReadyRow]:
     tenant_id, command_id = key.parts
+    if row.model == DeploymentModel.PUSH:
+        return PUSH_READY.key(tenant_id, row.deployment_id, row.endpoint, row.priority, row.available_at, row.tick, command_id)
     return READY.key(tenant_id, row.deployment_id, row.target, row.priority, row.available_at, row.tick, command_id)
 
 
@@ -258,9 +275,17 @@ def end_of(row: CommandRow) -> bytes:
 
 
 def failed_attempt(
-    view: View, key: Key[CommandRow], row: CommandRow, error: CommandError, *, retryable: bool, ended: Ended, at_once: bool = False
+    view: View,
+    key: Key[CommandRow],
+    row: CommandRow,
+    error: CommandError,
+    *,
+    retryable: bool,
+    ended: Ended,
+    at_once: bool = False,
+    least: Micros = 0,
 ) -> CommandRow:
-    """Return the row of a command whose attempt failed, to be saved: it waits for the next one, or is a dead letter."""
+    """Return the row of a command whose attempt failed, to be saved: it waits for the next one, `least` at least, or is a dead letter."""
     policy = _decode_retry(row.retry)
     failures = row.failures + 1
     row = replace(row, failures=failures, error=msgspec.json.encode(error))
@@ -268,7 +293,7 @@ def failed_attempt(
     if not again:
         row = noted(view, key, row, "failed", actor=row.worker, detail=_told(error))
         return replace(over(view, key, row, CommandState.FAILED, ended=ended, error=error), dead=int(retryable))
-    at = view.now + (0 if at_once else policy.delay(failures, _chance(key, failures)))
+    at = view.now + (0 if at_once else max(least, policy.delay(failures, _chance(key, failures))))
     return replace(make_ready(view, row, at=at), attempt=row.attempt + 1)
 
 

@@ -48,11 +48,13 @@ from perdure.commands.tables import (
     DUE_QUEUE,
     EVENTS,
     OVER,
+    PUSH_ENDPOINT,
     READY_ALL,
     READY_NAMED,
     BodyRow,
     CommandKeyRow,
     CommandRow,
+    PushEndpointRow,
     ReadyRow,
 )
 from perdure.core.table import Key, Read, Scalar, Scan
@@ -89,14 +91,31 @@ class NewCommand(msgspec.Struct, frozen=True, kw_only=True):
         """The key of its row."""
         return COMMAND.key(self.tenant_id, self.command_id)
 
+    def endpoints(self) -> Iterable[Key[PushEndpointRow]]:
+        """Return the keys of the endpoints that it may be sent to, in the order in which they are asked for."""
+        yield PUSH_ENDPOINT.key(self.tenant_id, self.deployment_id, self.target)
+        if self.target:
+            yield PUSH_ENDPOINT.key(self.tenant_id, self.deployment_id, "")
+
+
+def _endpoint_of(view: View, new: NewCommand) -> str | None:
+    """Return the target of the endpoint that a command is sent to; None when workers ask for it."""
+    for key in new.endpoints():
+        row = view.get(key)
+        if row is not None and row.enabled:
+            return str(key.parts[2])
+    return None
+
 
 def create(view: View, new: NewCommand, *, ended: Ended, apart: Apart) -> CommandRow:
     """Create a command in somebody's transaction and return its row. A deadline that has passed ends it at once."""
+    endpoint = _endpoint_of(view, new)
     row = CommandRow(
         deployment_id=new.deployment_id,
         target=new.target,
         name=new.name,
-        model=DeploymentModel.PULL,
+        model=DeploymentModel.PULL if endpoint is None else DeploymentModel.PUSH,
+        endpoint=endpoint or "",
         retry=new.retry,
         priority=new.priority,
         tick=view.tick(),
@@ -131,8 +150,9 @@ class Create(msgspec.Struct, frozen=True, kw_only=True):
         return COMMAND_KEY.key(new.tenant_id, new.deployment_id, new.target, new.name, new.idempotency_key)
 
     def reads(self) -> Iterable[Read]:
-        """Name the command and its key."""
+        """Name the command, its key, and where it may be sent."""
         yield self.new.key
+        yield from self.new.endpoints()
         if self.new.idempotency_key:
             yield self._key
 
@@ -303,22 +323,25 @@ class Take(msgspec.Struct, frozen=True, kw_only=True):
             size += _inline_size(row)
             if taken and size > limits.COMMAND_LEASE_BYTES_MAX:
                 break
-            taken.append(Leased(str(command.parts[1]), self._give_out(view, command, row)))
+            taken.append(Leased(str(command.parts[1]), give_out(view, command, lease_for=self.lease_for, worker=self.worker)))
         return taken
 
-    def _give_out(self, view: View, key: Key[CommandRow], row: CommandRow) -> CommandRow:
-        given = replace(
-            row,
-            state=CommandState.DISPATCHED,
-            ready=0,
-            token=view.tick(),
-            holder=1,
-            lease_expires_at=view.now + self.lease_for,
-            worker=self.worker,
-            dispatched_at=view.now,
-            progress=None,
-        )
-        return save(view, key, row, noted(view, key, given, "leased", actor=self.worker))
+
+def give_out(view: View, key: Key[CommandRow], *, lease_for: Micros, worker: str) -> CommandRow:
+    """Give a command out, and return its row as of then."""
+    row = present(view, key)
+    given = replace(
+        row,
+        state=CommandState.DISPATCHED,
+        ready=0,
+        token=view.tick(),
+        holder=1,
+        lease_expires_at=view.now + lease_for,
+        worker=worker,
+        dispatched_at=view.now,
+        progress=None,
+    )
+    return save(view, key, row, noted(view, key, given, "leased", actor=worker))
 
 
 def _inline_size(row: CommandRow) -> int:
@@ -396,9 +419,10 @@ class Complete(_OnCommand, frozen=True, kw_only=True):
     ending: Ending
     ended: Ended
     apart: Apart
+    least: Micros = 0
 
     def decide(self, view: View) -> bool:
-        """Return whether it counts."""
+        """Return whether it counts. Before `least` has passed, there is no further attempt."""
         row = present(view, self.key)
         if not row.holder and row.completed_by == self.token == row.token:
             return self._said_before(view, row)
@@ -427,7 +451,7 @@ class Complete(_OnCommand, frozen=True, kw_only=True):
             return cancelled(view, self.key, row, ended=self.ended, detail=f"attempt {row.attempt} failed: {ending.error.code}")
         if ending.retryable:
             row = noted(view, self.key, row, "attempt-failed", actor=row.worker, detail=ending.error.code)
-        return failed_attempt(view, self.key, row, ending.error, retryable=ending.retryable, ended=self.ended)
+        return failed_attempt(view, self.key, row, ending.error, retryable=ending.retryable, ended=self.ended, least=self.least)
 
     def _said_before(self, view: View, row: CommandRow) -> bool:
         if self.ending.state == CommandState.SUCCEEDED:

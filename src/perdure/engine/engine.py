@@ -25,6 +25,7 @@ from perdure.engine.notes import Envelope, Receipt
 from perdure.engine.outcomes import decode_error
 from perdure.engine.owner import Owner
 from perdure.engine.process import Process
+from perdure.engine.pushing import Pusher
 from perdure.engine.redriving import Redrive, Skip
 from perdure.engine.restarting import Fork, RestartFrom
 from perdure.engine.retention import Retention, Swept
@@ -34,6 +35,7 @@ from perdure.engine.sweeper import Sweeper, Sweeping
 from perdure.engine.upkeep import PutSchemas
 from perdure.errors import ReplyNotSingle, TurnFailed, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId, uuid7
+from perdure.sending.targets import Allowed
 from perdure.store import Store
 
 S = TypeVar("S", bound=Process)
@@ -55,6 +57,7 @@ class Engine:
             Turns that wait do not count, nor do turns whose steps take long.
         max_steps: steps that run at the same time.
         max_resident: processes in memory; of those that wait, the ones that were not used for the longest time leave first.
+        push_allowed: where commands may be sent beyond the public internet.
 
     Raises:
         UsageError: a bound is less than 1.
@@ -82,6 +85,7 @@ class Engine:
         max_concurrency: int | None = None,
         max_steps: int = limits.MAX_STEPS,
         max_resident: int = limits.MAX_RESIDENT,
+        push_allowed: Allowed | None = None,
     ) -> None:
         if min(max_threads, 1 if max_concurrency is None else max_concurrency, max_steps, max_resident) < 1:
             raise UsageError("max_threads, max_concurrency, max_steps and max_resident are at least 1 each")
@@ -98,6 +102,7 @@ class Engine:
         kept_in = Folder(archive, self.clock.now) if isinstance(archive, str | Path) else archive
         self._sweeper = Sweeper(store.access, retention or Retention(), kept_in)
         self._clocks = (command_clock(store.access, store.commands, self._owner), blob_clock(store.access, store.blobs, self._owner))
+        self._pusher = Pusher(store.access, leads=lambda: self._owner.rules.leads, background=self._owner.background, allowed=push_allowed)
         self._sweeping = Sweeping(self._sweeper, self.clock, self._owner.background, leads=lambda: self._owner.rules.leads)
         self._open = False
         self._gc_threshold = gc.get_threshold()
@@ -125,6 +130,7 @@ class Engine:
         self._sweeping.start()
         for each in self._clocks:
             self._owner.background(each.run())
+        self._owner.background(self._pusher.run())
 
     async def __aexit__(self, *_error: object) -> None:
         await self.close()
@@ -135,6 +141,7 @@ class Engine:
             return
         self._open = False
         self._sweeping.stop()
+        await self._pusher.close()
         with self.store.leaving_after(limits.CLOSE_SECONDS):
             await self._owner.close()
         gc.set_threshold(*self._gc_threshold)

@@ -58,6 +58,12 @@ class CommandNotFound(NotFoundError):
     code = "command-not-found"
 
 
+class PushEndpointNotFound(NotFoundError):
+    """There is no endpoint for this deployment and target in this tenant."""
+
+    code = "push-endpoint-not-found"
+
+
 class IdempotencyConflict(RejectedError):
     """The idempotency key was used for another request; nothing was written. A new request needs a new key."""
 

@@ -18,9 +18,16 @@ _DIGITS: Final = 10  # of a Retry-After in seconds: 300 years
 
 
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
-    """The target has answered with a status of 200 to 299."""
+    """The target has answered with a status of 200 to 299.
+
+    `answer` is the JSON that came with a 200, if it was asked for and came as a whole.
+    """
 
     status: int
+    answer: bytes | None = None
+
+    def __repr__(self) -> str:  # what a target says is in no log
+        return f"Accepted(status={self.status})"
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
