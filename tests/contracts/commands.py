@@ -11,7 +11,7 @@ from perdure.blob import Blob
 from perdure.clock import SECOND, VirtualClock
 from perdure.commands.contract import CommandRegistry, CommandRetry, Failed, Lease
 from perdure.commands.states import TERMINAL, CommandState
-from perdure.commands.tables import COMMAND_EVENT, COMMANDS, DUE, EVENTS, READY
+from perdure.commands.tables import COMMAND_EVENT, COMMANDS, DUE, EVENTS, PUSH_READY, READY
 from perdure.core.table import Scan
 from perdure.identity import DEFAULT_TENANT
 from perdure.store import Store
@@ -100,8 +100,9 @@ async def check(store: Store, *tenants: str) -> None:
             assert not row.ready or row.state == PENDING, row
             if row.ready:
                 ready += 1
-                place = (tenant_id, row.deployment_id, row.target, row.priority, row.available_at, row.tick, key.parts[1])
-                found = await reader.get(READY.key(*place))
+                table, target = (PUSH_READY, row.endpoint) if row.model == "push" else (READY, row.target)
+                place = (tenant_id, row.deployment_id, target, row.priority, row.available_at, row.tick, key.parts[1])
+                found = await reader.get(table.key(*place))
                 assert found is not None, f"{key.parts[1]!s} is in the queue"
                 assert found.name == row.name
             times = [] if row.state in TERMINAL else [at for at in (row.deadline, row.lease_expires_at) if at is not None]
@@ -116,6 +117,6 @@ async def check(store: Store, *tenants: str) -> None:
             numbers = [one.parts[2] for one, _ in await reader.scan(Scan(EVENTS, key.parts, limits.PAGE_MAX))]
             assert numbers == list(range(row.events)), f"the history of {key.parts[1]!s} has no gap"
             events += row.events
-    assert await reader.count(READY) == ready, "nobody else is in the queue"
+    assert await reader.count(READY) + await reader.count(PUSH_READY) == ready, "nobody else is in the queue"
     assert await reader.count(DUE) == due, "nothing else is due"
     assert await reader.count(COMMAND_EVENT) == events

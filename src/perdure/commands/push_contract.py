@@ -21,7 +21,7 @@ class PushEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         deployment_id: whose commands.
         target: of which target; None for all that have no endpoint of their own.
-        url: http or https.
+        url: http or https; without its query, which may be a secret, too.
         secrets: how many there are; two while they are rotated.
         timeout: microseconds that one request may take.
         result_within: microseconds that a result may take after a command was sent, or may have been.

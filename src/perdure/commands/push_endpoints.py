@@ -14,7 +14,7 @@ from perdure.core.access import Access
 from perdure.core.table import Key, Scan
 from perdure.errors import PushEndpointNotFound, UsageError, WebhookSecretInvalid
 from perdure.identity import DEFAULT_TENANT, TenantId
-from perdure.sending.targets import parsed
+from perdure.sending.targets import parsed, redacted
 from perdure.webhooks.secrets import Secrets, new_secret
 
 
@@ -105,7 +105,7 @@ def _shown(key: Key[PushEndpointRow], row: PushEndpointRow) -> PushEndpoint:
         tenant_id=str(key.parts[0]),
         deployment_id=str(key.parts[1]),
         target=str(key.parts[2]) or None,
-        url=row.url,
+        url=redacted(row.url),
         secrets=len(row.secrets.split()),
         timeout=row.timeout,
         result_within=row.result_within,
