@@ -126,9 +126,7 @@ async def test_two_nodes_send_each_command_once_and_the_other_goes_on(postgres_u
         assert len(site.requests) == COUNT + 1
 
 
-async def test_two_nodes_that_both_believe_to_lead_send_each_command_once(
-    postgres_url: str, unhurried: None, clock: VirtualClock
-) -> None:
+async def test_two_nodes_that_both_believe_to_lead_send_each_command_once(postgres_url: str, unhurried: None, clock: VirtualClock) -> None:
     del unhurried
     async with Site(DONE) as site, two_nodes(postgres_url, App("desk"), clock, push_allowed=LOOPBACK) as nodes:
         nodes.b._pusher._leads = lambda: True

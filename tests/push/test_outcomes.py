@@ -96,7 +96,11 @@ async def test_a_failure_that_an_answer_tells_is_tried_again_by_policy(desk: Des
         (answer("202 Accepted", JSON, body=b'{"status":"succeeded"}'), DISPATCHED, None),
         (answer("200 OK", JSON, body=b'{"status":"succeeded","resulted":1}'), FAILED, "result-invalid"),
         (answer("200 OK", JSON, body=b'{"status":"failed"}'), FAILED, "result-invalid"),
-        (answer("200 OK", JSON, body=b'{"status":"succeeded","result_blob":{"sha256":"%s","size":1}}' % (b"a" * 64)), FAILED, "result-invalid"),
+        (
+            answer("200 OK", JSON, body=b'{"status":"succeeded","result_blob":{"sha256":"%s","size":1}}' % (b"a" * 64)),
+            FAILED,
+            "result-invalid",
+        ),
         (answer("200 OK", JSON, body=b'{"status":"succeeded","result":"%s"}' % (b"x" * limits.PUSH_ANSWER_MAX)), FAILED, "result-invalid"),
         (answer("200 OK", JSON, body=b'{"status":"failed","code":"hopeless"}'), FAILED, "hopeless"),
     ],
@@ -163,15 +167,20 @@ async def test_where_nobody_listens_it_is_tried_again_until_it_is_a_dead_letter(
 
 
 @pytest.mark.parametrize(
-    ("reply", "timeout"),
-    [(black_hole, QUICK), (reset, 10 * SECOND), (answer("500 Internal Server Error"), 10 * SECOND), (answer("503 Service Unavailable"), 10 * SECOND)],
+    ("reply", "patience"),
+    [
+        (black_hole, QUICK),
+        (reset, 10 * SECOND),
+        (answer("500 Internal Server Error"), 10 * SECOND),
+        (answer("503 Service Unavailable"), 10 * SECOND),
+    ],
     ids=["black-hole", "reset", "500", "503"],
 )
 async def test_what_may_have_arrived_is_not_sent_again_before_its_lease_is_over_and_a_late_result_counts(
-    desk: Desk, reply: bytes | Answer, timeout: int
+    desk: Desk, reply: bytes | Answer, patience: int
 ) -> None:
     async with Site(reply) as site, pushing(desk.store):
-        await desk.store.push.put("site", site.url(), timeout=timeout)
+        await desk.store.push.put("site", site.url(), timeout=patience)
         first, second = await desk.send(), await desk.send()
         for command_id in (first, second):
             found = await desk.comes_to(command_id, "created", "leased", "send-unknown")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from perdure.cli import awakeables, commands, messages, processes, remote, schedules, serving, store, tokens
+from perdure.cli import awakeables, commands, messages, processes, push, remote, schedules, serving, store, tokens
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,6 +27,7 @@ for _group in (
     commands.commands,
     awakeables.awakeables,
     schedules.schedules,
+    push.push,
     tokens.token,
     serving.serve,
     remote.send,

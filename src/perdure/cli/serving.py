@@ -17,7 +17,13 @@ import click
 @click.option("--config", "file", type=click.Path(dir_okay=False), help="A TOML file with these options as keys.")
 @click.option("--tls-cert", metavar="FILE", help="The certificate and its chain, PEM.")
 @click.option("--tls-key", metavar="FILE", help="Its key, PEM.")
-def serve(*, file: str | None, **given: object) -> None:
+@click.option(
+    "--push-allowed",
+    multiple=True,
+    metavar="NETWORK|HOST",
+    help="Where commands may be sent beyond the public internet, such as 10.0.0.0/8 or hooks.internal; several times for several.",
+)
+def serve(*, file: str | None, push_allowed: tuple[str, ...], **given: object) -> None:
     """Run an app and serve it over HTTP, until SIGTERM or SIGINT.
 
     Each option can also be a variable of the environment, PERDURE_STORE and so on, or a key of the file that --config names.
@@ -27,5 +33,5 @@ def serve(*, file: str | None, **given: object) -> None:
     from perdure.server.program import app_named  # noqa: PLC0415
     from perdure.server.program import serve as run  # noqa: PLC0415
 
-    config = load_config(given, environment=os.environ, file=file)
+    config = load_config({**given, "push_allowed": push_allowed or None}, environment=os.environ, file=file)
     asyncio.run(run(config, app_named(config.app), say=click.echo))

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from perdure.errors import ConfigInvalid
+from perdure.errors import ConfigInvalid, TargetRefused
+from perdure.sending.targets import Allowed
 
 PREFIX: Final = "PERDURE_"
 _FILE_KEY: Final = "config"
@@ -27,6 +28,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         dev: ask for no tokens; on loopback only.
         tls_cert: file of the certificate and its chain, PEM; with it, only TLS is spoken.
         tls_key: file of its key, PEM, if that is not in the same file.
+        push_allowed: networks such as `10.0.0.0/8`, and hosts such as `hooks.internal` or `localhost:8080`, that commands may be
+            sent to beyond the public internet.
     """
 
     store: str
@@ -36,6 +39,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dev: bool = False
     tls_cert: str | None = None
     tls_key: str | None = None
+    push_allowed: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> Allowed:
+        """What `push_allowed` says. Raises ConfigInvalid."""
+        try:
+            return Allowed(
+                networks=tuple(one for one in self.push_allowed if "/" in one),
+                hosts=tuple(one for one in self.push_allowed if "/" not in one),
+            )
+        except TargetRefused as error:
+            raise ConfigInvalid(f"push_allowed: {error}") from None
 
 
 KEYS: Final = Config.__struct_fields__
@@ -66,7 +81,9 @@ def load_config(given: Mapping[str, Any], *, environment: Mapping[str, str], fil
             raise ConfigInvalid(f"{key} is missing: give --{key}, {PREFIX}{key.upper()}, or `{key} = …` in a file for --config")
     if "tls_key" in found and "tls_cert" not in found:
         raise ConfigInvalid("tls_key is given without tls_cert: give both")
-    return Config(**found)
+    config = Config(**found)
+    _ = config.allowed  # what is not of its form is refused before anything is opened
+    return config
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -85,6 +102,8 @@ def _of_text(key: str, text: str) -> Any:
     kind = Config.__annotations__[key]
     if kind == "bool":
         return _FLAGS.get(text.lower(), text)
+    if key == "push_allowed":
+        return text.split()
     return int(text) if key == "port" and text.isdecimal() else text
 
 
