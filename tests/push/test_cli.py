@@ -96,5 +96,5 @@ def test_a_server_is_told_what_may_be_sent_to(given: dict[str, Any], environment
 
 
 def test_a_network_that_is_none_is_refused_before_anything_is_opened() -> None:
-    with pytest.raises(ConfigInvalid, match="push_allowed: network '10.0.0.1/8'"):
+    with pytest.raises(ConfigInvalid, match=r"push_allowed: network '10\.0\.0\.1/8'"):
         load_config({**GIVEN, "push_allowed": ("10.0.0.1/8",)}, environment={})

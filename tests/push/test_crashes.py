@@ -126,6 +126,19 @@ async def test_two_nodes_send_each_command_once_and_the_other_goes_on(postgres_u
         assert len(site.requests) == COUNT + 1
 
 
+async def test_who_does_not_lead_sends_nothing(lone: Desk) -> None:
+    async with Site(DONE) as site, pushing(lone.store) as engine:
+        engine._pusher._leads = lambda: False
+        await lone.store.push.put("site", site.url())
+        command_id = await lone.send()
+        await lone.rests()
+        assert site.requests == []
+        engine._pusher._leads = lambda: True
+        lone.clock.advance(limits.COMMAND_LOOK_US)
+
+        assert (await lone.comes_to(command_id, "created", "leased", "sent", "succeeded")).state == SUCCEEDED
+
+
 async def test_two_nodes_that_both_believe_to_lead_send_each_command_once(postgres_url: str, unhurried: None, clock: VirtualClock) -> None:
     del unhurried
     async with Site(DONE) as site, two_nodes(postgres_url, App("desk"), clock, push_allowed=LOOPBACK) as nodes:

@@ -8,7 +8,7 @@ CREATE TABLE push_endpoint (
     url text COLLATE "C" NOT NULL CHECK (url <> ''),
     secrets text COLLATE "C" NOT NULL CHECK (secrets <> ''),
     timeout bigint NOT NULL CHECK (timeout > 0),
-    result_within bigint NOT NULL CHECK (result_within > timeout),
+    result_within bigint NOT NULL CHECK (result_within > 0),
     enabled bigint NOT NULL CHECK (enabled IN (0, 1)),
     failures bigint NOT NULL CHECK (failures >= 0),
     openings bigint NOT NULL CHECK (openings >= 0),

@@ -8,7 +8,7 @@ CREATE TABLE push_endpoint (
     url TEXT NOT NULL CHECK (url <> ''),
     secrets TEXT NOT NULL CHECK (secrets <> ''),
     timeout INTEGER NOT NULL CHECK (timeout > 0),
-    result_within INTEGER NOT NULL CHECK (result_within > timeout),
+    result_within INTEGER NOT NULL CHECK (result_within > 0),
     enabled INTEGER NOT NULL CHECK (enabled IN (0, 1)),
     failures INTEGER NOT NULL CHECK (failures >= 0),
     openings INTEGER NOT NULL CHECK (openings >= 0),
