@@ -99,7 +99,7 @@ FAULTS: Final = (
         WRITES,
         "self.secrets or (self.made if before is None else before.secrets)",
         "self.secrets or self.made",
-        (SECRETS,),
+        (f"{ENDPOINTS}::test_a_change_keeps_what_it_does_not_name_and_closes_the_breaker",),
     ),
     Fault(
         "push-rotation-drops-the-secret-in-use",

@@ -121,7 +121,7 @@ async def test_an_endpoint_is_shown_without_its_secrets_and_its_query(desk: Desk
 
 
 async def test_a_change_keeps_what_it_does_not_name_and_closes_the_breaker(desk: Desk) -> None:
-    await desk.store.push.put("site", URL)
+    made = await desk.store.push.put("site", URL)
     created = desk.clock.now()
     await desk.store.push.enable("site", enabled=False)
     desk.clock.advance(SECOND)
@@ -130,6 +130,9 @@ async def test_a_change_keeps_what_it_does_not_name_and_closes_the_breaker(desk:
 
     assert (found.url, found.timeout, found.enabled) == (URL + "/new", 2 * SECOND, False)
     assert (found.created_at, found.updated_at) == (created, desk.clock.now())
+    row = await desk.store.access.reader.get(PUSH_ENDPOINT.key("default", "site", ""))
+    assert row is not None
+    assert row.secrets == made
 
 
 async def test_a_page_of_endpoints_is_in_the_order_of_their_names(desk: Desk) -> None:

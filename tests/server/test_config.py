@@ -10,7 +10,7 @@ import pytest
 from perdure.errors import ConfigInvalid
 from perdure.server import Config, load_config
 
-GIVEN = {"store": "sqlite:///a.db", "app": "m:app"}
+GIVEN: dict[str, Any] = {"store": "sqlite:///a.db", "app": "m:app"}
 
 
 def test_what_is_given_stands_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:

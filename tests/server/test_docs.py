@@ -72,7 +72,7 @@ async def test_what_the_page_says_of_curl_is_so(tmp_path: Path) -> None:
 def test_the_page_lists_the_routes_with_their_capabilities() -> None:
     listed: set[tuple[str, str, str]] = set()
     for line in PAGE.splitlines():
-        if found := re.fullmatch(r"\| `(GET|POST|PUT) (/[^`]+)`(.*?) \| `([\w:]+)`.*\|", line):
+        if found := re.fullmatch(r"\| `(GET|POST|PUT|DELETE) (/[^`]+)`(.*?) \| `([\w:]+)`.*\|", line):
             method, path, more, capability = found.groups()
             listed.add((method, path, capability))
             base = path.rpartition("/")[0] if method == "POST" else path

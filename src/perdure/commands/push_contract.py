@@ -73,10 +73,11 @@ class PushEndpoints(Protocol):
         secrets: Sequence[str] | None = None,
         timeout: Micros = limits.PUSH_TIMEOUT_US,  # noqa: ASYNC109  # it is of a request that is sent later
         result_within: Micros = limits.PUSH_RESULT_US,
+        enabled: bool | None = None,
     ) -> str | None:
         """Set an endpoint, and return its secret if one was made for it: it is shown this once.
 
-        One that was there keeps its secrets, unless others are given, and whether it is enabled. Its breaker is closed.
+        One that was there keeps its secrets and whether it is enabled, unless that is given. Its breaker is closed.
 
         Args:
             deployment_id: whose commands.
@@ -87,6 +88,7 @@ class PushEndpoints(Protocol):
             timeout: microseconds that one request may take; 10 ms to 5 minutes.
             result_within: microseconds that a result may take after a command was sent, or may have been: until then it is
                 not sent again. More than `timeout`, up to a day.
+            enabled: whether it is sent to; a new one is when not given.
 
         Raises:
             TargetRefused, WebhookSecretInvalid, InvalidIdentifier, UsageError: nothing was written.

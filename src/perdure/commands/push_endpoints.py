@@ -34,6 +34,7 @@ class Endpoints:
         secrets: Sequence[str] | None = None,
         timeout: Micros = limits.PUSH_TIMEOUT_US,  # noqa: ASYNC109  # it is of a request that is sent later
         result_within: Micros = limits.PUSH_RESULT_US,
+        enabled: bool | None = None,
     ) -> str | None:
         """See `PushEndpoints.put`."""
         made = new_secret(self._access.randomness)
@@ -50,6 +51,7 @@ class Endpoints:
                 least=max(timeout + 1, limits.COMMAND_LEASE_MIN_US),
                 most=limits.COMMAND_LEASE_MAX_US,
             ),
+            enabled=None if enabled is None else _checked_flag(enabled),
         )
         return made if await self._access.writer.run(write) else None
 
@@ -61,9 +63,8 @@ class Endpoints:
 
     async def enable(self, deployment_id: str, *, tenant_id: str = DEFAULT_TENANT, target: str | None = None, enabled: bool = True) -> bool:
         """See `PushEndpoints.enable`."""
-        if type(enabled) is not bool:
-            raise UsageError(f"enabled: expected True or False, found {enabled!r:.{limits.REPR_MAX}}")
-        return await self._access.writer.run(Enable(key=_key(deployment_id, target, tenant_id=tenant_id), enabled=enabled))
+        write = Enable(key=_key(deployment_id, target, tenant_id=tenant_id), enabled=_checked_flag(enabled))
+        return await self._access.writer.run(write)
 
     async def remove(self, deployment_id: str, *, tenant_id: str = DEFAULT_TENANT, target: str | None = None) -> bool:
         """See `PushEndpoints.remove`."""
@@ -88,6 +89,12 @@ class Endpoints:
 
 def _key(deployment_id: str, target: str | None, *, tenant_id: str) -> Key[PushEndpointRow]:
     return PUSH_ENDPOINT.key(TenantId(tenant_id), checked_name(deployment_id, what="deployment_id"), checked_target(target))
+
+
+def _checked_flag(enabled: object) -> bool:
+    if not isinstance(enabled, bool):
+        raise UsageError(f"enabled: expected True or False, found {enabled!r:.{limits.REPR_MAX}}")
+    return enabled
 
 
 def _checked_secrets(secrets: Sequence[str]) -> str:

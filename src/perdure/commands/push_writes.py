@@ -63,6 +63,7 @@ class PutEndpoint(_OnEndpoint, frozen=True, kw_only=True):
     made: str
     timeout: Micros
     result_within: Micros
+    enabled: bool | None
 
     def __repr__(self) -> str:  # the generated one would show the secrets
         return f"PutEndpoint({self.key.parts})"
@@ -71,12 +72,13 @@ class PutEndpoint(_OnEndpoint, frozen=True, kw_only=True):
         """Return whether the secret that was made is the endpoint's now."""
         view.signal(PUSH_TOPIC)
         before = view.get(self.key)
+        kept = 1 if before is None else before.enabled
         row = PushEndpointRow(
             url=self.url,
             secrets=self.secrets or (self.made if before is None else before.secrets),
             timeout=self.timeout,
             result_within=self.result_within,
-            enabled=1 if before is None else before.enabled,
+            enabled=kept if self.enabled is None else int(self.enabled),
             created_at=view.now if before is None else before.created_at,
             updated_at=view.now,
         )
