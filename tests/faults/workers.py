@@ -192,8 +192,8 @@ FAULTS: Final = (
     Fault(
         "client-ids-of-dots",
         f"{CLIENT}/connection.py",
-        'part.replace(".", "%2E")',
-        "part",
+        " + request.path, encoded=True)",
+        " + request.path)",
         (f"{CALLS}::test_an_id_of_any_text_is_found_again",),
     ),
     Fault(
