@@ -96,7 +96,7 @@ async def run(
         with in_world(ledger):
             async with Engine(store, app) as engine:
                 errors = await hand_in(engine, deliveries, concurrency=concurrency, accepted=accepted)
-                await settled(engine, webhooks)
+                await settled(store, webhooks)
         seconds = time.perf_counter() - began
         outcome = await outcome_of(store, webhooks, errors)
     return report_of(deliveries, outcome, ledger.effects(), known=before, seconds=seconds)

@@ -78,23 +78,28 @@ class Ledger:
         self.close()
 
 
-_world: Ledger | None = None
+_world: Callable[[], Ledger] | None = None
 
 
 @contextlib.contextmanager
 def in_world(ledger: Ledger) -> Iterator[None]:
     """Let the steps of this program act on `ledger`, as another program would set up its client of GitHub."""
-    global _world  # noqa: PLW0603  # one per program, like any client
-    _world = ledger
+    use(lambda: ledger)
     try:
         yield
     finally:
-        _world = None
+        use(None)
+
+
+def use(world: Callable[[], Ledger] | None) -> None:
+    """Let the steps of this program act from here on on the ledger that `world` returns."""
+    global _world  # noqa: PLW0603  # one per program, like any client
+    _world = world
 
 
 def _act(effect: str, subject: str, detail: str) -> None:
     assert _world is not None, "steps run between in_world and its end"
-    _world.write(effect, subject, detail)
+    _world().write(effect, subject, detail)
 
 
 # --- steps -------------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Final
 
-from examples.github_bot.events import CommitEvent, Delivery, IssueEvent, PullRequestEvent, UnclaimedEvent
+from examples.github_bot.events import CommitEvent, Delivery, Event, IssueEvent, PullRequestEvent, UnclaimedEvent
 from examples.github_bot.outcome import listed
 from examples.github_bot.processes import PullRequest
-from perdure import Address, Engine
+from perdure import Address, Engine, Store
 from perdure.engine.inspection import Explanation
 from perdure.errors import MailboxFull, Overloaded, StoreError
 
@@ -69,24 +69,41 @@ async def _deliver(engine: Engine, delivery: Delivery) -> None:
         case IssueEvent():
             await engine.deliver(event, id=id, tenant=tenant, wait=True)
         case CommitEvent():
-            # A check often comes before its pull request does: it is kept for it.
-            await engine.deliver(event, id=id, tenant=tenant, keep_for=KEEP_CHECKS_FOR)
+            await engine.deliver(event, id=id, tenant=tenant, keep_for=patience_of(event))
         case UnclaimedEvent():
-            # Nobody holds the key today, so it is a dead letter at once. When a process binds it one day, `redrive` brings it there.
-            await engine.deliver(event, id=id, tenant=tenant, to=Address.key(event.subject), expires_after=timedelta(0))
+            await engine.deliver(event, id=id, tenant=tenant, to=address_of(event), expires_after=patience_of(event))
         case _:
             await engine.deliver(event, id=id, tenant=tenant)
 
 
-async def settled(engine: Engine, tenants: Iterable[str]) -> None:
-    """Wait until every message is handled, parked or dead."""
+def address_of(event: Event) -> Address | None:
+    """Return where a webhook goes when the handlers do not say.
+
+    Nobody holds the key of an unclaimed one today, so it is a dead letter at once. When a process binds it one day, `redrive` brings it there.
+    """
+    return Address.key(event.subject) if isinstance(event, UnclaimedEvent) else None
+
+
+def patience_of(event: Event) -> timedelta | None:
+    """Return how long a webhook may wait for somebody who takes it. A check often comes before its pull request does: it is kept for it."""
+    match event:
+        case CommitEvent():
+            return KEEP_CHECKS_FOR
+        case UnclaimedEvent():
+            return timedelta(0)
+        case _:
+            return None
+
+
+async def settled(store: Store, tenants: Iterable[str]) -> None:
+    """Wait until every message is handled, parked or dead, by whichever engine."""
     quiet: dict[str, int] = {}
     waiting = set(tenants)
     time = asyncio.get_running_loop().time
     while waiting:
         began = time()
         for tenant in sorted(waiting):
-            messages, now = await listed(engine.store, tenant), engine.clock.now()
+            messages, now = await listed(store, tenant), store.access.clock.now()
             before = quiet.pop(tenant, None)
             if not any(_under_way(message, now) for message in messages):
                 # A list of several pages is no one moment: only two looks that see the same tell that nothing moves.

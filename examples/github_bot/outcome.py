@@ -16,6 +16,7 @@ from perdure import Store
 from perdure.engine import inspection
 from perdure.engine.inspection import Explanation, ProcessInfo, TimelineEntry
 from perdure.identity import derived_id
+from perdure.messages.mail import reference
 
 _PAGE: Final = 1_000
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
@@ -81,21 +82,22 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Tenant:
-    """All that the store holds of one tenant."""
+    """All that the store holds of one tenant. `source` is whom the webhooks came from: their ids are the ids of its messages."""
 
-    def __init__(self, id: str, messages: list[Explanation], processes: list[ProcessInfo]) -> None:
+    def __init__(self, id: str, messages: list[Explanation], processes: list[ProcessInfo], *, source: str) -> None:
         self.id = id
-        self.messages = {message.message_id: message for message in messages}
+        self.source = source
+        self.messages = {reference(message.source, message.message_id): message for message in messages}
         self.processes = processes
         self.subjects = {process.process_id: str(process.fields["subject"]) for process in processes}
 
     def origins(self, webhooks: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         """Return, by message id, the event type and the webhook that each message comes from."""
-        found = {id: (event, id) for id, event in webhooks.items()}
+        found = {reference(self.source, id): (event, id) for id, event in webhooks.items()}
         for id, event in webhooks.items():
-            message = self.messages.get(id)
+            message = self.messages.get(reference(self.source, id))
             if message is not None and message.copies:
-                copies = (derived_id("fan-out", self.id, "", id, process_id) for process_id in self.subjects)
+                copies = (derived_id("fan-out", self.id, self.source, id, process_id) for process_id in self.subjects)
                 found.update((copy, (event, id)) for copy in copies if copy in self.messages)
         for id, message in self.messages.items():
             if id not in found:
@@ -118,17 +120,18 @@ async def known(store: Store, tenants: Iterable[str]) -> set[tuple[str, str]]:
     return {(tenant, message.message_id) for tenant in tenants for message in await listed(store, tenant)}
 
 
-async def outcome_of(store: Store, webhooks: Mapping[str, Mapping[str, str]], errors: Mapping[str, str]) -> Outcome:
+async def outcome_of(store: Store, webhooks: Mapping[str, Mapping[str, str]], errors: Mapping[str, str], *, source: str = "") -> Outcome:
     """Return what has become of everything.
 
     Args:
         store: open.
         webhooks: event types by delivery id, by tenant.
         errors: what senders were told, by delivery id.
+        source: whose messages the webhooks are; of a server, the name of the source in their path.
     """
     outcome = Outcome(fates=[], deeds=[], states=[], recorded={})
     for id in sorted(webhooks):
-        tenant = _Tenant(id, await listed(store, id), await _processes(store, id))
+        tenant = _Tenant(id, await listed(store, id), await _processes(store, id), source=source)
         await _add(outcome, store, tenant, webhooks[id], errors)
     outcome.deeds.sort(key=_encode)
     return outcome
@@ -159,7 +162,7 @@ async def _add(outcome: Outcome, store: Store, tenant: _Tenant, webhooks: Mappin
             )
             outcome.deeds.append(deed)
     for delivery, event in webhooks.items():
-        fate, text = _fate(tenant.messages.get(delivery), delivery in failed, errors.get(delivery, ""))
+        fate, text = _fate(tenant.messages.get(reference(tenant.source, delivery)), delivery in failed, errors.get(delivery, ""))
         outcome.fates.append(Fate(tenant=tenant.id, delivery=delivery, event=event, outcome=fate, text=text))
     for process in tenant.processes:
         outcome.states.append(State(tenant=tenant.id, process_type=process.process_type, status=process.status, fields=process.fields))

@@ -44,7 +44,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 async def done(engine: Engine, deliveries: Sequence[Delivery]) -> Outcome:
     webhooks = by_tenant(deliveries)
     errors = await hand_in(engine, deliveries, concurrency=16, accepted=lambda _delivery: None)
-    await settled(engine, webhooks)
+    await settled(engine.store, webhooks)
     return await outcome_of(engine.store, webhooks, errors)
 
 
@@ -141,7 +141,7 @@ async def test_a_check_that_nobody_came_for_is_a_dead_letter_with_its_reason(led
     async with open_store(MEMORY, clock=clock) as store, Engine(store, app) as engine:
         await done(engine, [check])
         clock.advance((KEEP_CHECKS_FOR + timedelta(seconds=1)) // timedelta(microseconds=1))
-        await settled(engine, [check.tenant])
+        await settled(store, [check.tenant])
         explanation = await engine.explain(check.event.delivery, tenant=check.tenant)
         [letter] = await inspection.dead_letters(store, tenant=check.tenant)
 

@@ -166,7 +166,7 @@ async def _outcome(engine: Engine, traffic: Traffic) -> Outcome:
         f"{len(traffic.times):,} acknowledgements of {len({(one.tenant, one.event.delivery) for one in traffic.accepted}):,} webhooks; waiting until nothing is left to do"
     )
     async with asyncio.timeout(SETTLE_SECONDS):
-        await settled(engine, tenants)
+        await settled(engine.store, tenants)
     return await outcome_of(engine.store, tenants, traffic.errors)
 
 

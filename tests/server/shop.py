@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import msgspec
 
 import perdure
+from perdure import WebhookEvent
 
 
 class Place(msgspec.Struct):
@@ -31,12 +33,29 @@ class Odd(msgspec.Struct):
     value: int
 
 
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def paid(event: WebhookEvent) -> Place | None:
+    """Return what an event of Stripe is here."""
+    if event.kind != "charge.succeeded":
+        return None
+    charge = event.data["data"]["object"]
+    return Place(charge["metadata"]["order"], charge["amount"])
+
+
+def placed(event: WebhookEvent) -> Place:
+    """Return what an event of the shop's own is here."""
+    return Place(**event.data["data"])
+
+
 class Shop:
     """An app, and what its handlers did."""
 
     def __init__(self) -> None:
         self.app = perdure.App("shop")
         self.placed: list[str] = []
+        self.secrets = [SECRET]
         self.gate = asyncio.Event()
         shop = self
 
@@ -69,6 +88,19 @@ class Shop:
             @perdure.query
             def broken(self) -> int:
                 raise ValueError(f"secret {self.total}")
+
+        self.app.webhook("stripe", scheme="stripe", secret=lambda: self.secrets, message=paid)
+        self.app.webhook("standard", scheme="standard", secret=lambda: self.secrets, message=placed)
+        self.app.webhook("github", scheme="github", secret=lambda: self.secrets, kind="Place")
+        self.app.webhook(
+            "later",
+            scheme="standard",
+            secret=SECRET,
+            kind="Note",
+            to=perdure.Address.key("nobody"),
+            lasting=lambda event: timedelta(hours=1) if event.data["order"] == "7" else None,
+        )
+        self.app.webhook("unset", scheme="github", secret_env="NO_SUCH_SECRET_IS_SET", kind="Place")
 
         @self.app.process
         async def greet(p: perdure.Process, name: str, mark: str = "!") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -109,6 +110,20 @@ def test_the_rules_see_the_event_and_may_give_id_and_address() -> None:
     )
 
 
+def test_a_source_says_how_long_its_messages_may_wait() -> None:
+    day = timedelta(days=1)
+
+    def lasting(**rules: Any) -> timedelta | None:
+        found = read_by(source(kind="k", **rules), {"days": 3})
+        assert isinstance(found, Incoming)
+        return found.lasting
+
+    assert lasting() is None
+    assert lasting(lasting=day) == day
+    assert lasting(lasting=lambda event: event.data["days"] * day) == 3 * day
+    assert lasting(lasting=lambda _: None) is None
+
+
 def test_the_id_of_a_stripe_event_is_in_its_body() -> None:
     app = perdure.App("a")
     stripe = app.webhook("stripe", scheme="stripe", secret="s", kind=lambda event: event.kind)
@@ -165,7 +180,7 @@ def test_a_form_of_github_is_refused_with_advice() -> None:
 
 
 def test_a_rule_that_fails_is_named_and_what_was_sent_is_not() -> None:
-    for name in ("message", "kind", "id", "to"):
+    for name in ("message", "kind", "id", "to", "lasting"):
         others = {} if name in {"message", "kind"} else {"kind": "k"}
         with pytest.raises(WebhookUnmapped, match=rf"{name}= raised KeyError on webhook 'msg_1'") as caught:
             read_by(source(**others, **{name: lambda event: {}[event.data]}), "sesame")
@@ -180,6 +195,7 @@ def test_a_rule_that_fails_is_named_and_what_was_sent_is_not() -> None:
         ({"kind": "k", "id": lambda _: "pd-1"}, UsageError),
         ({"kind": "k", "id": lambda _: 7}, InvalidIdentifier),
         ({"kind": "k", "to": lambda _: "o-1"}, UsageError),
+        ({"kind": "k", "lasting": lambda _: 3}, WebhookUnmapped),
         ({"kind": lambda _: ""}, InvalidIdentifier),
         ({"kind": lambda _: 7}, InvalidIdentifier),
         ({"kind": lambda _: "pd-later"}, WebhookUnmapped),
@@ -210,6 +226,7 @@ def test_a_message_over_the_limit_is_refused() -> None:
         ("a", {"kind": 7}),
         ("a", {"id": "x"}),
         ("a", {"to": "x"}),
+        ("a", {"lasting": 3}),
         ("taken", {}),
     ],
 )

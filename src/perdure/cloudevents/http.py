@@ -29,7 +29,7 @@ from perdure.headers import Headers
 STRUCTURED: Final = "application/cloudevents+json"
 _FAMILY: Final = "application/cloudevents"
 _BATCH: Final = "application/cloudevents-batch"
-_PREFIX: Final = "ce-"
+PREFIX: Final = "ce-"
 _ENCODED: Final = re.compile(rb"%([0-9A-Fa-f]{2})?")
 _UNSAFE: Final = re.compile("[^\x21\x23\x24\x26-\x7e]")  # a space, `"`, `%`, and what is not printable ASCII
 _ESCAPE: Final = re.compile(r"\\(.)")
@@ -38,7 +38,7 @@ _decode: Final = JSON.decoder(dict[str, Any], what="a JSON object")
 
 def is_cloud_event(headers: Headers) -> bool:
     """Whether a request says that it is a CloudEvent, in any mode, valid or not."""
-    return headers.media_type().startswith(_FAMILY) or any(name.startswith(_PREFIX) for name in headers)
+    return headers.media_type().startswith(_FAMILY) or any(name.startswith(PREFIX) for name in headers)
 
 
 def decoded(headers: Headers, body: bytes) -> CloudEvent:
@@ -85,8 +85,8 @@ def _from_binary(headers: Headers, body: bytes) -> CloudEvent:
     for name in headers:
         if name == "content-type":
             attributes["datacontenttype"] = _once(headers, name, "datacontenttype")
-        elif name.startswith(_PREFIX):
-            attribute = name.removeprefix(_PREFIX)
+        elif name.startswith(PREFIX):
+            attribute = name.removeprefix(PREFIX)
             if attribute == "datacontenttype":
                 raise CloudEventInvalid(attribute, "in binary mode, this is the header content-type")
             attributes[attribute] = _header_decoded(attribute, _once(headers, name, attribute))
@@ -136,9 +136,7 @@ def binary(event: CloudEvent) -> tuple[dict[str, str], bytes]:
     """
     checked = checked_event(event)
     body = bytes_of(checked)
-    headers = {
-        f"{_PREFIX}{name}": _header_encoded(name, value) for name, value in checked.attributes().items() if name != "datacontenttype"
-    }
+    headers = {f"{PREFIX}{name}": _header_encoded(name, value) for name, value in checked.attributes().items() if name != "datacontenttype"}
     content_type = checked.datacontenttype or ("application/json" if body else None)
     return headers if content_type is None else {**headers, "content-type": content_type}, body
 

@@ -364,6 +364,7 @@ class App:
         kind: str | Callable[[WebhookEvent], str | None] | None = None,
         id: Callable[[WebhookEvent], str] | None = None,
         to: Address | Callable[[WebhookEvent], Address | None] | None = None,
+        lasting: timedelta | Callable[[WebhookEvent], timedelta | None] | None = None,
     ) -> Source:
         """Declare a source of webhooks, and return it. The rules are pure functions of a verified event.
 
@@ -376,13 +377,14 @@ class App:
             kind: instead, the kind of message that the body itself is; a function may return None, which ignores the webhook.
             id: of the message; what the scheme has when not given. Requests with the same id are one message.
             to: where it goes; what the handlers of its kind say when not given, or when the function returns None.
+            lasting: how long it may wait for somebody who takes it; for ever when not given, or when the function returns None.
 
         Raises:
             DefinitionError: it cannot work; the text says what to change.
             WebhookSecretInvalid: neither `secret` nor `secret_env` is given, or both are.
         """
         secrets = Secrets(secret, env=secret_env, what=f"webhook source {name!r}")
-        made = Source(name=name, scheme=scheme, secrets=secrets, message=message, kind=kind, id=id, to=to).checked()
+        made = Source(name=name, scheme=scheme, secrets=secrets, message=message, kind=kind, id=id, to=to, lasting=lasting).checked()
         if name in self.sources:
             raise DefinitionError(f"webhook source {name!r} is declared twice; give one of them another name")
         if len(self.sources) >= limits.SOURCES_MAX:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -48,13 +49,14 @@ class WebhookEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
-    """The message that a webhook is. `to` is None when the handlers of its kind say where it goes."""
+    """The message that a webhook is. `to` is None when the handlers of its kind say where it goes, `lasting` when it may wait for ever."""
 
     kind: str
     id: str
     to: Address | None
     payload: bytes
     source: str
+    lasting: timedelta | None = None
 
     def __repr__(self) -> str:
         return f"Incoming(kind={self.kind!r}, id={self.id!r}, to={self.to!r}, source={self.source!r})"
@@ -78,6 +80,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     kind: str | Callable[[WebhookEvent], str | None] | None = None
     id: Callable[[WebhookEvent], str] | None = None
     to: Address | Callable[[WebhookEvent], Address | None] | None = None
+    lasting: timedelta | Callable[[WebhookEvent], timedelta | None] | None = None
 
     def checked(self) -> Source:
         """Return the source if it can work. Raises DefinitionError."""
@@ -94,6 +97,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
             raise DefinitionError(f"webhook source {self.name!r}: message=, id= and kind= are functions of the event; kind= may be text")
         if not (self.to is None or callable(self.to) or isinstance(self.to, Address)):
             raise DefinitionError(f"webhook source {self.name!r}: to= is an address or a function of the event, found {self.to!r}")
+        if not (self.lasting is None or callable(self.lasting) or isinstance(self.lasting, timedelta)):
+            raise DefinitionError(
+                f"webhook source {self.name!r}: lasting= is a timedelta or a function of the event, found {self.lasting!r}"
+            )
         return self
 
     def read(self, headers: Headers, body: bytes, *, now: Micros) -> Incoming | Ignored:
@@ -137,12 +144,16 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         if not id:
             raise WebhookUnmapped(f"webhook source {self.name}: the request has no id; give id= a function that finds one")
         to = self._by_rule("to", self.to, event) if callable(self.to) else self.to
+        lasting = self._by_rule("lasting", self.lasting, event) if callable(self.lasting) else self.lasting
+        if not (lasting is None or isinstance(lasting, timedelta)):
+            raise WebhookUnmapped(f"webhook source {self.name}: lasting= returns a timedelta or None, found {type(lasting).__name__}")
         return Incoming(
             kind=kind,
             id=checked_id(id),
             to=None if to is None else checked_address(to),
             payload=payload,
             source=self.name,
+            lasting=lasting,
         )
 
     def _content(self, event: WebhookEvent) -> tuple[str, bytes] | None:

@@ -120,13 +120,17 @@ class Application:
             return refusal(InternalError("it is no fault of the request"))
 
     async def _handled(self, route: Route, request: Request) -> Answer:
-        headers = request.headers
         peer = "" if request.client is None else request.client.host
+        if not route.signed:
+            return await self._admitted(route, request, peer)
+        with self._doorkeeper.signature(peer, str(request.path_params["source"])):
+            return await self._admitted(route, request, peer)
+
+    async def _admitted(self, route: Route, request: Request, peer: str) -> Answer:
+        headers = request.headers
         principal = await self._doorkeeper.principal(
             route, headers.getlist("authorization"), peer=peer, host=headers.get("host", "").lower()
         )
-        if route.signed:
-            self._doorkeeper.listen_to(peer)
         parts = intake.parts(request.path_params)
         admit(principal, route, parts)
         query = intake.query(route, request.scope["query_string"])
@@ -147,11 +151,10 @@ class Application:
             key=key,
             metrics=self.metrics,
         )
-        if route.signed:
-            return await self._doorkeeper.counted(peer, _asked(call))
         if key is None:
             return await _asked(call)
-        digest = digest_of(request.method, request.scope["path"], request.scope["query_string"], data)
+        said = intake.said(route, data, headers)
+        digest = digest_of(request.method, request.scope["path"], request.scope["query_string"], said)
         return await self._once.answer(call, key, digest, lambda: _asked(call))
 
     async def _unknown(self, request: Request, error: Exception) -> Response:

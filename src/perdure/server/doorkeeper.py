@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
 
 import msgspec
 
@@ -28,7 +29,6 @@ from perdure.server.metrics import Metrics
 from perdure.server.route import Route
 from perdure.tokens.contract import WORK, TokenInfo, TokenRegistry
 
-T = TypeVar("T")
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 _NETWORK: Final = 64  # bits of an IPv6 address that one customer has to himself
 
@@ -54,20 +54,24 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class Attempts:
-    """Counts invalid tokens by address. One that has sent too many is heard only with tokens that were valid before."""
+    """Counts what proves nothing, by address. One that has sent too much of it is heard only as somebody who was known before.
+
+    Somebody is the open part of a token, or a source of webhooks at that address.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._failed: OrderedDict[str, tuple[Micros, int]] = OrderedDict()
         self._known: OrderedDict[str, None] = OrderedDict()
 
-    def check(self, peer: str, text: str) -> None:
-        """Raise TooManyAttempts for a token from an address that has sent too many invalid ones."""
+    def check(self, peer: str, who: str) -> None:
+        """Raise TooManyAttempts for somebody new from an address that has tried too often."""
         since, count = self._failed.get(peer, (0, 0))
         if count < limits.HTTP_ATTEMPTS_MAX or self._clock.now() - since >= limits.HTTP_ATTEMPTS_US:
             return
-        if _open_part(text) not in self._known:
-            raise TooManyAttempts(f"{count} invalid tokens came from this address; wait {limits.HTTP_ATTEMPTS_US // 1_000_000} s")
+        if who not in self._known:
+            seconds = limits.HTTP_ATTEMPTS_US // 1_000_000
+            raise TooManyAttempts(f"{count} invalid tokens or signatures came from this address; wait {seconds} s")
 
     def failed(self, peer: str) -> None:
         """Count one."""
@@ -79,10 +83,10 @@ class Attempts:
         if len(self._failed) > limits.HTTP_PEERS_MAX:
             self._failed.popitem(last=False)
 
-    def passed(self, text: str) -> None:
-        """Remember a token that was valid, by its id."""
-        self._known[_open_part(text)] = None
-        self._known.move_to_end(_open_part(text))
+    def passed(self, who: str) -> None:
+        """Remember somebody whose proof was valid."""
+        self._known[who] = None
+        self._known.move_to_end(who)
         if len(self._known) > limits.HTTP_PEERS_MAX:
             self._known.popitem(last=False)
 
@@ -98,25 +102,30 @@ class Doorkeeper:
     def __init__(self, tokens: TokenRegistry, clock: Clock, metrics: Metrics, *, dev: bool) -> None:
         self._tokens = tokens
         self._attempts = Attempts(clock)
+        self._signatures = Attempts(clock)
         self._metrics = metrics
         self._dev = dev
 
-    def listen_to(self, peer: str) -> None:
-        """Raise TooManyAttempts for an address that has sent too many requests whose signature was wrong."""
+    @contextmanager
+    def signature(self, peer: str, source: str) -> Iterator[None]:
+        """Let the block verify a signature and answer. One that it refuses is counted, apart from tokens: a sender whose secret is wrong locks out nobody else.
+
+        Raises:
+            TooManyAttempts: too many from this address have proved nothing, and no such source has; the block is not entered.
+        """
+        network = network_of(peer)
+        who = f"{source} at {network}"
         try:
-            self._attempts.check(network_of(peer), "")
+            self._signatures.check(network, who)
+            yield
+        except WebhookRefused as error:
+            self._signatures.failed(network)
+            self._metrics.refused(error.code)
+            raise
         except TooManyAttempts as error:
             self._metrics.refused(error.code)
             raise
-
-    async def counted(self, peer: str, work: Coroutine[Any, Any, T]) -> T:
-        """Return what some work returns; a signature that it refuses counts as an invalid token does."""
-        try:
-            return await work
-        except WebhookRefused as error:
-            self._attempts.failed(network_of(peer))
-            self._metrics.refused(error.code)
-            raise
+        self._signatures.passed(who)
 
     async def principal(self, route: Route, authorization: Sequence[str], *, peer: str, host: str) -> Principal:
         """Return who asks.
@@ -144,13 +153,13 @@ class Doorkeeper:
         scheme, _, text = authorization[0].partition(" ")
         bearer = len(authorization) == 1 and scheme.lower() == "bearer"
         text = text.strip() if bearer else ""
-        self._attempts.check(peer, text)
+        self._attempts.check(peer, _open_part(text))
         try:
             token = await self._tokens.check(text)
         except TokenInvalid:
             self._attempts.failed(peer)
             raise
-        self._attempts.passed(text)
+        self._attempts.passed(_open_part(text))
         return Principal(token.name, token)
 
 

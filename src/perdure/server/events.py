@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from perdure.cloudevents.event import CloudEvent, is_json, json_of
-from perdure.cloudevents.http import decoded, is_cloud_event
+from perdure.cloudevents.http import PREFIX, decoded, is_cloud_event
 from perdure.errors import CloudEventInvalid
 from perdure.headers import Headers
 from perdure.protocol.messages import NewMessage, To, ToKey, ToProcess, ToTag
@@ -23,6 +23,16 @@ ADDRESSES: Final[Mapping[str, type[ToProcess | ToKey | ToTag]]] = {"toprocess": 
 def is_event(headers: Mapping[str, str]) -> bool:
     """Whether a request says that it is a CloudEvent."""
     return is_cloud_event(Headers(list(headers.items())))
+
+
+def attributes(headers: Mapping[str, str]) -> list[bytes]:
+    """Return the headers that are attributes of an event, in one order whatever order they came in."""
+    return sorted(f"{name}: {value}".encode() for name, value in headers.items() if name.startswith(PREFIX) or name == "content-type")
+
+
+def trace_of(kept: Mapping[str, str]) -> dict[str, str]:
+    """Return what the kept headers of an event say of its trace: where it began. A request that has a trace of its own is nearer."""
+    return {name: kept[f"{PREFIX}{name}"] for name in ("traceparent", "tracestate") if f"{PREFIX}{name}" in kept}
 
 
 def message_of(headers: Mapping[str, str], body: bytes) -> NewMessage:
@@ -42,11 +52,16 @@ def message_of(headers: Mapping[str, str], body: bytes) -> NewMessage:
         payload=msgspec.Raw(json_of(event.data)),
         to=_to(event),
         source=event.source,
-        headers={f"ce-{name}": str(value) for name, value in event.attributes().items() if name not in _KEPT_ELSEWHERE},
+        headers={f"{PREFIX}{name}": _text(value) for name, value in event.attributes().items() if name not in _KEPT_ELSEWHERE},
     )
 
 
-_KEPT_ELSEWHERE: Final = frozenset({"specversion", "id", "source", "type", "datacontenttype", "traceparent", "tracestate", *ADDRESSES})
+_KEPT_ELSEWHERE: Final = frozenset({"specversion", "id", "source", "type", "datacontenttype", *ADDRESSES})
+
+
+def _text(value: object) -> str:
+    """Return a value as the binary mode writes it."""
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
 
 
 def _to(event: CloudEvent) -> To | None:

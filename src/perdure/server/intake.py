@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from perdure import limits
 from perdure.errors import BodyMalformed, MediaTypeRefused, PayloadTooLarge, RequestInvalid, RequestTooSlow
-from perdure.server.events import is_event, message_of
+from perdure.server.events import attributes, is_event, message_of
 from perdure.server.route import JSON_TYPE, Route
 
 _PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -146,6 +146,11 @@ def check_type(found: str | None) -> None:
     charset = parameters.replace(" ", "").replace('"', "")
     if kind.strip() != JSON_TYPE or charset not in ("", "charset=utf-8"):
         raise MediaTypeRefused(f"content-type: expected {JSON_TYPE}, found {found!r}")
+
+
+def said(route: Route, data: bytes, headers: Mapping[str, str]) -> bytes:
+    """Return all that a request says: its body, and of a CloudEvent the attributes that are headers."""
+    return b"\n".join((*attributes(headers), b"", data)) if route.events and is_event(headers) else data
 
 
 def decoded(route: Route, data: bytes, headers: Mapping[str, str]) -> Any:

@@ -32,6 +32,7 @@ from perdure.protocol.messages import (
 from perdure.protocol.processes import Limit
 from perdure.protocol.text import PLACES_CURSOR, SourceText, cursor
 from perdure.server import intake
+from perdure.server.events import trace_of
 from perdure.server.route import Answer, Call, answer
 from perdure.server.waiting import reply_of
 
@@ -65,6 +66,7 @@ async def deliver(call: Call) -> Answer:
     if wait_ms and isinstance(new.to, ToTag):
         raise RequestInvalid("query: wait_ms: a message to a tag has many receivers and no one reply")
     lasting = new.expires_after_ms if new.keep_for_ms is None else new.keep_for_ms
+    more = new.headers or {}
     receipt = await call.engine.deliver_encoded(
         new.kind,
         bytes(new.payload),
@@ -72,7 +74,7 @@ async def deliver(call: Call) -> Answer:
         to=_address(new.to),
         source=new.source,
         tenant=call.tenant,
-        headers={**intake.trace(call.headers), **(new.headers or {})} or None,
+        headers={**(intake.trace(call.headers) or intake.trace(trace_of(more))), **more} or None,
         lasting=None if lasting is None else timedelta(milliseconds=lasting),
     )
     accepted = Accepted(

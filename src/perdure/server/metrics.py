@@ -22,7 +22,7 @@ class Metrics:
         self._requests[method, path, status] += 1
 
     def refused(self, code: str) -> None:
-        """Count a token that was not taken."""
+        """Count a token or a signature that was not taken."""
         self._refused[code] += 1
 
     def text(self) -> str:
@@ -34,7 +34,7 @@ class Metrics:
                 f'perdure_http_requests_total{{method="{method}",route="{path}",status="{status}"}} {count}'
                 for (method, path, status), count in sorted(self._requests.items())
             ),
-            "# HELP perdure_http_refused_tokens_total Tokens that were not taken, by the code of the refusal.",
+            "# HELP perdure_http_refused_tokens_total Tokens and signatures that were not taken, by the code of the refusal.",
             "# TYPE perdure_http_refused_tokens_total counter",
             *(f'perdure_http_refused_tokens_total{{code="{code}"}} {count}' for code, count in sorted(self._refused.items())),
             "# HELP perdure_http_requests_in_flight Requests under way, long polls and streams included.",

@@ -23,7 +23,7 @@ from perdure.server.table import ROUTES
 _REF: Final = "#/components/schemas/{name}"
 _DESCRIPTION: Final = (
     "Durable, message-driven processes. Every refusal is a problem document (RFC 9457) whose `code` never changes. "
-    "Every POST takes an `Idempotency-Key`: the same request with the same key gets the very same answer. "
+    "Every POST with a token takes an `Idempotency-Key`: the same request with the same key gets the very same answer. "
     "Integers are written without fraction and exponent. `x-max-bytes` is a limit in bytes of UTF-8, where `maxLength` counts characters; "
     "`x-opaque` marks what only the server makes."
 )
@@ -43,8 +43,26 @@ _OF_ALL: Final = (
     errors.InternalError,
     errors.Overloaded,
 )
+_OF_EVENTS: Final = (errors.CloudEventInvalid, errors.CloudEventBatched)
+_OF_SIGNATURES: Final = (
+    errors.WebhookHeaderMissing,
+    errors.WebhookMalformed,
+    errors.WebhookTooOld,
+    errors.WebhookTooNew,
+    errors.WebhookSignatureWrong,
+    errors.WebhookSecretInvalid,
+    errors.TooManyAttempts,
+    errors.MediaTypeRefused,
+    errors.PayloadTooLarge,
+    errors.RequestTooSlow,
+)
 _OF_STORES: Final = (errors.StoreUnavailable, errors.StoreBusy)
 _OF_WRITES: Final = (errors.StoreFull, errors.OutcomeUnknown)
+_SIGNATURES: Final = {
+    "standardWebhooks": ("webhook-signature", "Standard Webhooks, with `webhook-id` and `webhook-timestamp`."),
+    "github": ("X-Hub-Signature-256", "as GitHub signs."),
+    "stripe": ("Stripe-Signature", "as Stripe signs, with the time."),
+}
 _PARTS: Final = {
     "tenant": {"type": "string", "minLength": 1, "maxLength": limits.TENANT_ID_MAX, "pattern": "^[A-Za-z0-9._-]+$"},
     "id": {"type": "string", **rules(limits.MESSAGE_ID_MAX)},
@@ -108,7 +126,11 @@ def document(routes: Sequence[Route] = ROUTES) -> dict[str, Any]:
                     "scheme": "bearer",
                     "bearerFormat": "pdt_<id>_<secret>",
                     "description": "Made by `perdure token create`. `x-capability` says what a route needs.",
-                }
+                },
+                **{
+                    name: {"type": "apiKey", "in": "header", "name": header, "description": f"HMAC-SHA256 of the body: {of}"}
+                    for name, (header, of) in _SIGNATURES.items()
+                },
             },
         },
     }
@@ -128,7 +150,9 @@ def _operation(route: Route) -> dict[str, Any]:
         "parameters": list(_parameters(route)),
         "responses": dict(_responses(route)),
     }
-    if route.capability is None:
+    if route.signed:  # by one of them: which one, the app says of the source
+        operation["security"] = [{name: []} for name in _SIGNATURES]
+    elif route.capability is None:
         operation["security"] = []
     else:
         operation["x-capability"] = route.capability
@@ -231,6 +255,10 @@ def refusals(route: Route) -> list[type[PerdureError]]:
         found += [*_OF_TOKENS, *_OF_STORES]
     if route.takes is not None:
         found += _OF_BODIES
+    if route.events:
+        found += _OF_EVENTS
+    if route.signed:
+        found += [*_OF_SIGNATURES, *_OF_STORES]
     if route.method != "GET":
         found += _OF_WRITES
     if route.once:
@@ -247,7 +275,7 @@ def _refusal(status: int, kinds: Sequence[type[PerdureError]]) -> dict[str, Any]
         "content": {PROBLEM_TYPE: {"schema": _schema(Problem), "examples": examples}},
     }
     headers: dict[str, Any] = {}
-    if any(issubclass(kind, errors.TokenMissing | errors.TokenInvalid | errors.NotAllowed) for kind in kinds):
+    if any(issubclass(kind, errors.TokenMissing | errors.TokenInvalid | errors.NotAllowed | errors.WebhookRefused) for kind in kinds):
         headers["WWW-Authenticate"] = {"schema": {"type": "string"}}
     if any(kind.retryable for kind in kinds):
         headers["Retry-After"] = {"schema": {"type": "string"}, "description": "Seconds after which the same request may succeed."}

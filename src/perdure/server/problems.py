@@ -37,7 +37,7 @@ _STATUSES: Final[tuple[tuple[type[PerdureError], int], ...]] = (
     (errors.NotFoundError, 404),
     (errors.WebhookRefused, 401),
     (errors.WebhookUnmapped, 422),
-    (errors.WebhookSecretInvalid, 500),
+    (errors.WebhookSecretInvalid, _SERVER_FAULT),  # a secret of ours: the sender can only come again
     (errors.StaleLease, 409),
     (errors.RejectedError, 409),
     (errors.UsageError, 422),
@@ -54,6 +54,7 @@ _CHALLENGES: Final[Mapping[type[PerdureError], str]] = {
     errors.TokenMissing: 'Bearer realm="perdure"',
     errors.TokenInvalid: 'Bearer realm="perdure", error="invalid_token"',
     errors.NotAllowed: 'Bearer realm="perdure", error="insufficient_scope"',
+    errors.WebhookRefused: 'Signature realm="perdure"',
 }
 _BEHIND: Final = "the store could not do this now; the log of the server says why"
 _INTERNAL: Final = "the server failed at this request; its log says where"
@@ -89,7 +90,7 @@ def refusal(error: PerdureError, *, headers: Mapping[str, str] | None = None) ->
     """Return the answer that an error becomes."""
     problem = problem_of(error)
     more = dict(headers or {})
-    if challenge := _CHALLENGES.get(type(error)):
+    if challenge := next((text for kind, text in _CHALLENGES.items() if isinstance(error, kind)), ""):
         more["www-authenticate"] = challenge
     if problem.retryable:
         wait = limits.HTTP_ATTEMPTS_US // 1_000_000 if isinstance(error, errors.TooManyAttempts) else limits.HTTP_RETRY_SECONDS

@@ -326,16 +326,17 @@ _WEBHOOKS: Final = (
             "process_id": "0195d1b0-5c00-7000-8000-000000000007",
         },
         errors=(
-            errors.SourceNotFound,
-            errors.WebhookHeaderMissing,
-            errors.WebhookMalformed,
             errors.WebhookUnmapped,
             errors.PayloadInvalid,
-            errors.PayloadTooLarge,
             errors.MessageConflict,
+            errors.MessageExpired,
+            errors.ProcessNotFound,
+            errors.ProcessEnded,
             errors.MailboxFull,
-            errors.TooManyAttempts,
+            errors.NoRoute,
+            errors.UnknownProcessType,
         ),
+        absent=errors.SourceNotFound,
     ),
 )
 ROUTES: Final[tuple[Route, ...]] = (*_MESSAGES, *_WEBHOOKS, *_PROCESSES, *COMMANDS, *_SELF)
