@@ -188,6 +188,7 @@ FAULTS: Final = (
         "allow_redirects=False",
         "allow_redirects=True",
         (f"{TROUBLE}::test_k1_an_answer_that_says_no_is_an_error_of_its_class_at_once",),
+        hangs=True,
     ),
     Fault(
         "client-ids-of-dots",
