@@ -43,8 +43,8 @@ FAULTS: Final = (
     Fault(
         "attempts-lock-out-who-is-known",
         f"{SERVER}/doorkeeper.py",
-        "        if _open_part(text) not in self._known:\n",
-        "        if text:\n",
+        "        if who not in self._known:\n",
+        "        if who:\n",
         (WHO,),
     ),
     Fault("dev-is-led-anywhere", f"{SERVER}/doorkeeper.py", "not in LOOPBACK_NAMES:", "in ():", (WHO,)),
@@ -136,7 +136,7 @@ FAULTS: Final = (
         "",
         (MESSAGES,),
     ),
-    Fault("trace-is-dropped", f"{SERVER}/messages.py", "**intake.trace(call.headers), ", "", (MESSAGES,)),
+    Fault("trace-is-dropped", f"{SERVER}/messages.py", "**(intake.trace(call.headers) or intake.trace(trace_of(more))), ", "", (MESSAGES,)),
     Fault("trace-is-not-looked-at", f"{SERVER}/intake.py", "if not _TRACE_PARENT.fullmatch(parent) or", "if not parent or", (MESSAGES,)),
     Fault(
         "payload-is-not-looked-at",
