@@ -1,7 +1,7 @@
 // A worker in Node, with nothing but what Node has: node worker.mjs URL DEPLOYMENT [TARGET]; its token is in PERDURE_TOKEN.
 const [url, deployment, target = null] = process.argv.slice(2);
 const tenant = process.env.PERDURE_TENANT ?? "default";
-const LEASE_MS = 30_000, WAIT_MS = 20_000;
+const LEASE_MS = Number(process.env.PERDURE_LEASE_MS ?? 30_000), WAIT_MS = 20_000;
 
 // What it can do: from params and a signal that says when to stop, to a result.
 const handlers = {

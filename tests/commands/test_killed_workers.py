@@ -135,10 +135,10 @@ async def all_done(store: Store, ids: list[str], crew: Crew) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", DURABLE)
 async def test_commands_are_done_once_though_workers_are_lost(request: Any, tmp_path: Path, kind: str) -> None:
     async with open_store(store_url(request, kind, tmp_path)) as store, crew_of(store) as crew:
-        found = await all_done(store, await created(store, 200), crew)
+        found = await all_done(store, await created(store, 100), crew)
 
     assert found["wrong"] == []
-    assert found["states"] == {"SUCCEEDED": 200}
+    assert found["states"] == {"SUCCEEDED": 100}
     assert found["killed"] + found["stood still"]
 
 

@@ -34,9 +34,9 @@ def test_a_sweep_removes_only_what_has_an_age(call: Call, url: str) -> None:
     assert (status, set(json.loads(out).values())) == (0, {0})
 
     status, out, _ = call("store", "sweep", url, "--messages", "30d", "--json")
-    assert (status, json.loads(out)) == (0, {"events": 11, "messages": 3, "processes": 0, "tombstones": 0})
+    assert (status, json.loads(out)) == (0, {"events": 11, "messages": 3, "processes": 0, "tombstones": 0, "commands": 0})
     status, out, _ = call("store", "sweep", url, "--processes", "12h")
-    assert (status, out.split()[-6:]) == (0, ["messages", "0", "processes", "1", "tombstones", "0"])
+    assert (status, out.split()[-8:]) == (0, ["messages", "0", "processes", "1", "tombstones", "0", "commands", "0"])
     assert call("store", "verify", url)[0] == 0
 
 

@@ -14,6 +14,10 @@ EVENTS: Final = "tests/cloudevents/test_http.py"
 SENDER: Final = "tests/sending/test_sender.py"
 TARGETS: Final = "tests/sending/test_targets.py"
 OUTCOMES: Final = "tests/sending/test_outcomes.py"
+SERVER: Final = f"{HERE}/server"
+OVER_HTTP: Final = "tests/server/test_webhooks.py"
+AS_MESSAGES: Final = "tests/server/test_cloudevents.py"
+BOT: Final = "tests/e2e/test_github_server.py"
 
 FAULTS: Final = (
     Fault(
@@ -71,6 +75,125 @@ FAULTS: Final = (
         "            kind = type(error).__name__\n",
         "            kind = repr(error)\n",
         (SOURCES,),
+    ),
+    Fault(
+        "webhook-waits-for-ever",
+        f"{HERE}/engine/sources.py",
+        "            lasting=lasting,\n",
+        "            lasting=None,\n",
+        (f"{SOURCES}::test_a_source_says_how_long_its_messages_may_wait",),
+    ),
+    Fault(
+        "webhook-of-any-tenant",
+        f"{SERVER}/webhooks.py",
+        "        tenant=call.tenant,\n",
+        '        tenant="acme",\n',
+        (f"{OVER_HTTP}::test_tenants_and_sources_are_apart",),
+    ),
+    Fault(
+        "webhook-of-any-source",
+        f"{SERVER}/webhooks.py",
+        "        source=read.source,\n        tenant",
+        '        source="",\n        tenant',
+        (OVER_HTTP,),
+    ),
+    Fault(
+        "webhook-headers-joined",
+        f"{SERVER}/webhooks.py",
+        "Headers(list(call.headers.items()))",
+        "Headers(dict(call.headers))",
+        (f"{OVER_HTTP}::test_a_header_of_the_signature_that_is_given_twice_is_refused",),
+    ),
+    Fault(
+        "webhook-goes-where-it-likes",
+        f"{SERVER}/webhooks.py",
+        "        to=read.to,\n",
+        "        to=None,\n",
+        (f"{OVER_HTTP}::test_it_goes_where_its_source_says_and_waits_there_as_long",),
+    ),
+    Fault(
+        "webhook-secret-is-the-senders-fault",
+        f"{SERVER}/problems.py",
+        "    (errors.WebhookSecretInvalid, _SERVER_FAULT),",
+        "    (errors.WebhookSecretInvalid, 422),",
+        (f"{OVER_HTTP}::test_a_secret_of_ours_that_is_not_set_is_a_failure_of_the_server",),
+    ),
+    Fault(
+        "webhook-keeps-answers-for-anybody",
+        f"{SERVER}/route.py",
+        'self.method == "POST" and not self.signed',
+        'self.method == "POST"',
+        (f"{OVER_HTTP}::test_an_idempotency_key_keeps_nothing_of_who_is_not_known",),
+    ),
+    Fault(
+        "wrong-signatures-are-not-counted",
+        f"{SERVER}/doorkeeper.py",
+        "            self._signatures.failed(network)\n",
+        "",
+        (OVER_HTTP,),
+    ),
+    Fault(
+        "wrong-signatures-lock-out-who-is-known",
+        f"{SERVER}/doorkeeper.py",
+        "        self._signatures.passed(who)\n",
+        "",
+        (OVER_HTTP,),
+    ),
+    Fault(
+        "wrong-signatures-lock-out-tokens",
+        f"{SERVER}/doorkeeper.py",
+        "        self._signatures = Attempts(clock)\n",
+        "        self._signatures = self._attempts\n",
+        (OVER_HTTP,),
+    ),
+    Fault(
+        "cloud-event-of-any-content-type",
+        f"{SERVER}/events.py",
+        "    if event.data is not None and not is_json(event.datacontenttype):\n",
+        "    if False:\n",
+        (AS_MESSAGES,),
+    ),
+    Fault(
+        "cloud-event-without-its-source",
+        f"{SERVER}/events.py",
+        "        source=event.source,\n",
+        '        source="",\n',
+        (AS_MESSAGES,),
+    ),
+    Fault(
+        "cloud-event-goes-where-the-handlers-say",
+        f"{SERVER}/events.py",
+        "        to=_to(event),\n",
+        "        to=None,\n",
+        (AS_MESSAGES,),
+    ),
+    Fault(
+        "cloud-event-says-true-as-python-does",
+        f"{SERVER}/events.py",
+        " if isinstance(value, bool) else str(value)",
+        ' if value == "" else str(value)',
+        (AS_MESSAGES,),
+    ),
+    Fault(
+        "cloud-event-trace-before-the-requests-own",
+        f"{SERVER}/messages.py",
+        "intake.trace(call.headers) or intake.trace(trace_of(more))",
+        "intake.trace(trace_of(more)) or intake.trace(call.headers)",
+        (AS_MESSAGES,),
+    ),
+    Fault(
+        "cloud-events-alike-but-for-their-headers",
+        f"{SERVER}/intake.py",
+        " if route.events and is_event(headers) else data\n",
+        " if False else data\n",
+        (f"{AS_MESSAGES}::test_an_idempotency_key_tells_events_apart_by_their_headers",),
+    ),
+    Fault(
+        "bot-believes-the-id-that-nobody-signed",
+        "examples/github_bot/server.py",
+        "    return delivery_id(webhook.kind, webhook.data)\n",
+        "    return webhook.id\n",
+        (f"{BOT}::test_a_server_that_was_killed_comes_to_the_same_end_as_an_undisturbed_job",),
     ),
     Fault(
         "cloud-event-header-decoded-twice",

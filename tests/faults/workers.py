@@ -188,12 +188,13 @@ FAULTS: Final = (
         "allow_redirects=False",
         "allow_redirects=True",
         (f"{TROUBLE}::test_k1_an_answer_that_says_no_is_an_error_of_its_class_at_once",),
+        hangs=True,
     ),
     Fault(
         "client-ids-of-dots",
         f"{CLIENT}/connection.py",
-        'part.replace(".", "%2E")',
-        "part",
+        " + request.path, encoded=True)",
+        " + request.path)",
         (f"{CALLS}::test_an_id_of_any_text_is_found_again",),
     ),
     Fault(

@@ -159,6 +159,8 @@ class _Client:
         try:
             while True:
                 raw, body = await server.message()
+                if server.writer is None:
+                    return  # it was closed meanwhile
                 if raw[:1] == b"Z" and body == b"I":
                     await server.reset()
                     self._server = None

@@ -248,7 +248,7 @@ async def test_tenants_and_sources_are_apart(local: Served) -> None:
     assert len({one.json["process_id"] for one in said[:2]}) == 2
 
 
-async def test_it_may_wait_for_somebody_who_takes_it_as_long_as_its_source_says(local: Served) -> None:
+async def test_it_goes_where_its_source_says_and_waits_there_as_long(local: Served) -> None:
     rows = []
     for order in ("7", "8"):
         body = json.dumps({"order": order}).encode()
@@ -256,6 +256,7 @@ async def test_it_may_wait_for_somebody_who_takes_it_as_long_as_its_source_says(
         rows.append(await kept(local, "later", order))
 
     assert [row and row.expires_at for row in rows] == [local.clock.now() + 3_600 * SECOND, None]
+    assert (await local.ask("GET", "/v1/tenants/acme/messages/7?source=later")).json["address"] == "key nobody"
 
 
 async def test_the_trace_context_is_kept_and_nothing_else_that_nobody_signed(local: Served) -> None:

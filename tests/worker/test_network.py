@@ -270,3 +270,18 @@ async def test_c7_the_program_of_a_worker_finishes_what_it_has_at_sigterm(tmp_pa
     assert (over.state, process.returncode) == (CommandState.SUCCEEDED, 0)
     assert "the worker stops" in errors.decode() or "counted" in errors.decode()
     assert "Traceback" not in errors.decode()
+
+
+async def test_section_5_2_a_request_for_leases_that_is_called_off_leaves_no_command_to_nobody(hub: Hub) -> None:
+    """Wherever it is then: before its commit, in it, or after it."""
+    found = set[tuple[bool, str]]()
+    for rounds in range(60):
+        sent = await hub.send("work", target=f"w{rounds}")
+        asking = asyncio.ensure_future(hub.store.commands.lease("acme", target=f"w{rounds}"))
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        called_off = asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        found.add((called_off, (await hub.status(sent)).state))
+
+    assert found == {(True, "PENDING"), (False, "DISPATCHED")}

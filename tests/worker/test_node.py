@@ -8,19 +8,24 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from perdure import App, Engine, open_store
+from perdure import App, Engine, VirtualClock, open_store
+from perdure.clock import SECOND
+from perdure.commands.states import CommandState
 from perdure.server.serving import serving
 from perdure.tokens.contract import Grant
 from tests.gate.tree import ROOT
+from tests.worker.hub import hub_on
 
 WORKER = ROOT / "examples" / "node_worker" / "worker.mjs"
 MOST_LINES = 60
 
 
 @asynccontextmanager
-async def node(*arguments: str, token: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def node(*arguments: str, token: str = "", lease_ms: int = 30_000) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        *("node", str(WORKER), *arguments), stdout=asyncio.subprocess.PIPE, env={**os.environ, "PERDURE_TOKEN": token}
+        *("node", str(WORKER), *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PERDURE_TOKEN": token, "PERDURE_LEASE_MS": str(lease_ms)},
     )
     try:
         yield process
@@ -45,6 +50,21 @@ async def test_a_worker_in_node_does_commands_and_stops_when_it_has_finished_the
         assert (done.state, await commands.get_result(first)) == ("SUCCEEDED", '{"text":"GRÜSSE"}'.encode())
         assert done.worker.startswith("node ")
         assert (ended.state, await commands.get_result(last)) == ("SUCCEEDED", b'{"slept":500}')
+
+
+async def test_a_worker_in_node_renews_its_lease_and_stops_when_somebody_asks_for_that() -> None:
+    clock = VirtualClock()
+    async with hub_on(clock) as hub, node(hub.url, "acme", lease_ms=1_500):
+        sent = await hub.send("sleep", b'{"ms":3600000}')
+        status = await hub.until_status(sent, lambda one: one.lease_expires_at is not None)
+        for _ in range(3):  # twice as long as one lease lasts
+            before = status.lease_expires_at or 0
+            clock.advance(SECOND)
+            status = await hub.until_status(sent, lambda one, before=before: (one.lease_expires_at or 0) > before)  # type: ignore[misc]
+        await hub.store.commands.cancel(sent)
+        ended = await hub.over(sent)
+
+    assert (ended.state, ended.attempt) == (CommandState.CANCELLED, 1)
 
 
 def test_it_is_short() -> None:

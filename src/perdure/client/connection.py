@@ -274,7 +274,7 @@ class Connection:
         try:
             answer = await session.request(
                 request.method,
-                URL(str(URL(self.url)).rstrip("/") + request.path, encoded=True),  # what is quoted stays so: `..` may be an id
+                URL(str(URL(self.url)).rstrip("/") + request.path, encoded=True),  # as it is: `..` may be an id
                 params={name: str(value) for name, value in (request.query or {}).items() if value is not None},
                 # As a file: what is large is sent in pieces, and not copied.
                 data=None if request.data is None else io.BytesIO(request.data),
@@ -335,8 +335,8 @@ def _check_whole(found: bytes, expected: str, path: str) -> None:
 
 
 def path_of(*parts: str) -> str:
-    """Return a path of these parts, each quoted: a part of dots, too, which would mean another path."""
-    return "/" + "/".join(quote(part, safe="") if part.strip(".") else part.replace(".", "%2E") for part in parts)
+    """Return a path of these parts, each quoted."""
+    return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
 def _with(headers: dict[str, str], token: str | None) -> dict[str, str]:
