@@ -42,8 +42,8 @@ FAULTS: Final = (
     Fault(
         "commands-leased-ones-stay-in-the-queue",
         WRITES,
-        "            ready=0,\n            token=view.tick(),\n",
-        "            token=view.tick(),\n",
+        "        ready=0,\n        token=view.tick(),\n",
+        "        token=view.tick(),\n",
         (f"{LEASES}::test_a_command_that_somebody_has_is_given_to_nobody_else_until_its_lease_ends",),
     ),
     Fault(
@@ -155,8 +155,8 @@ FAULTS: Final = (
     Fault(
         "commands-progress-outlives-its-attempt",
         WRITES,
-        "            progress=None,\n        )\n        return save",
-        "        )\n        return save",
+        "        progress=None,\n    )\n    return save",
+        "    )\n    return save",
         (f"{LEASES}::test_progress_is_that_of_the_present_attempt",),
     ),
     Fault(
