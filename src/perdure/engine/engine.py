@@ -141,7 +141,8 @@ class Engine:
             return
         self._open = False
         self._sweeping.stop()
-        await self._pusher.close()
+        with self.store.leaving_after(limits.CLOSE_SECONDS):
+            await self._pusher.close()
         with self.store.leaving_after(limits.CLOSE_SECONDS):
             await self._owner.close()
         gc.set_threshold(*self._gc_threshold)

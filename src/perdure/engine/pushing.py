@@ -80,6 +80,7 @@ class Pusher:
 
     async def run(self) -> None:
         """Go on until it is cancelled."""
+        self._closing = False
         with self._access.signals.listen(PUSH_TOPIC) as listener:
             while True:
                 try:
