@@ -25,6 +25,7 @@ from perdure.operations.tables import OPERATION
 replace = msgspec.structs.replace
 REPLY_KIND: Final = "pd-reply"
 AWAKEABLES: Final = "awakeable"
+COMMANDS: Final = "command "
 ENGINE: Final = "engine"
 """The topic of what was left for whichever engine it concerns."""
 
@@ -32,6 +33,11 @@ ENGINE: Final = "engine"
 def is_awakeable(operation_id: str) -> bool:
     """Return whether what a turn waits for is an awakeable, and not the reply to a message."""
     return operation_id.partition("#")[0] == AWAKEABLES
+
+
+def is_command(operation_id: str) -> bool:
+    """Return whether what a turn waits for is the end of a command."""
+    return operation_id.startswith(COMMANDS)
 
 
 class Asker(NamedTuple):

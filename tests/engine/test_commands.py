@@ -256,8 +256,9 @@ async def test_a_race_that_a_message_wins_cancels_both(running: Running) -> None
         await whole(engine)
 
 
+@pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("taken", [False, True])
-async def test_a_process_that_is_cancelled_cancels_its_commands(running: Running, taken: bool) -> None:
+async def test_a_process_that_is_cancelled_cancels_its_commands(running: Running, taken: bool, force: bool) -> None:
     shop = Shop()
     async with running(shop.app) as engine:
         call = asyncio.create_task(engine.call(shop.pick, 3, id="p"))
@@ -265,7 +266,7 @@ async def test_a_process_that_is_cancelled_cancels_its_commands(running: Running
         lease = await take(engine, target="arm") if taken else None
         [command] = await commands_of(engine.store)
 
-        await engine.cancel("p")
+        await engine.cancel("p", force=force)
         with pytest.raises(ProcessCancelled):
             await call
 

@@ -51,4 +51,12 @@ FAULTS: Final = (
         "        if isinstance(operation.effect, CommandEffect):\n",
         (f"{ENGINE}::test_a_command_that_a_task_waits_for_goes_on_when_its_turn_is_over",),
     ),
+    Fault(
+        "commands-force-stops-nothing",
+        "src/perdure/engine/cancelling.py",
+        "    for waits in commands:\n",
+        "    for waits in []:\n",
+        (f"{ENGINE}::test_a_process_that_is_cancelled_cancels_its_commands",),
+        hangs=True,
+    ),
 )

@@ -10,7 +10,7 @@ Source: engine.md, "Verbs of a turn", cancel; docs/together.md.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +38,13 @@ from perdure.conversations.tables import (
 from perdure.core.table import Key, Read, Scan
 from perdure.core.view import View
 from perdure.engine.children import adopt
+from perdure.engine.commanding import stop_command
 from perdure.engine.handling import Handling, message_key
 from perdure.engine.notes import CancelAsked, ChildrenToAsk, Dropped, Note, Receipt, Rules, TurnStarted
 from perdure.errors import PerdureError, ProcessCancelled
-from perdure.messages.tables import MAILBOX, WAITS, MessageRow, MessageStatus
+from perdure.messages.tables import MAILBOX, WAITS, AwaitedReplyRow, MessageRow, MessageStatus
 from perdure.messages.writes import mailbox_of
-from perdure.replies import is_awakeable
+from perdure.replies import is_awakeable, is_command
 
 if TYPE_CHECKING:
     from perdure.engine.owner import Owner
@@ -124,10 +125,14 @@ def end_now(handling: Handling, key: Key[ProcessRow], reason: str) -> None:
     assert process is not None, "a turn of it is open"
     ref, note = process.open_message, cancelled_note(reason)
     assert ref is not None, "a turn of it is open"
+    commands = [waits for waits in _awaited(view, key, ref) if is_command(str(waits.parts[3]))]
     row = close_turn(view, key, process, note=note)
     view.update(key, replace(process, head=process.head + 1))
     _go_back(view, key)
     handling.end_process(key, status=ProcessStatus.ENDED, note=note)
+    for waits in commands:
+        view.delete(waits)
+        stop_command(handling, tenant_id, str(waits.parts[1]), asked_by=process_id)
     handling.seal_error(tenant_id, ref, ProcessCancelled(f"process {process_id!r} was {note}"), asked=row.asked)
     handling.notes.append(Dropped(tenant_id, process_id))
 
@@ -150,11 +155,16 @@ def close_turn(view: View, key: Key[ProcessRow], process: ProcessRow, *, note: s
 
 def _forget_awakeables(view: View, key: Key[ProcessRow], ref: str) -> None:
     """Nobody completes them any more. What was asked of others is answered all the same, and the answer dropped."""
+    for waits in _awaited(view, key, ref):
+        if is_awakeable(str(waits.parts[3])):
+            view.delete(waits)
+
+
+def _awaited(view: View, key: Key[ProcessRow], ref: str) -> Iterator[Key[AwaitedReplyRow]]:
+    """Yield what a turn waits for."""
     after: tuple[Any, ...] | None = None
     while rows := view.scan(Scan(WAITS, key.parts, limits.READ_PAGE, after=after, guard=key)):
-        for waits, row in rows:
-            if row.turn_ref == ref and is_awakeable(str(waits.parts[3])):
-                view.delete(waits)
+        yield from (waits for waits, row in rows if row.turn_ref == ref)
         after = WAITS.order_of(rows[-1][0].parts, rows[-1][1])
 
 

@@ -21,6 +21,7 @@ from perdure.engine.operation import Operation
 from perdure.engine.turn_slot import TurnSlot
 from perdure.errors import UsageError
 from perdure.identity import derived_id
+from perdure.replies import COMMANDS
 
 T = TypeVar("T")
 _INPUT_DIGEST_BYTES: Final = 8
@@ -172,7 +173,7 @@ class CommandVerbs(TurnSlot):
         checked_priority(priority)
         data = params if isinstance(params, Blob) else JSON.encode(params)
         body = body_row(data, what="params of a command", limit=limits.COMMAND_PARAMS_MAX)
-        operation = turn.operation(f"command {name}", "reply")
+        operation = turn.operation(f"{COMMANDS}{name}", "reply")
         digest = hashlib.blake2b(body.data or body.sha256.encode(), digest_size=_INPUT_DIGEST_BYTES).hexdigest()
         operation.input = f"{name}({digest}) for {deployment}" + ("" if target is None else f" at {target}")
         operation.effect = CommandEffect(
