@@ -51,6 +51,7 @@ POSTGRES_CONNECT_SECONDS: Final = 5.0  # for one server to answer; the next one 
 POSTGRES_STATEMENT_SECONDS: Final = 30.0  # for one statement: the server ends it then, also one whose client is gone
 POSTGRES_ANSWER_SECONDS: Final = 35.0  # for the server's answer: beyond that the connection is taken for lost
 POSTGRES_IDLE_MS: Final = 5_000  # that the server waits for the next statement of a batch with locks: others wait for these
+POSTGRES_KEEPALIVES: Final = {"idle": 4, "interval": 2, "count": 3}  # of the server: some 10 s, and it ends what a dead machine has left
 POSTGRES_RETRY_SECONDS: Final = 0.05  # before a connection is tried again, doubled each time
 POSTGRES_RETRY_MOST_SECONDS: Final = 1.0
 POSTGRES_READ_TRIES: Final = 8  # of a read outside of a batch, with the same pauses: some 5 s, a restart of the server

@@ -14,6 +14,7 @@ WRITERS: Final = f"{HERE}/writers.py"
 
 ALONE: Final = "tests/postgres/test_backend.py"
 NODES: Final = "tests/postgres/test_nodes.py"
+LOST: Final = "tests/postgres/test_lost_connections.py"
 OUTCOMES: Final = "tests/core/test_outcomes.py"
 LAW: Final = "tests/core/test_law.py::test_one_batch_of_n_is_n_batches_of_one[asyncio-postgres]"
 MADE_AGAIN: Final = f"{NODES}::test_a_row_that_another_node_changed_meanwhile_is_read_and_decided_again"
@@ -225,6 +226,21 @@ FAULTS: Final = (
         "connection.prepare(sql, name=name)",
         "connection.prepare(sql)",
         ("tests/postgres/test_session.py::test_a_statement_is_prepared_once_per_connection",),
+    ),
+    Fault(
+        "postgres-what-is-given-up-goes-on",
+        CONNECTION,
+        "            self._given_up = self._pid\n",
+        "            pass\n",
+        (f"{LOST}::test_every_caller_hears_what_became_of_a_batch_whose_connection_broke[asyncio-mute_in_the_middle_of_a_locked_run]",),
+        hangs=True,
+    ),
+    Fault(
+        "postgres-a-dead-machine-is-waited-for",
+        CONNECTION,
+        'f"tcp_keepalives_{name}": str(n)',
+        'f"tcp_keepalives_{name}": "0"',
+        ("tests/postgres/test_session.py::test_the_server_notices_soon_that_the_machine_of_a_connection_is_gone",),
     ),
     # --- reading -------------------------------------------------------------------------------------------------
     Fault(

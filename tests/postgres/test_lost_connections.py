@@ -60,6 +60,12 @@ def mute_after_it_is_committed(proxy: Proxy) -> None:
     proxy.at(answered(WRITES), mute)
 
 
+def mute_in_the_middle_of_a_locked_run(proxy: Proxy) -> None:
+    """The server has half of the call: no timeout of its own is for that, and it keeps the locks until somebody ends it."""
+    conflict(proxy)
+    proxy.at(asked(WRITES), mute)
+
+
 SCENARIOS = [
     cut_before_the_server_sees_it,
     cut_after_it_is_committed,
@@ -68,6 +74,7 @@ SCENARIOS = [
     delivered_late,
     mute_before_the_server_sees_it,
     mute_after_it_is_committed,
+    mute_in_the_middle_of_a_locked_run,
 ]
 MISTAKES: list[tuple[Callable[[Proxy], None], type[Writer]]] = [
     (cut_before_the_server_sees_it, adding.Trusting),

@@ -72,6 +72,16 @@ async def test_a_server_that_does_not_let_go_of_a_statement_in_time_is_left(
     await session.close()
 
 
+async def test_the_server_notices_soon_that_the_machine_of_a_connection_is_gone(url: str) -> None:
+    session = Session(parse(url))
+    names = [f"tcp_keepalives_{name}" for name in limits.POSTGRES_KEEPALIVES]
+
+    found = await session.rows("select setting::int from unnest($1::text[]) name join pg_settings using (name)", (names,))
+    await session.close()
+
+    assert [setting for (setting,) in found] == list(limits.POSTGRES_KEEPALIVES.values())
+
+
 def test_a_store_keeps_no_more_texts_of_statements_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "POSTGRES_TEXTS", 2)
     statements = Statements("perdure", {table.name: dict.fromkeys(table.columns, "bigint") for table in TABLES})

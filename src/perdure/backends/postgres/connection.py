@@ -112,8 +112,15 @@ def translated(error: asyncpg.PostgresError | Refused, place: str) -> StoreError
             return StoreUnavailable(f"{place}: the server failed, nothing was written: {told}")
 
 
+# What a connection that is given up still does would go on: it may wait for locks, or hold some, and no timeout of the server
+# is for one that has half of a call. The name is that of one node, so that no other connection is meant by a pid used again.
+END: Final = """select count(pg_terminate_backend(pid)) from pg_stat_activity
+where pid = $1 and usename = current_user and application_name = current_setting('application_name')"""
+
+
 def _settings() -> dict[str, str]:
-    return {**PLANNER, "statement_timeout": f"{limits.POSTGRES_STATEMENT_SECONDS * 1000:.0f}"}
+    ms = f"{limits.POSTGRES_STATEMENT_SECONDS * 1000:.0f}"
+    return {**PLANNER, "statement_timeout": ms, **{f"tcp_keepalives_{name}": str(n) for name, n in limits.POSTGRES_KEEPALIVES.items()}}
 
 
 class Session:
@@ -133,6 +140,8 @@ class Session:
         self._runs = 0
         self._connecting: asyncio.Task[asyncpg.Connection[Any]] | None = None
         self._transaction = False
+        self._pid = 0  # of the server's process for the connection
+        self._given_up: int | None = None  # that of one that may still be at work there
         self._server = address.leading.server
         self._changes = address.leading.changes
         self.made = 0
@@ -166,6 +175,7 @@ class Session:
             await asyncio.wait([connecting])
             self._connecting = None
             self._connection = connecting.result()
+            self._pid = self._connection.get_server_pid()
             self.made += 1
         return self._connection
 
@@ -301,6 +311,7 @@ class Session:
         # The driver has no error of its own for a connection that breaks within a statement.
         self.drop()
         if isinstance(error, TimeoutError):
+            self._given_up = self._pid
             # It takes connections, and would be chosen again: it may be a primary that no standby follows any more.
             self._server = (self._server + 1) % len(self._address.servers)
         lost = refused or isinstance(
@@ -357,6 +368,8 @@ class Session:
                 "select not pg_is_in_recovery() and not current_setting('default_transaction_read_only')::bool",
                 timeout=limits.POSTGRES_CONNECT_SECONDS,
             )
+            if writes:
+                await self._end_what_was_given_up(connection)
         except BaseException:
             connection.terminate()
             raise
@@ -364,6 +377,15 @@ class Session:
             connection.terminate()
             return None
         return connection
+
+    async def _end_what_was_given_up(self, connection: asyncpg.Connection[Any]) -> None:
+        if self._given_up is None or self._address.pooler:
+            return
+        try:
+            await connection.execute(END, self._given_up, timeout=limits.POSTGRES_CONNECT_SECONDS)
+        except asyncpg.PostgresError as error:
+            logger.info("%s: a connection that was given up may go on for a while: %s", self._address.place, error)
+        self._given_up = None
 
     def _lasting(self, error: asyncpg.PostgresError) -> StoreError | None:
         place, code = self._address.place, error.sqlstate or ""
