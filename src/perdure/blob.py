@@ -12,8 +12,8 @@ import msgspec
 
 from perdure.codec import JSON
 from perdure.errors import PayloadInvalid
+from perdure.headers import BINARY_TYPE
 
-BINARY: Final = "application/octet-stream"
 _PREFIX: Final = b'{"perdure.Blob":'
 
 
@@ -28,7 +28,7 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True):
 
     sha256: str
     size: int
-    content_type: str = BINARY
+    content_type: str = BINARY_TYPE
 
 
 class Holder(NamedTuple):

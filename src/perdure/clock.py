@@ -67,6 +67,16 @@ class Clock(Protocol):
         ...
 
 
+async def sleep(clock: Clock, duration: Micros) -> None:
+    """Let some time of a clock pass."""
+    over = asyncio.Event()
+    alarm = clock.call_at(clock.now() + duration, over.set)
+    try:
+        await over.wait()
+    finally:
+        alarm.cancel()
+
+
 class SystemClock:
     """The machine's clock, but it never runs backwards.
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+JSON_TYPE: Final = "application/json"
+BINARY_TYPE: Final = "application/octet-stream"
+
+
+def digest_header(sha256: bytes) -> str:
+    """Return a SHA-256 as `Content-Digest` and `Repr-Digest` have it (RFC 9530)."""
+    return f"sha-256=:{base64.b64encode(sha256).decode()}:"
 
 
 class Headers(Mapping[str, str]):

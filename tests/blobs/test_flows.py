@@ -14,7 +14,7 @@ import pytest
 from perdure import CommandRetry, Store, limits
 from perdure.blobs.tables import BLOB, PART, PartRow
 from perdure.client.client import Client
-from perdure.client.connection import Refused
+from perdure.client.connection import _Refusal
 from perdure.client.sync import SyncClient
 from perdure.commands.contract import Succeeded
 from perdure.core.table import Key
@@ -144,7 +144,7 @@ async def test_a_result_is_uploaded_once_however_often_completing_is_repeated(st
             answer = await begin(request, token)
             if sent.count(what) == 1 and what in {"PUT result", "POST complete"}:  # the server has done it, and nobody heard
                 answer.close()
-                raise Refused(ServerUnreachable("lost"), status=0, repeat=True)
+                raise _Refusal(ServerUnreachable("lost"), status=0, repeat=True)
             return answer
 
         monkeypatch.setattr(worker.connection, "_begin", flaky)

@@ -124,7 +124,7 @@ def test_a_query_is_asked_with_its_arguments_and_shown(call: Call, url: str) -> 
         (["list", "--attribute", "x"], 2, "error [usage]: --attribute 'x': expected NAME=VALUE"),
         (["list", "--attribute", "x=1", "--attribute", "x>=2"], 2, "error [usage]: --attribute 'x>=2': x is asked for twice"),
         (["list", "--attribute", "x y=1"], 2, "error [usage]: attribute 'x y'"),
-        (["list", "--attribute", "x=2026-13-01T00:00:00Z"], 2, "error [usage]: --attribute '2026-13-01T00:00:00Z': expected a time"),
+        (["list", "--attribute", "x=2026-13-01T00:00:00Z"], 2, "error [usage]: --attribute 'x=2026-13-01T00:00:00Z': expected a time"),
         (["list", "--created-after", "yesterday"], 2, "error [usage]: --created-after 'yesterday': expected a time"),
         (["list", "--created-after", "2026-01-01T00:00:00"], 2, "error [usage]: created_after: expected a datetime with a time zone"),
         (["list", "--status", "dead"], 2, "error [usage]: status 'dead': expected one of idle"),

@@ -162,7 +162,7 @@ FAULTS: Final = (
     Fault(
         "download-of-any-bytes",
         f"{HERE}/client/connection.py",
-        "    if _digest(found) != expected:\n",
+        "    if digest_header(found) != expected:\n",
         "    if False:\n",
         (f"{FLOWS}::test_other_bytes_than_the_server_has_are_refused",),
     ),

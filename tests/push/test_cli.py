@@ -76,12 +76,16 @@ def test_secrets_come_from_the_environment_and_are_rotated(call: Call, at: tuple
 
 
 def test_a_page_of_endpoints_says_how_to_go_on(call: Call, at: tuple[str, str]) -> None:
-    for target in ("arm", "leg"):
-        call("push", "set", "site", URL, *at, "--target", target)
-    _, out, err = call("push", "list", *at, "--limit", "1")
-    assert ("arm" in out, "leg" in out, err) == (True, False, "more: --after site/arm\n")
+    for target in ("arm", "leg", "wrist"):
+        call("push", "set", "eu/site", URL, *at, "--target", target)
+    found, more = [], list[str]()
+    for _ in range(3):
+        _, out, err = call("push", "list", *at, "--limit", "1", *more)
+        found.append([target for target in ("arm", "leg", "wrist") if target in out])
+        more = err.removeprefix("more: ").split()
 
-    assert "leg" in call("push", "list", *at, "--after", "site/arm")[1]
+    assert found == [["arm"], ["leg"], ["wrist"]]
+    assert "no `next` of such a page" in call("push", "list", *at, "--after", "eu/site")[2]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Protocol
 
-from perdure.blob import BINARY, Blob
+from perdure.blob import Blob
 from perdure.clock import Micros
+from perdure.headers import BINARY_TYPE
 
 
 class BlobStore(Protocol):
@@ -24,7 +25,7 @@ class BlobStore(Protocol):
         tenant_id: str,
         chunks: AsyncIterable[bytes],
         *,
-        content_type: str = BINARY,
+        content_type: str = BINARY_TYPE,
         expected_sha256: str | None = None,
         expected_size: int | None = None,
     ) -> Blob:

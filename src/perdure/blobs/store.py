@@ -8,13 +8,14 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
 
 from perdure import limits
-from perdure.blob import BINARY, Blob
+from perdure.blob import Blob
 from perdure.blobs.tables import BLOB, LEFT, PART, UNUSED, UPLOAD
 from perdure.blobs.writes import AddPart, Finish, GiveUp, SweepParts, SweepUnused
 from perdure.clock import Micros
 from perdure.core.access import Access
 from perdure.core.table import Scan
 from perdure.errors import BlobMismatch, BlobNotFound, Overloaded, PayloadTooLarge, PerdureError, UsageError
+from perdure.headers import BINARY_TYPE
 from perdure.identity import ContentHash, TenantId, checked_text, uuid7
 
 
@@ -30,7 +31,7 @@ class Blobs:
         tenant_id: str,
         chunks: AsyncIterable[bytes],
         *,
-        content_type: str = BINARY,
+        content_type: str = BINARY_TYPE,
         expected_sha256: str | None = None,
         expected_size: int | None = None,
     ) -> Blob:

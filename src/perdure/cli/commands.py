@@ -156,6 +156,8 @@ def watch(url: str, tenant: str, command_id: str, *, as_json: bool) -> None:
     import asyncio  # noqa: PLC0415  # see `cli/__init__.py`
     import json  # noqa: PLC0415
 
+    from perdure import limits  # noqa: PLC0415
+
     def show_one(one: CommandEvent) -> None:
         if as_json:
             click.echo(json.dumps(plain(one), ensure_ascii=False))
@@ -163,7 +165,7 @@ def watch(url: str, tenant: str, command_id: str, *, as_json: bool) -> None:
             click.echo("  ".join(visible(str(part)) for part in _line(one) if part != ""))
 
     async def follow(store: Store) -> CommandStatus:
-        shown, over = 0, asyncio.ensure_future(store.commands.wait_command(command_id, _A_DAY_US * 36_500, tenant_id=tenant))
+        shown, over = 0, asyncio.ensure_future(store.commands.wait_command(command_id, limits.DURATION_MAX, tenant_id=tenant))
         try:
             while True:
                 done, _ = await asyncio.wait((over,), timeout=_LOOK_SECONDS)
@@ -183,7 +185,6 @@ def watch(url: str, tenant: str, command_id: str, *, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-_A_DAY_US = 86_400 * 1_000_000
 _LOOK_SECONDS = 0.5
 
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
-import re
-import sys
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from perdure.cli.shared import PAGE, on_store, plain, print_answer, print_json, print_more, print_pairs, print_table, run, visible, when
+from perdure.cli.shared import (
+    PAGE,
+    named,
+    on_store,
+    plain,
+    print_answer,
+    print_json,
+    print_more,
+    print_pairs,
+    print_table,
+    run,
+    visible,
+    when,
+)
 
 if TYPE_CHECKING:
     from perdure.store import Store
-
-_ATTRIBUTE: Final = re.compile(r"(?P<name>[^=<>^]+)(?P<sign>>=|<=|\^=|=)(?P<value>.*)", re.DOTALL)
-_ISO: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:")
 
 
 @click.group()
@@ -56,9 +63,11 @@ def list_processes(
     **filters: Any,
 ) -> None:
     """List processes: all of a tenant, or those that the options name."""
+    from perdure.engine.filters import filters_of  # noqa: PLC0415  # see `cli/__init__.py`
+
     filters |= {
         "type": process_type,
-        "attributes": _attributes(attributes),
+        "attributes": filters_of(attributes, what="--attribute"),
         "created_after": _time("--created-after", created_after),
         "updated_before": _time("--updated-before", updated_before),
     }
@@ -85,44 +94,6 @@ async def _listed(opened: Store, limit: int, after: str | None, filters: dict[st
         after = page.next
         if after is None or len(found) == limit:
             return found, after
-
-
-def _attributes(texts: Sequence[str]) -> dict[str, Any]:
-    """Return the filters that are written as NAME=VALUE and the like. Raises UsageError."""
-    from perdure.engine.searching import Between, StartsWith  # noqa: PLC0415  # see `cli/__init__.py`
-    from perdure.errors import UsageError  # noqa: PLC0415
-
-    found: dict[str, Any] = {}
-    for text in texts:
-        parts = _ATTRIBUTE.fullmatch(text)
-        if parts is None:
-            raise UsageError(f"--attribute {text!r}: expected NAME=VALUE, NAME>=VALUE, NAME<=VALUE or NAME^=BEGINNING")
-        name, sign, value = parts["name"], parts["sign"], parts["value"]
-        before = found.get(name)
-        if before is not None and not (isinstance(before, Between) and sign in (">=", "<=")):
-            raise UsageError(f"--attribute {text!r}: {name} is asked for twice")
-        low, high = (before.low, before.high) if isinstance(before, Between) else (None, None)
-        match sign:
-            case "^=":
-                found[name] = StartsWith(value)
-            case ">=":
-                found[name] = Between(_value(value), high)
-            case "<=":
-                found[name] = Between(low, _value(value))
-            case _:
-                found[name] = _value(value)
-    return found
-
-
-def _value(text: str) -> Any:
-    """Return what a value on the command line means: a JSON scalar, a time, or else text."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    if isinstance(value, str) and value == text and _ISO.match(text):
-        return _time("--attribute", text)
-    return value if isinstance(value, str | int | float) else text
 
 
 def _time(option: str, text: str | None) -> datetime | None:
@@ -248,9 +219,10 @@ def _duration(micros: int | None) -> str:
 def query(url: str, tenant: str, process_id: str, name: str, *, as_json: bool, arguments: tuple[str, ...], app_name: str) -> None:
     """Run the query NAME of a process on what is committed. ARGUMENTS are JSON; nothing is changed."""
     from perdure.engine import queries  # noqa: PLC0415  # see `cli/__init__.py`
+    from perdure.engine.app import App  # noqa: PLC0415
     from perdure.errors import PerdureError  # noqa: PLC0415
 
-    app, texts = _app(app_name), [argument.encode() for argument in arguments]
+    app, texts = named(app_name, App, what="--app"), [argument.encode() for argument in arguments]
     try:
         found = plain(run(url, lambda opened: queries.ask_by_name(opened, app, name, texts, process_id=process_id, tenant=tenant)))
     except PerdureError:
@@ -265,27 +237,6 @@ def query(url: str, tenant: str, process_id: str, name: str, *, as_json: bool, a
         )
     else:
         click.echo(visible(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)))
-
-
-def _app(name: str) -> Any:
-    """Return the app that MODULE:NAME names, importing the module from here. Raises UsageError."""
-    import importlib  # noqa: PLC0415  # see `cli/__init__.py`
-
-    from perdure.engine.app import App  # noqa: PLC0415
-    from perdure.errors import UsageError  # noqa: PLC0415
-
-    module, mark, attribute = name.partition(":")
-    if not (module and mark and attribute):
-        raise UsageError(f"--app {name!r}: expected MODULE:NAME, such as shop.main:app")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        found = getattr(importlib.import_module(module), attribute, None)
-    except ImportError as error:
-        raise UsageError(f"--app {name!r}: {error}; run this where `import {module}` works") from error
-    if not isinstance(found, App):
-        raise UsageError(f"--app {name!r}: expected a perdure.App, found {found!r}")
-    return found
 
 
 @processes.command()

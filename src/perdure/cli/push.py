@@ -64,15 +64,12 @@ def set_(
 @push.command("list")
 @on_store
 @click.option("--limit", default=PAGE, show_default=True, help="Rows of a page.")
-@click.option("--after", help="The last one of the page before: DEPLOYMENT, or DEPLOYMENT/TARGET.")
+@click.option("--after", help="Where the page before ended, as it says.")
 def list_(url: str, tenant: str, *, as_json: bool, limit: int, after: str | None) -> None:
     """List endpoints, without their secrets and the queries of their URLs."""
     from perdure.commands.push_contract import PushPlace  # noqa: PLC0415  # see `cli/__init__.py`
 
-    place = None
-    if after is not None:
-        deployment, _, target = after.partition("/")
-        place = PushPlace(deployment, target or None)
+    place = None if after is None else PushPlace.named_by(after)
     found = run(url, lambda store: store.push.list_endpoints(tenant_id=tenant, after=place, limit=limit))
     if as_json:
         print_json([plain(one) for one in found])
@@ -94,7 +91,7 @@ def list_(url: str, tenant: str, *, as_json: bool, limit: int, after: str | None
     columns = ("deployment", "target", "url", "state", "failures", "secrets", "timeout", "result within", "updated")
     print_table(columns, rows, empty="no endpoints")
     if len(found) == limit:
-        print_more("/".join(part for part in (found[-1].deployment_id, found[-1].target) if part))
+        print_more(found[-1].place.cursor)
 
 
 def _state(*, enabled: bool, open_until: int | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from perdure.cli.shared import print_answer, print_json
+from perdure.cli.shared import named, print_answer, print_json
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -110,20 +110,11 @@ def call(
 @click.argument("worker", metavar="MODULE:NAME")
 def worker(worker: str) -> None:
     """Run a worker until SIGTERM or SIGINT: then it finishes what it has, or gives it back."""
-    import importlib  # noqa: PLC0415  # see `cli/__init__.py`
-    import logging  # noqa: PLC0415
+    import logging  # noqa: PLC0415  # see `cli/__init__.py`
 
-    from perdure.errors import UsageError  # noqa: PLC0415
     from perdure.worker.worker import Worker  # noqa: PLC0415
 
-    module, _, name = worker.partition(":")
-    sys.path.insert(0, "")
-    try:
-        found = getattr(importlib.import_module(module), name or "worker")
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"{worker}: expected module:name of a perdure.Worker: {error}") from error
-    if not isinstance(found, Worker):
-        raise UsageError(f"{worker}: expected a perdure.Worker, found {type(found).__name__}")
+    found = named(worker, Worker, what="worker", default="worker")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     found.run()
 

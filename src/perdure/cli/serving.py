@@ -7,6 +7,8 @@ import os
 
 import click
 
+from perdure.cli.shared import named
+
 
 @click.command()
 @click.option("--store", help="URL of the store; it is made if there is none.")
@@ -29,9 +31,10 @@ def serve(*, file: str | None, push_allowed: tuple[str, ...], **given: object) -
     Each option can also be a variable of the environment, PERDURE_STORE and so on, or a key of the file that --config names.
     The command line stands before the environment, and that before the file.
     """
-    from perdure.server.config import load_config  # noqa: PLC0415  # see `cli/__init__.py`
-    from perdure.server.program import app_named  # noqa: PLC0415
+    from perdure.engine.app import App  # noqa: PLC0415  # see `cli/__init__.py`
+    from perdure.errors import ConfigInvalid  # noqa: PLC0415
+    from perdure.server.config import load_config  # noqa: PLC0415
     from perdure.server.program import serve as run  # noqa: PLC0415
 
     config = load_config({**given, "push_allowed": push_allowed or None}, environment=os.environ, file=file)
-    asyncio.run(run(config, app_named(config.app), say=click.echo))
+    asyncio.run(run(config, named(config.app, App, what="app:", wrong=ConfigInvalid), say=click.echo))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import shutil
 import sys
@@ -51,6 +52,34 @@ def run(url: str, work: Callable[[Store], Awaitable[T]]) -> T:
             return await work(store)
 
     return asyncio.run(opened())
+
+
+def named(name: str, kind: type[T], *, what: str, default: str = "", wrong: Callable[[str], Exception] | None = None) -> T:
+    """Return what MODULE:NAME names, importing the module from the present folder.
+
+    Args:
+        name: as it was given.
+        kind: what it has to be.
+        what: what errors call it.
+        default: the NAME of a module that stands alone; without it, that is an error.
+        wrong: makes the error, instead of UsageError.
+    """
+    from perdure.errors import UsageError  # noqa: PLC0415  # see `cli/__init__.py`
+
+    wrong = wrong or UsageError
+    module, _, attribute = name.partition(":")
+    attribute = attribute or default
+    if not (module and attribute):
+        raise wrong(f"{what} {name!r}: expected MODULE:NAME, such as shop.main:{kind.__name__.lower()}")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        raise wrong(f"{what} {name!r}: {error}; run this where `import {module}` works") from error
+    if not isinstance(found, kind):
+        raise wrong(f"{what} {name!r}: expected a perdure.{kind.__name__}, found {found!r}")
+    return found
 
 
 def plain(value: Any) -> Any:

@@ -12,9 +12,10 @@ from perdure.clock import Micros
 from perdure.codec import JSON
 from perdure.commands.contract import CommandRetry
 from perdure.errors import CommandCancelled, CommandExpired, CommandFailed, PayloadTooLarge, TurnFailed, UsageError
+from perdure.headers import JSON_TYPE
 from perdure.protocol.commands import CommandView, NewCommand, RetryPolicy, nothing
 from perdure.protocol.messages import NewMessage, ReplyFailure, SealedReply, To
-from perdure.protocol.payloads import JSON_TYPE, Payload, payload_of, reader_of
+from perdure.protocol.payloads import Payload, payload_of, reader_of
 
 T = TypeVar("T")
 MILLISECOND = 1_000

@@ -5,8 +5,6 @@ Source: commands.md, "Client".
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import hashlib
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -21,8 +19,9 @@ from yarl import URL
 
 from perdure import errors, limits
 from perdure.client.tokens import TokenSource
-from perdure.clock import SECOND, Clock, Micros, SystemClock
+from perdure.clock import SECOND, Clock, Micros, SystemClock, sleep
 from perdure.errors import BlobMismatch, PayloadTooLarge, PerdureError, ServerRefused, ServerUnreachable, UsageError
+from perdure.headers import JSON_TYPE, digest_header
 from perdure.identity import SYSTEM_RANDOMNESS, Randomness, uuid7
 from perdure.protocol.problems import Problem
 
@@ -33,7 +32,7 @@ _DIGEST: Final = "repr-digest"
 _decode_problem: Final = msgspec.json.Decoder(Problem).decode
 
 
-class Refused(Exception):  # it does not leave this module: it becomes the error that it holds
+class _Refusal(Exception):  # it does not leave this module: it becomes the error that it holds
     """An answer that says no. `repeat`: the same request may succeed later, after `wait` microseconds at least."""
 
     def __init__(self, error: PerdureError, *, status: int, repeat: bool, wait: Micros = 0) -> None:
@@ -142,12 +141,12 @@ class Connection:
             ServerRefused: the server said no, with an error that is not one of ours.
             PerdureError: the error that the server said.
         """
-        headers = {"accept": "application/json"}
+        headers = {"accept": JSON_TYPE}
         if method == "POST" and once:
             headers["idempotency-key"] = _quoted(self.key() if key is None else key)
         data = None if body is None else msgspec.json.encode(body)
         if data is not None:
-            headers["content-type"] = "application/json"
+            headers["content-type"] = JSON_TYPE
         request = _Request(method, path, headers, data, query, wait)
         return _decoded(await self._until_answered(request, patience), returns, f"{method} {path}")
 
@@ -165,7 +164,7 @@ class Connection:
 
         Arguments and errors are those of `send`.
         """
-        headers = {"accept": "application/json", "content-type": content_type, _DIGEST: _digest(hashlib.sha256(data).digest())}
+        headers = {"accept": JSON_TYPE, "content-type": content_type, _DIGEST: digest_header(hashlib.sha256(data).digest())}
         request = _Request("PUT", path, headers, data, query, _time_for(len(data)))
         return _decoded(await self._until_answered(request, patience), returns, f"PUT {path}")
 
@@ -186,7 +185,7 @@ class Connection:
             raise PayloadTooLarge(f"GET {path}", size=size, limit=limits.BLOB_MAX)
         request = _Request("GET", path, {"accept": "*/*"}, None, None, _time_for(size), most=size)
         data = await self._until_answered(request, patience)
-        _check_whole(hashlib.sha256(data).digest(), _digest(bytes.fromhex(sha256)), path)
+        _check_whole(hashlib.sha256(data).digest(), digest_header(bytes.fromhex(sha256)), path)
         return data
 
     async def download(self, path: str) -> AsyncIterator[bytes]:
@@ -222,21 +221,12 @@ class Connection:
         while True:
             try:
                 return await ask()
-            except Refused as refused:
+            except _Refusal as refused:
                 left = until - self.clock.now()
                 if not refused.repeat or left <= 0 or refused.wait > left:
                     raise refused.error from None
-                await self.pause(min(left, max(refused.wait, self._varied(pause))))
+                await sleep(self.clock, min(left, max(refused.wait, self._varied(pause))))
                 pause = min(2 * pause, limits.CLIENT_RETRY_MOST_US)
-
-    async def pause(self, duration: Micros) -> None:
-        """Let some time of the clock pass."""
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        alarm = self.clock.call_at(self.clock.now() + duration, lambda: over.set_result(None) if not over.done() else None)
-        try:
-            await over
-        finally:
-            alarm.cancel()
 
     def _varied(self, pause: Micros) -> Micros:
         chance = int.from_bytes(self._randomness(2)) / _CHANCES
@@ -247,7 +237,7 @@ class Connection:
         for _ in range(2):
             try:
                 return await ask(request, token)
-            except Refused as refused:
+            except _Refusal as refused:
                 if refused.status != _UNAUTHORIZED or not await self._tokens.renew(token):
                     raise
                 token = await self._tokens.get()
@@ -258,7 +248,7 @@ class Connection:
         try:
             return await _read(answer, request)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise Refused(_unreachable(request, self.url, error), status=0, repeat=True) from None
+            raise _Refusal(_unreachable(request, self.url, error), status=0, repeat=True) from None
         finally:
             answer.close()
 
@@ -290,7 +280,7 @@ class Connection:
             finally:
                 answer.close()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise Refused(_unreachable(request, self.url, error), status=0, repeat=True) from None
+            raise _Refusal(_unreachable(request, self.url, error), status=0, repeat=True) from None
 
 
 def _unreachable(request: _Request, url: str, error: Exception) -> ServerUnreachable:
@@ -299,7 +289,7 @@ def _unreachable(request: _Request, url: str, error: Exception) -> ServerUnreach
 
 
 async def _read(answer: aiohttp.ClientResponse, request: _Request) -> bytes:
-    """Return the body of an answer, if it is no longer than it may be. Raises Refused."""
+    """Return the body of an answer, if it is no longer than it may be. Raises _Refusal."""
     text = bytearray()
     while not answer.content.at_eof():
         text += await answer.content.read(limits.BLOB_PART)
@@ -307,16 +297,16 @@ async def _read(answer: aiohttp.ClientResponse, request: _Request) -> bytes:
             too_long = ServerRefused(
                 f"{request.method} {request.path}: the answer is longer than {request.most:,} bytes", status=answer.status
             )
-            raise Refused(too_long, status=answer.status, repeat=False)
+            raise _Refusal(too_long, status=answer.status, repeat=False)
     return bytes(text)
 
 
-async def _refused(answer: aiohttp.ClientResponse, request: _Request) -> Refused:
+async def _refused(answer: aiohttp.ClientResponse, request: _Request) -> _Refusal:
     text = await _read(answer, msgspec.structs.replace(request, most=limits.CLIENT_BODY_MAX))
     retry_after = answer.headers.get("retry-after", "")
     wait_for = int(retry_after) * SECOND if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 6 else 0  # noqa: PLR2004  # a day
     error = _error_of(text, answer.status, f"{request.method} {request.path}")
-    return Refused(error, status=answer.status, repeat=answer.status in limits.HTTP_REPEATED, wait=wait_for)
+    return _Refusal(error, status=answer.status, repeat=answer.status in limits.HTTP_REPEATED, wait=wait_for)
 
 
 def _time_for(size: int) -> Micros:
@@ -324,14 +314,9 @@ def _time_for(size: int) -> Micros:
     return size * SECOND // limits.CLIENT_RATE
 
 
-def _digest(sha256: bytes) -> str:
-    """Return a hash as a header of RFC 9530 says it."""
-    return f"sha-256=:{base64.b64encode(sha256).decode()}:"
-
-
 def _check_whole(found: bytes, expected: str, path: str) -> None:
-    if _digest(found) != expected:
-        raise BlobMismatch(f"{path}: expected bytes with the digest {expected!r}, those that came have {_digest(found)!r}")
+    if digest_header(found) != expected:
+        raise BlobMismatch(f"{path}: expected bytes with the digest {expected!r}, those that came have {digest_header(found)!r}")
 
 
 def path_of(*parts: str) -> str:

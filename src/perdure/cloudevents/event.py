@@ -17,12 +17,12 @@ import msgspec
 from perdure import limits
 from perdure.codec import JSON
 from perdure.errors import CloudEventInvalid, PayloadInvalid, PayloadUnencodable
+from perdure.headers import JSON_TYPE
 
 Scalar = str | int | bool
 """The value of an extension. In binary mode all of them are text."""
 
 SPEC_VERSION: Final = "1.0"
-JSON_TYPE: Final = "application/json"
 _INT_MIN: Final = -(2**31)
 _INT_MAX: Final = 2**31 - 1
 _NAME: Final = re.compile(r"[a-z0-9]+")

@@ -24,7 +24,7 @@ from perdure.cloudevents.event import (
 )
 from perdure.codec import JSON
 from perdure.errors import CloudEventBatched, CloudEventInvalid, PayloadInvalid
-from perdure.headers import Headers
+from perdure.headers import JSON_TYPE, Headers
 
 STRUCTURED: Final = "application/cloudevents+json"
 _FAMILY: Final = "application/cloudevents"
@@ -137,7 +137,7 @@ def binary(event: CloudEvent) -> tuple[dict[str, str], bytes]:
     checked = checked_event(event)
     body = bytes_of(checked)
     headers = {f"{PREFIX}{name}": _header_encoded(name, value) for name, value in checked.attributes().items() if name != "datacontenttype"}
-    content_type = checked.datacontenttype or ("application/json" if body else None)
+    content_type = checked.datacontenttype or (JSON_TYPE if body else None)
     return headers if content_type is None else {**headers, "content-type": content_type}, body
 
 

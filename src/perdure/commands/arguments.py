@@ -27,9 +27,8 @@ from perdure.commands.states import CommandState
 from perdure.commands.tables import BodyRow
 from perdure.commands.writes import Ending
 from perdure.errors import PayloadTooLarge, PayloadUnencodable, UsageError
+from perdure.headers import JSON_TYPE
 from perdure.identity import ContentHash, checked_text
-
-JSON_TYPE = "application/json"
 
 
 def checked_name(text: object, *, what: str) -> str:

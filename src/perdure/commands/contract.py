@@ -261,7 +261,7 @@ class CommandEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         at: when, in microseconds since the epoch.
-        kind: `created`, `uploaded`, `leased`, `released`, `attempt-failed`, `lease-expired`, `succeeded`, `failed`,
+        kind: `created`, `uploaded`, `leased`, `sent`, `send-refused`, `send-unknown`, `released`, `attempt-failed`, `lease-expired`, `succeeded`, `failed`,
             `expired`, `cancelled`, `cancel-requested`, `state-set`, `attempt-raised`, `redriven`.
         attempt: during which delivery.
         actor: who did it; empty for the store itself.

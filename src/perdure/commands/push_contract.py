@@ -5,14 +5,19 @@ Source: commands.md, "Push".
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from perdure import limits
 from perdure.clock import Micros
+from perdure.errors import UsageError
 from perdure.identity import DEFAULT_TENANT
+
+_decode_place: Final = msgspec.json.Decoder(tuple[str, str | None]).decode
 
 
 class PushEndpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,12 +50,30 @@ class PushEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     created_at: Micros
     updated_at: Micros
 
+    @property
+    def place(self) -> PushPlace:
+        """Where it is in the list."""
+        return PushPlace(self.deployment_id, self.target)
+
 
 class PushPlace(msgspec.Struct, frozen=True):
     """After which endpoint a page begins."""
 
     deployment_id: str
     target: str | None = None
+
+    @property
+    def cursor(self) -> str:
+        """This place as text, for the next page to begin after."""
+        return base64.urlsafe_b64encode(msgspec.json.encode(msgspec.structs.astuple(self))).decode().rstrip("=")
+
+    @classmethod
+    def named_by(cls, cursor: str) -> PushPlace:
+        """Return the place that a cursor names. Raises UsageError."""
+        try:
+            return cls(*_decode_place(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars="-_", validate=True)))
+        except (binascii.Error, msgspec.DecodeError, ValueError):
+            raise UsageError(f"after: {cursor[: limits.REPR_MAX]!r} is no `next` of such a page") from None
 
 
 class PushEndpoints(Protocol):

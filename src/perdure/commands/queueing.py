@@ -122,8 +122,13 @@ def present(view: View, key: Key[CommandRow]) -> CommandRow:
     """Return a command's row. Raises CommandNotFound."""
     row = view.get(key)
     if row is None:
-        raise CommandNotFound(f"command {key.parts[1]!s}: there is none in tenant {key.parts[0]!s}")
+        raise no_command(key)
     return row
+
+
+def no_command(key: Key[CommandRow]) -> CommandNotFound:
+    """Return the error for a command that is not there."""
+    return CommandNotFound(f"command {key.parts[1]!r}: there is none in tenant {key.parts[0]!s}")
 
 
 def held_by(key: Key[CommandRow], row: CommandRow, token: int) -> None:

@@ -51,7 +51,7 @@ from perdure.commands.contract import (
     Progress,
     Renewal,
 )
-from perdure.commands.queueing import NOTHING_APART, PARAMS, RESULT, Apart, Ended, command_topic, held_by, nobody, queue_topic
+from perdure.commands.queueing import NOTHING_APART, PARAMS, RESULT, Apart, Ended, command_topic, held_by, no_command, nobody, queue_topic
 from perdure.commands.states import TERMINAL, CommandState
 from perdure.commands.tables import (
     BODY,
@@ -81,7 +81,7 @@ from perdure.commands.writes import (
 )
 from perdure.core.access import Access
 from perdure.core.table import Key, Scan
-from perdure.errors import CommandNotFound, UsageError
+from perdure.errors import UsageError
 from perdure.identity import DEFAULT_TENANT, TenantId, checked_text, uuid7
 
 PREFIX: Final = "cmd_"
@@ -348,7 +348,7 @@ class Commands:
         key = _key(tenant_id, command_id)
         row = await self._access.reader.get(key)
         if row is None:
-            raise CommandNotFound(f"command {command_id!r}: there is none in tenant {tenant_id}")
+            raise no_command(key)
         held_by(key, row, checked_token(token))
 
     async def complete(self, command_id: str, token: int, outcome: CommandOutcome, *, tenant_id: str = DEFAULT_TENANT) -> bool:
@@ -403,7 +403,7 @@ class Commands:
             while True:
                 row = await self._access.reader.get(key)
                 if row is None:
-                    raise CommandNotFound(f"command {command_id!r}: there is none in tenant {tenant_id}")
+                    raise no_command(key)
                 if row.state in TERMINAL or clock.now() >= deadline:
                     return status_of(key, row)
                 await listener.wait(deadline)
@@ -417,7 +417,7 @@ class Commands:
         scan = Scan(EVENTS, key.parts, checked_count(limit, what="limit", most=limits.PAGE_MAX), after=place)
         rows = await self._access.reader.scan(scan)
         if not rows and await self._access.reader.get(key) is None:
-            raise CommandNotFound(f"command {command_id!r}: there is none in tenant {tenant_id}")
+            raise no_command(key)
         return [CommandEvent(at=row.at, kind=row.kind, attempt=row.attempt, actor=row.actor, detail=row.detail) for _, row in rows]
 
     async def list_commands(

@@ -18,19 +18,20 @@ import msgspec
 
 from perdure import limits
 from perdure.blob import Blob
-from perdure.clock import SECOND, Micros
+from perdure.clock import SECOND, Micros, sleep
 from perdure.commands.arguments import body_of, ending_of
-from perdure.commands.contract import CommandError, CommandOutcome, Failed, Succeeded
+from perdure.commands.contract import CommandError
 from perdure.commands.push_writes import PUSHER, TakePushed, Tell, breaker_of
 from perdure.commands.queueing import PARAMS, PUSH_TOPIC
 from perdure.commands.states import CommandState
 from perdure.commands.tables import BODY, COMMAND, PUSH_ENDPOINT, PUSH_HEADS, PUSH_QUEUE, CommandRow, PushEndpointRow
+from perdure.commands.wire import left_ms, outcome_of, ref_of
 from perdure.commands.writes import Ending, GiveBack, Leased
 from perdure.core.access import Access
-from perdure.core.signals import Listener
 from perdure.core.table import Key, Scan
 from perdure.errors import PerdureError, StoreError, UsageError
-from perdure.protocol.commands import BlobRef, DidIt, DidNot, nothing
+from perdure.headers import JSON_TYPE
+from perdure.protocol.commands import nothing
 from perdure.protocol.push import PushedCommand, Said, says_how_it_ended
 from perdure.sending.outcomes import Accepted, Outcome, Refused
 from perdure.sending.targets import Allowed
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 logger: Final = logging.getLogger("perdure.engine")
 
 RESULT_INVALID: Final = "result-invalid"
-_NOTHING: Final = b"null"
 _said: Final = msgspec.json.Decoder(Said)
 _Place = tuple[Any, ...]
 
@@ -198,7 +198,7 @@ class Pusher:
 
             self._sender = Sender(clock=self._access.clock, allowed=self._allowed)
         secrets = Secrets(endpoint.secrets.split(), what=PUSHER)
-        headers = sign_standard(secrets, body, id=webhook_id, now=self._access.clock.now()) | {"Content-Type": "application/json"}
+        headers = sign_standard(secrets, body, id=webhook_id, now=self._access.clock.now()) | {"Content-Type": JSON_TYPE}
         if traceparent:
             headers["traceparent"] = traceparent
         return await self._sender.post(
@@ -207,13 +207,12 @@ class Pusher:
 
     async def _tell(self, tell: Tell) -> None:
         """Store what became of a command; it was sent, so this is not given up soon."""
-        clock = self._access.clock
         for _ in range(limits.PUSH_TELL_TRIES):
             try:
                 await self._access.writer.run(tell)
             except StoreError as error:
                 logger.warning("command %s was sent, which could not be noted: %s", tell.command.parts[1], error)
-                await Listener(clock).wait(clock.now() + limits.STALL_US)
+                await sleep(self._access.clock, limits.STALL_US)
             except PerdureError as error:  # what the answer refers to is not there
                 tell = msgspec.structs.replace(tell, ending=_invalid(str(error)))
             else:
@@ -222,7 +221,6 @@ class Pusher:
 
 def envelope(command: Key[CommandRow], row: CommandRow, params: bytes | Blob | None, *, now: Micros) -> PushedCommand:
     """Return what is sent of a command."""
-    apart = params if isinstance(params, Blob) else None
     return PushedCommand(
         tenant=str(command.parts[0]),
         deployment=row.deployment_id,
@@ -232,9 +230,9 @@ def envelope(command: Key[CommandRow], row: CommandRow, params: bytes | Blob | N
         command=row.name,
         target=row.target or None,
         params=msgspec.Raw(params) if isinstance(params, bytes) else nothing(),
-        params_blob=None if apart is None else BlobRef(sha256=apart.sha256, size=apart.size, content_type=apart.content_type),
-        lease_ms=max(0, (row.lease_expires_at or now) - now) // 1_000,
-        deadline_ms=None if row.deadline is None else max(0, row.deadline - now) // 1_000,
+        params_blob=ref_of(params),
+        lease_ms=left_ms(row.lease_expires_at, now) or 0,
+        deadline_ms=left_ms(row.deadline, now),
         traceparent=row.traceparent,
     )
 
@@ -246,22 +244,9 @@ def ending_said(answer: bytes) -> Ending | None:
     if not says_how_it_ended(answer):
         return None
     try:
-        return ending_of(_outcome(_said.decode(answer)))
+        return ending_of(outcome_of(_said.decode(answer)))
     except (msgspec.DecodeError, UsageError, RecursionError) as error:
         return _invalid(str(error)[: limits.REPR_MAX])
-
-
-def _outcome(said: Said) -> CommandOutcome:
-    match said:
-        case DidIt(result_blob=BlobRef() as ref):
-            if bytes(said.result) != _NOTHING:
-                raise UsageError("expected `result` or `result_blob`, found both")
-            return Succeeded(result=Blob(sha256=ref.sha256, size=ref.size, content_type=ref.content_type))
-        case DidIt():
-            return Succeeded(result=bytes(said.result))
-        case DidNot():
-            details = bytes(said.details)
-            return Failed(code=said.code, message=said.message, details=None if details == _NOTHING else details, retryable=said.retryable)
 
 
 def _invalid(why: str) -> Ending:

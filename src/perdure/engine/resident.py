@@ -261,14 +261,14 @@ class Resident:
             return
         waiting = waiting and not hidden
         self._looks_on = hidden
-        armed, awakeables = (turn.armed, turn.awakeables) if finish is not None else ([], [])
+        armed, awaited = (turn.armed, turn.awaited) if finish is not None else ([], [])
         if finish is not None:
             turn.leave()
         flush, starts = self._flush(turn, finish, changed, waiting=waiting, armed=armed)
         if finish is not None and finish.status == ProcessStatus.IDLE and not self.window.empty:
             flush = self._with_next(flush)
-        if awakeables:
-            flush = msgspec.structs.replace(flush, forget=awakeables)
+        if awaited:
+            flush = msgspec.structs.replace(flush, forget=awaited)
         self.head += len(flush.events) + len(flush.binds)
         self._stored_waiting = waiting
         if changed is not None:

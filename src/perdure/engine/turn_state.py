@@ -184,7 +184,7 @@ class TurnState:
         return sorted(self._operations)
 
     @property
-    def awakeables(self) -> list[tuple[str, str]]:
+    def awaited(self) -> list[tuple[str, str]]:
         """Awakeables and commands that have not ended: their names and operations."""
         effects = (operation.effect for operation in [*self._operations.values(), *self._dropped])
         return [

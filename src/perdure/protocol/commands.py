@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from perdure import limits
+from perdure.headers import BINARY_TYPE
 from perdure.protocol.text import ReasonText, line, prose
 
 Name = Annotated[str, line(limits.COMMAND_NAME_MAX)]
@@ -37,7 +38,7 @@ class BlobRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     size: Annotated[int, msgspec.Meta(ge=0, le=limits.BLOB_MAX)]
-    content_type: Annotated[str, line(limits.COMMAND_NAME_MAX, least=0)] = "application/octet-stream"
+    content_type: Annotated[str, line(limits.COMMAND_NAME_MAX, least=0)] = BINARY_TYPE
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,9 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from perdure.codec import JSON
+from perdure.headers import BINARY_TYPE, JSON_TYPE
 
-JSON_TYPE: Final = "application/json"
-BINARY_TYPE: Final = "application/octet-stream"
 _STRING: Final = b'"'
 
 

@@ -21,6 +21,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from perdure import limits
 from perdure.clock import Clock
 from perdure.errors import PayloadTooLarge, TargetRefused, UsageError
+from perdure.headers import JSON_TYPE
 from perdure.sending.outcomes import Accepted, Ambiguous, Outcome, Reason, Refused, outcome_of
 from perdure.sending.targets import Allowed, Target, redacted
 
@@ -112,7 +113,7 @@ class Sender:
             with contextlib.closing(response):
                 retry_after = response.headers.get("Retry-After")
                 request.outcome = outcome_of(response.status, retry_after, now=self._clock.now(), shown=target.shown)
-                if request.answer_max and response.status == _OK and response.content_type == "application/json":
+                if request.answer_max and response.status == _OK and response.content_type == JSON_TYPE:
                     request.outcome = Accepted(response.status, await _read(response, request.answer_max + 1))
                 else:
                     await _drop_body(response)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from perdure import errors
+from perdure.headers import BINARY_TYPE, JSON_TYPE
 from perdure.protocol.commands import (
     BlobRef,
     Cancellation,
@@ -245,7 +246,7 @@ COMMANDS: Final = (
         handler=payloads.get_params,
         summary="Download the params of a command. Its ETag is their SHA-256.",
         returns={200: bytes},
-        media_types=("application/json", "application/octet-stream"),
+        media_types=(JSON_TYPE, BINARY_TYPE),
         errors=(errors.CommandNotFound, errors.BlobNotFound),
         absent=errors.CommandNotFound,
     ),
@@ -271,7 +272,7 @@ COMMANDS: Final = (
         handler=payloads.get_result,
         summary="Download the result of a command that has succeeded. Its ETag is its SHA-256.",
         returns={200: bytes},
-        media_types=("application/json", "application/octet-stream"),
+        media_types=(JSON_TYPE, BINARY_TYPE),
         errors=(errors.CommandNotFound, errors.BlobNotFound),
         absent=errors.CommandNotFound,
     ),

@@ -11,25 +11,20 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from perdure import limits
-from perdure.blob import Blob
 from perdure.clock import Micros
 from perdure.commands.contract import (
     Body,
     CommandFilter,
-    CommandOutcome,
     CommandRegistry,
     CommandRetry,
     CommandStatus,
-    Failed,
     Lease,
     Progress,
-    Stopped,
-    Succeeded,
 )
 from perdure.commands.states import CommandState
-from perdure.errors import CommandNotFound, NotAllowed, RequestInvalid, StaleLease
+from perdure.commands.wire import left_ms, outcome_of, ref_of
+from perdure.errors import CommandNotFound, NotAllowed, RequestInvalid, StaleLease, UsageError
 from perdure.protocol.commands import (
-    BlobRef,
     Cancellation,
     CommandHappening,
     CommandHistory,
@@ -38,15 +33,12 @@ from perdure.protocol.commands import (
     CommandView,
     Completed,
     CompleteRequest,
-    DidIt,
-    DidNot,
     DrivenAgain,
     LeasedCommand,
     LeaseRequest,
     Leases,
     Name,
     NewCommand,
-    Outcome,
     ProgressNote,
     ReleaseRequest,
     Renewed,
@@ -54,7 +46,6 @@ from perdure.protocol.commands import (
     RetryPolicy,
     State,
     StateNow,
-    StoppedIt,
     WaitFor,
     nothing,
 )
@@ -67,7 +58,6 @@ from perdure.server.route import Answer, Call, answer
 from perdure.server.waiting import has_left, unless_over
 from perdure.tokens.contract import WORK
 
-_NOTHING: Final = b"null"
 _LEFT: Final = "the worker that asked for it has left"
 
 
@@ -256,8 +246,8 @@ def _leased(one: Lease, now: Micros) -> LeasedCommand:
         target=one.target,
         params=msgspec.Raw(one.params) if isinstance(one.params, bytes) else nothing(),
         params_blob=ref_of(one.params),
-        lease_ms=max(0, one.lease_expires_at - now) // 1_000,
-        deadline_ms=_left(one.deadline, now),
+        lease_ms=left_ms(one.lease_expires_at, now) or 0,
+        deadline_ms=left_ms(one.deadline, now),
         traceparent=one.traceparent,
     )
 
@@ -272,8 +262,8 @@ async def renew(call: Call) -> Answer:
     )
     now = call.engine.store.access.clock.now()
     renewed = Renewed(
-        lease_ms=max(0, renewal.lease_expires_at - now) // 1_000,
-        deadline_ms=_left(renewal.deadline, now),
+        lease_ms=left_ms(renewal.lease_expires_at, now) or 0,
+        deadline_ms=left_ms(renewal.deadline, now),
         cancel_requested=renewal.cancel_requested,
         reason=renewal.reason,
     )
@@ -299,7 +289,11 @@ async def complete(call: Call) -> Answer:
     body: CompleteRequest = call.body
     await check_work(call)
     command_id = call.parts["id"]
-    counted = await commands_of(call).complete(command_id, body.token, _outcome(body.outcome), tenant_id=call.tenant)
+    try:
+        outcome = outcome_of(body.outcome)
+    except UsageError as error:
+        raise RequestInvalid(str(error)) from None
+    counted = await commands_of(call).complete(command_id, body.token, outcome, tenant_id=call.tenant)
     return answer(Completed(command_id=command_id, counted=counted, state=await state_now(call)))
 
 
@@ -316,21 +310,6 @@ async def state_now(call: Call) -> State:
     if found is None:
         raise CommandNotFound(nothing_here())
     return _state(found.state)
-
-
-def _outcome(said: Outcome) -> CommandOutcome:
-    match said:
-        case DidIt(result_blob=BlobRef() as ref):
-            if bytes(said.result) != _NOTHING:
-                raise RequestInvalid("outcome: expected `result` or `result_blob`, found both")
-            return Succeeded(result=Blob(sha256=ref.sha256, size=ref.size, content_type=ref.content_type))
-        case DidIt():
-            return Succeeded(result=bytes(said.result))
-        case DidNot():
-            details = bytes(said.details)
-            return Failed(code=said.code, message=said.message, details=None if details == _NOTHING else details, retryable=said.retryable)
-        case StoppedIt():
-            return Stopped(message=said.message)
 
 
 # --- inside ------------------------------------------------------------------------------------------------
@@ -356,15 +335,6 @@ def _state(state: CommandState) -> State:
     name: Any = str(state)
     found: State = name
     return found
-
-
-def ref_of(body: Body | None) -> BlobRef | None:
-    """Return the blob that a body is, as it goes over the wire; None for what is inline."""
-    return BlobRef(sha256=body.sha256, size=body.size, content_type=body.content_type) if isinstance(body, Blob) else None
-
-
-def _left(deadline: Micros | None, now: Micros) -> int | None:
-    return None if deadline is None else max(0, deadline - now) // 1_000
 
 
 def _retry(policy: RetryPolicy | None) -> CommandRetry:

@@ -15,8 +15,9 @@ from starlette.requests import Request
 
 from perdure import limits
 from perdure.errors import BodyMalformed, MediaTypeRefused, PayloadTooLarge, RequestInvalid, RequestTooSlow
+from perdure.headers import JSON_TYPE
 from perdure.server.events import attributes, is_event, message_of
-from perdure.server.route import JSON_TYPE, Route
+from perdure.server.route import Route
 
 _PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?", re.ASCII)

@@ -13,11 +13,12 @@ import msgspec
 from perdure import errors, limits
 from perdure.cloudevents.http import STRUCTURED
 from perdure.errors import PerdureError
+from perdure.headers import JSON_TYPE
 from perdure.protocol.problems import PROBLEM_TYPE, Problem
 from perdure.protocol.text import NO_CONTROL, NOT_OURS, rules
 from perdure.server.doorkeeper import nothing_here
 from perdure.server.problems import problem_of, status_of
-from perdure.server.route import EVENTS_TYPE, JSON_TYPE, Route
+from perdure.server.route import EVENTS_TYPE, Route
 from perdure.server.table import ROUTES
 
 _REF: Final = "#/components/schemas/{name}"

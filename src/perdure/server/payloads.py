@@ -15,12 +15,14 @@ from typing import Annotated, Final
 import msgspec
 
 from perdure import limits
-from perdure.blob import BINARY, Blob
+from perdure.blob import Blob
 from perdure.commands.contract import Body
 from perdure.commands.states import CommandState
+from perdure.commands.wire import ref_of
 from perdure.errors import BlobNotFound, CommandNotFound, IllegalTransition, RequestInvalid
+from perdure.headers import BINARY_TYPE, digest_header
 from perdure.protocol.commands import StateNow, Token
-from perdure.server.commands import actor_of, check_work, commands_of, ref_of, state_now
+from perdure.server.commands import actor_of, check_work, commands_of, state_now
 from perdure.server.doorkeeper import nothing_here
 from perdure.server.route import Answer, Call, answer
 
@@ -103,15 +105,14 @@ async def _given(call: Call, body: Body | None, what: str) -> Answer:
         raise BlobNotFound(f"the {what} of command {call.parts['id']} were removed")
     stream: AsyncIterator[bytes] = call.engine.store.blobs.open(call.tenant, body.sha256)
     kind = body.content_type if body.content_type.isascii() and body.content_type.isprintable() else ""
-    return Answer(stream=stream, headers={**_headers(body.sha256, body.size), "content-type": kind or BINARY})
+    return Answer(stream=stream, headers={**_headers(body.sha256, body.size), "content-type": kind or BINARY_TYPE})
 
 
 def _headers(sha256: str, size: int) -> dict[str, str]:
-    digest = base64.b64encode(bytes.fromhex(sha256)).decode()
     return {
         "content-length": str(size),
         "etag": f'"{sha256}"',
-        "repr-digest": f"sha-256=:{digest}:",
+        "repr-digest": digest_header(bytes.fromhex(sha256)),
         # Whatever somebody uploaded is no page of this server's.
         "content-disposition": "attachment",
         "content-security-policy": "default-src 'none'; sandbox",
@@ -119,7 +120,7 @@ def _headers(sha256: str, size: int) -> dict[str, str]:
 
 
 def _content_type(headers: Mapping[str, str]) -> str:
-    text = headers.get("content-type", "").strip() or BINARY
+    text = headers.get("content-type", "").strip() or BINARY_TYPE
     if not (text.isascii() and text.isprintable() and len(text) <= limits.COMMAND_NAME_MAX):
         raise RequestInvalid(f"content-type: expected at most {limits.COMMAND_NAME_MAX} printable ASCII characters")
     return text

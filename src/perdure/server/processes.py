@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -13,13 +12,12 @@ import msgspec
 from perdure import limits
 from perdure.clock import datetime_of
 from perdure.codec import JSON
-from perdure.conversations.attributes import AttributeValue
 from perdure.conversations.tables import OVER
 from perdure.engine import inspection, queries
+from perdure.engine.filters import filters_of
 from perdure.engine.inspection import ProcessInfo
-from perdure.engine.searching import AttributeFilter, Between, StartsWith
 from perdure.engine.timeline import Timeline
-from perdure.errors import IllegalTransition, NotFoundError, PerdureError, RequestInvalid
+from perdure.errors import IllegalTransition, NotFoundError, PerdureError, RequestInvalid, UsageError
 from perdure.identity import checked_text
 from perdure.protocol.processes import (
     Done,
@@ -38,8 +36,6 @@ from perdure.server.problems import encode, problem_of
 from perdure.server.route import EVENTS_TYPE, Answer, Call, answer
 from perdure.server.waiting import pause as wait_for
 
-_ATTRIBUTE: Final = re.compile(r"(?P<name>[^=<>^]+)(?P<sign>>=|<=|\^=|=)(?P<value>.*)", re.DOTALL)
-_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT")
 _SEQUENCE: Final = re.compile(r"-1|\d{1,18}", re.ASCII)
 
 
@@ -58,10 +54,14 @@ async def processes(call: Call) -> Answer:
     query: ProcessesQuery = call.query
     if query.type is not None:
         checked_text(query.type, what="type", limit=limits.REGISTRY_KEY_MAX)
+    try:
+        attributes = filters_of(query.attribute, what="query: attribute")
+    except UsageError as error:
+        raise RequestInvalid(str(error)) from None
     found = await call.engine.processes(
         type=query.type,
         status=query.status,
-        attributes=_filters(query.attribute) or None,
+        attributes=attributes or None,
         created_after=query.created_after,
         updated_before=query.updated_before,
         order=query.order,
@@ -218,40 +218,3 @@ def _entry(one: inspection.TimelineEntry) -> ProcessEvent:
 def _page(found: Timeline) -> EventPage:
     waits = [ProcessWait(what=one.what, name=one.name, due=at(one.due)) for one in found.waits_for]
     return EventPage(events=[_entry(one) for one in found], status=found.status, waits_for=waits, next=found.next)
-
-
-def _filters(texts: Sequence[str]) -> dict[str, AttributeFilter]:
-    found: dict[str, AttributeFilter] = {}
-    for text in texts:
-        parts = _ATTRIBUTE.fullmatch(text)
-        if parts is None:
-            raise RequestInvalid(f"query: attribute={text!r}: expected NAME=VALUE, NAME>=VALUE, NAME<=VALUE or NAME^=BEGINNING")
-        name, sign, value = parts["name"], parts["sign"], parts["value"]
-        before = found.get(name)
-        if before is not None and not (isinstance(before, Between) and sign in (">=", "<=")):
-            raise RequestInvalid(f"query: attribute={text!r}: {name} is asked for twice")
-        low, high = (before.low, before.high) if isinstance(before, Between) else (None, None)
-        match sign:
-            case "^=":
-                found[name] = StartsWith(value)
-            case ">=":
-                found[name] = Between(_value(value), high)
-            case "<=":
-                found[name] = Between(low, _value(value))
-            case _:
-                found[name] = _value(value)
-    return found
-
-
-def _value(text: str) -> AttributeValue:
-    """Return what a value in a query means: a JSON scalar, a time, or else text."""
-    if _TIME.match(text):
-        try:
-            return datetime.fromisoformat(text)
-        except ValueError as error:
-            raise RequestInvalid(f"query: attribute: {text!r} is no time: {error}") from None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return value if isinstance(value, str | int | float) else text

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import signal
-import sys
 from collections.abc import Callable
 
 from perdure.engine.app import App
@@ -41,19 +39,3 @@ async def serve(config: Config, app: App, *, say: Callable[[str], None]) -> None
                 await stop.wait()
         except OSError as error:
             raise ConfigInvalid(f"host, port: {config.host}:{config.port} cannot be listened on: {error}") from error
-
-
-def app_named(name: str) -> App:
-    """Return the app that MODULE:NAME names, importing the module from the present folder. Raises ConfigInvalid."""
-    module, mark, attribute = name.partition(":")
-    if not (module and mark and attribute):
-        raise ConfigInvalid(f"app: expected MODULE:NAME, such as shop.main:app, found {name!r}")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        found = getattr(importlib.import_module(module), attribute, None)
-    except ImportError as error:
-        raise ConfigInvalid(f"app: {name!r}: {error}; run this where `import {module}` works") from error
-    if not isinstance(found, App):
-        raise ConfigInvalid(f"app: {name!r}: expected a perdure.App, found {found!r}")
-    return found

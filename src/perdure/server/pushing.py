@@ -5,15 +5,13 @@ Source: commands.md, "Push".
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated, Final
 
 import msgspec
 
 from perdure import limits
 from perdure.commands.push_contract import PushEndpoint, PushEndpoints, PushPlace
-from perdure.errors import PushEndpointNotFound, RequestInvalid, WebhookSecretInvalid
+from perdure.errors import PushEndpointNotFound, RequestInvalid, UsageError, WebhookSecretInvalid
 from perdure.protocol.commands import Name
 from perdure.protocol.processes import Limit
 from perdure.protocol.push import EndpointGone, EndpointList, EndpointView, NewEndpoint
@@ -23,7 +21,6 @@ from perdure.server.messages import at
 from perdure.server.route import Answer, Call, answer
 
 _NO_SECRETS: Final = "there is no such endpoint yet that has secrets; give one, `whsec_` and 24 to 64 random bytes as Base64"
-_decode_place: Final = msgspec.json.Decoder(tuple[str, str | None]).decode
 
 
 class EndpointQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,22 +74,13 @@ async def remove(call: Call) -> Answer:
 async def listed(call: Call) -> Answer:
     """Return a page of a tenant's endpoints."""
     query: EndpointsQuery = call.query
-    after = None if query.after is None else _place(query.after)
-    found = await _push(call).list_endpoints(tenant_id=call.tenant, after=after, limit=query.limit)
-    following = _cursor(found[-1]) if len(found) == query.limit else None
-    return answer(EndpointList(endpoints=[_view(one) for one in found], next=following))
-
-
-def _cursor(last: PushEndpoint) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode((last.deployment_id, last.target))).decode().rstrip("=")
-
-
-def _place(text: str) -> PushPlace:
-    """Return the place that a page begins after. Raises RequestInvalid."""
     try:
-        return PushPlace(*_decode_place(base64.b64decode(text + "=" * (-len(text) % 4), altchars="-_", validate=True)))
-    except (binascii.Error, msgspec.DecodeError, ValueError):
-        raise RequestInvalid(f"after: {text[: limits.REPR_MAX]!r} is no `next` of such a page") from None
+        after = None if query.after is None else PushPlace.named_by(query.after)
+    except UsageError as error:
+        raise RequestInvalid(str(error)) from None
+    found = await _push(call).list_endpoints(tenant_id=call.tenant, after=after, limit=query.limit)
+    following = found[-1].place.cursor if len(found) == query.limit else None
+    return answer(EndpointList(endpoints=[_view(one) for one in found], next=following))
 
 
 def _push(call: Call) -> PushEndpoints:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from perdure.errors import NotFoundError, PerdureError
+from perdure.headers import JSON_TYPE
 from perdure.identity import TenantId, encode_identifier
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from perdure.server.doorkeeper import Principal
     from perdure.server.metrics import Metrics
 
-JSON_TYPE: Final = "application/json"
 EVENTS_TYPE: Final = "text/event-stream"
 
 

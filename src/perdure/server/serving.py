@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 
 from perdure import limits
+from perdure.clock import sleep
 from perdure.errors import ConfigInvalid, StoreError
 from perdure.server.application import Application
 from perdure.server.table import ROUTES
@@ -140,16 +141,12 @@ async def _sweep(engine: Engine) -> None:
     """Evict, every hour, the answers to requests whose time is over, and forget the keys that were evicted long ago."""
     clock, operations = engine.clock, engine.store.operations
     while True:
-        due = asyncio.Event()
-        alarm = clock.call_at(clock.now() + limits.IDEMPOTENCY_SWEEP_US, due.set)
+        await sleep(clock, limits.IDEMPOTENCY_SWEEP_US)
         try:
-            await due.wait()
             await operations.sweep(clock.now())
             await operations.forget(clock.now())
         except StoreError as error:
             logger.warning("old answers were not swept, [%s]; the next sweep goes on", error.code)
-        finally:
-            alarm.cancel()
 
 
 def is_loopback(host: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from perdure.clock import Micros
+from perdure.clock import Micros, sleep
 from perdure.engine.encoded import Reply, sealed_reply
 from perdure.protocol.messages import ReplyError, ReplyFailure, ReplyValue, SealedReply
 from perdure.server.route import Call
@@ -55,10 +55,9 @@ async def has_left(call: Call) -> bool:
 
 async def pause(call: Call, duration: Micros) -> bool:
     """Let some time of the store's clock pass, and return whether it did: not when the server stops or the client leaves."""
-    clock = call.engine.store.access.clock
-    over = asyncio.Event()
-    alarm = clock.call_at(clock.now() + duration, over.set)
-    try:
-        return await unless_over(call, over.wait()) is not None
-    finally:
-        alarm.cancel()
+    return await unless_over(call, _slept(call, duration)) or False
+
+
+async def _slept(call: Call, duration: Micros) -> bool:
+    await sleep(call.engine.store.access.clock, duration)
+    return True

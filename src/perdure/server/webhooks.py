@@ -1,6 +1,6 @@
 """Webhooks over HTTP: what somebody has signed becomes a message, by the rules of the app.
 
-Source: issue of commands, "Webhook sources"; engine/sources.py.
+Source: commands.md; docs/webhooks.md.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from perdure import limits
-from perdure.clock import Micros
+from perdure.clock import Micros, sleep
 from perdure.codec import JSON
 from perdure.errors import (
     CommandFailed,
@@ -23,6 +23,7 @@ from perdure.errors import (
     RejectedError,
     StaleLease,
 )
+from perdure.headers import JSON_TYPE
 from perdure.protocol.commands import (
     BlobRef,
     Completed,
@@ -37,7 +38,7 @@ from perdure.protocol.commands import (
     StateNow,
     StoppedIt,
 )
-from perdure.protocol.payloads import JSON_TYPE, Payload, payload_of
+from perdure.protocol.payloads import Payload, payload_of
 from perdure.worker.context import CommandContext, line
 from perdure.worker.handlers import CommandHandler
 
@@ -217,12 +218,12 @@ class Attempt:
         connection = self.worker.connection
         while not self._is_over():
             ends = self.until - limits.WORKER_MARGIN_US
-            await connection.pause((ends if self.deadline is None else min(ends, self.deadline)) - connection.clock.now())
+            await sleep(connection.clock, (ends if self.deadline is None else min(ends, self.deadline)) - connection.clock.now())
 
     async def _renew(self) -> None:
         """Renew the lease until the handler has ended; return when it has to stop."""
         while not self.lost:
-            await self.worker.connection.pause(self.worker.lease // limits.WORKER_RENEWALS)
+            await sleep(self.worker.connection.clock, self.worker.lease // limits.WORKER_RENEWALS)
             if await self._renewed():
                 return
 

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 from perdure import limits
 from perdure.client.calls import micros
 from perdure.client.connection import Connection, path_of
-from perdure.clock import Clock, Micros
+from perdure.clock import Clock, Micros, sleep
 from perdure.commands.arguments import checked_count, checked_line, checked_name, checked_span
 from perdure.errors import DefinitionError, PerdureError, ServerRefused, UsageError
 from perdure.identity import DEFAULT_TENANT, SYSTEM_RANDOMNESS, Randomness, TenantId
@@ -172,7 +172,7 @@ class Worker:
                 if not (error.retryable or (isinstance(error, ServerRefused) and error.status in limits.HTTP_REPEATED)):
                     raise
                 logger.warning("no commands could be asked for: %s; the next try is in %.1f s", error, pause / 1_000_000)
-                await self._or_stopping(self.connection.pause(pause))
+                await self._or_stopping(sleep(self.connection.clock, pause))
                 pause = min(_TWO * pause, limits.CLIENT_RETRY_MOST_US)
                 continue
             pause = limits.CLIENT_RETRY_US
@@ -228,7 +228,7 @@ class Worker:
             return
         logger.info("the worker stops; %d commands are under way", len(tasks))
         waiting = asyncio.ensure_future(asyncio.wait(tasks))
-        pause = asyncio.ensure_future(self.connection.pause(self.drain))
+        pause = asyncio.ensure_future(sleep(self.connection.clock, self.drain))
         await asyncio.wait((waiting, pause), return_when=asyncio.FIRST_COMPLETED)
         for each in (waiting, pause):
             each.cancel()
