@@ -27,7 +27,7 @@ HA_PYTHON ?= $(or $(wildcard /usr/bin/python3),$(PYTHON))
 HA_STAMP := .venv-ha/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-peers ha faults soak reference format clean
+.PHONY: help setup demo test lint check bench bench-peers ha faults soak reference format clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,11 +46,13 @@ demo: $(STAMP) ## Run the main job: real webhooks, kill -9 in the middle, resume
 test: $(STAMP) ## Run the test suite, in JOBS processes.
 	$(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-check: $(STAMP) ## Lint, format, types, layers, the tidy test and the documents.
+lint: $(STAMP) ## Lint, format, types, layers.
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-logo
+
+check: lint ## The same, the tidy test and the documents: what of the gate takes a minute.
 	$(PY) -m pytest tests/gate $(ARGS)
 
 bench: $(STAMP) ## Run the benchmarks; they print JSON lines. BENCH=short is a trial run.

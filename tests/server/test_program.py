@@ -19,7 +19,8 @@ from tests.server.conftest import until
 from tests.server.running import client, running, start
 from tests.stores import DURABLE, store_url
 
-PATH = "/v1/tenants/acme/messages?wait_ms=30000"
+PATH = "/v1/tenants/acme/messages?wait_ms="
+LONG, SHORT = 30_000, 4_000  # milliseconds to wait for a reply; for so long a request that a kill cut off may be under way
 CHARGE = {"id": "m", "kind": "charge()", "payload": [3]}
 
 
@@ -33,15 +34,15 @@ def file(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'store.db'}"
 
 
-async def post(session: aiohttp.ClientSession, key: str, body: Any = CHARGE) -> tuple[int, bytes]:
-    async with session.post(PATH, json=body, headers={"Idempotency-Key": key}) as response:
+async def post(session: aiohttp.ClientSession, key: str, body: Any = CHARGE, *, wait_ms: int = LONG) -> tuple[int, bytes]:
+    async with session.post(f"{PATH}{wait_ms}", json=body, headers={"Idempotency-Key": key}) as response:
         return response.status, await response.read()
 
 
 async def test_a_request_that_a_kill_cut_off_is_done_once_and_answered_alike_ever_after(tmp_path: Path, store: str) -> None:
     (tmp_path / "hold").touch()
     async with running(tmp_path, store, "--dev") as server, client(server) as session:
-        cut_off = asyncio.create_task(post(session, '"k"'))
+        cut_off = asyncio.create_task(post(session, '"k"', wait_ms=SHORT))
         await until((tmp_path / "holding").exists)
         server.kill()
         with pytest.raises(aiohttp.ClientError):
@@ -51,12 +52,12 @@ async def test_a_request_that_a_kill_cut_off_is_done_once_and_answered_alike_eve
     answers: list[tuple[int, bytes]] = []
     async with running(tmp_path, store, "--dev") as server, client(server) as session:
         while len(answers) < 2:
-            answer = await post(session, '"k"')
+            answer = await post(session, '"k"', wait_ms=SHORT)
             answers += [answer] if answer[0] != 409 else []
         server.kill()
     async with running(tmp_path, store, "--dev") as server, client(server) as session:
-        answers.append(await post(session, '"k"'))
-        other = await post(session, '"k"', {**CHARGE, "payload": [4]})
+        answers.append(await post(session, '"k"', wait_ms=SHORT))
+        other = await post(session, '"k"', {**CHARGE, "payload": [4]}, wait_ms=SHORT)
 
     assert len(set(answers)) == 1
     assert answers[0][0] == 200
