@@ -10,6 +10,7 @@ import asyncio
 
 import pytest
 
+from perdure import limits
 from perdure.clock import SECOND, VirtualClock
 from perdure.commands.contract import CommandRegistry, Failed, Succeeded
 from perdure.commands.queueing import End
@@ -193,3 +194,17 @@ async def test_what_is_rejected_is_rejected_for_good(commands: CommandRegistry) 
 
     with pytest.raises(RejectedError):
         await commands.increment_attempt(command_id)
+
+
+@pytest.mark.parametrize("live", [0, 3])
+async def test_section_5_5_a_lease_gives_out_nothing_overdue_however_much_is(store: Store, clock: VirtualClock, live: int) -> None:
+    """A pass ended after so many, and the rest was given out; V19."""
+    overdue = [await create(store.commands, deadline=clock.now() + MINUTE) for _ in range(2 * limits.COMMAND_DUE_CHUNK + 1)]
+    clock.advance(2 * MINUTE)
+    fresh = [await create(store.commands) for _ in range(live)]
+
+    given = await store.commands.lease("site", max_leases=10)
+
+    assert [one.command_id for one in given] == fresh
+    assert {await state_of(store.commands, each) for each in overdue} == {EXPIRED}
+    await check(store)

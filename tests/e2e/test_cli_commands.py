@@ -232,10 +232,10 @@ def test_a_token_comes_from_a_file_or_the_environment_and_is_not_shown(call: Cal
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("no_such_module_here:worker", "expected module:name of a perdure.Worker"),
-        ("json:none", "expected module:name of a perdure.Worker"),
-        ("json:loads", "expected a perdure.Worker, found function"),
-        ("", "expected module:name of a perdure.Worker"),
+        ("no_such_module_here:worker", "worker 'no_such_module_here:worker': No module named 'no_such_module_here'"),
+        ("json:none", "worker 'json:none': expected a perdure.Worker, found None"),
+        ("json:loads", "worker 'json:loads': expected a perdure.Worker, found <function loads"),
+        ("", "worker '': expected MODULE:NAME, such as shop.main:worker"),
     ],
 )
 def test_what_is_no_worker_is_refused(call: Call, name: str, text: str) -> None:

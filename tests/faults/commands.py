@@ -368,4 +368,11 @@ FAULTS: Final = (
         "    if False:\n",
         (f"{BAD}::test_a_call_that_cannot_be_meant_is_refused_and_nothing_is_written",),
     ),
+    Fault(
+        "commands-overdue-is-given-out-when-much-is",
+        "src/perdure/commands/writes.py",
+        "        if len(due) == limits.COMMAND_DUE_CHUNK:\n",
+        "        if False:\n",
+        ("tests/contracts/test_command_registry_defects.py::test_section_5_5_a_lease_gives_out_nothing_overdue_however_much_is",),
+    ),
 )

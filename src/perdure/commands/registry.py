@@ -291,7 +291,9 @@ class Commands:
         if not found and (next_due is None or next_due > now):
             return next_due, []
         hints = tuple(str(key.parts[6]) for key in first_of(found, take.max_leases))
-        taken = await self._access.writer.run(msgspec.structs.replace(take, hints=hints))
+        take = msgspec.structs.replace(take, hints=hints)
+        while (taken := await self._access.writer.run(take)) is None:
+            pass  # each time less is due
         return next_due if taken else now, taken  # somebody else was faster: what is due since then was not seen
 
     async def _leases(self, tenant_id: str, taken: list[Leased]) -> list[Lease]:

@@ -310,10 +310,13 @@ class Take(msgspec.Struct, frozen=True, kw_only=True):
             for name in self.names:
                 yield Scan(READY_NAMED, (*self._queue, name), self.max_leases)
 
-    def decide(self, view: View) -> list[Leased]:
-        """Do what is due in this queue, and give out its first commands."""
-        for key, _ in view.scan(Scan(DUE_QUEUE, self._queue, limits.COMMAND_DUE_CHUNK, upto=(view.now,))):
+    def decide(self, view: View) -> list[Leased] | None:
+        """Do what is due in this queue, and give out its first commands; None when more is due than one transaction does."""
+        due = view.scan(Scan(DUE_QUEUE, self._queue, limits.COMMAND_DUE_CHUNK, upto=(view.now,)))
+        for key, _ in due:
             settle_due(view, key, ended=self.ended)
+        if len(due) == limits.COMMAND_DUE_CHUNK:
+            return None  # what waits next may be overdue
         found = [key for scan in self.heads() for key, _ in view.scan(scan)]
         taken: list[Leased] = []
         size = 0
