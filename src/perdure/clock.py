@@ -112,18 +112,22 @@ class SystemClock:
 
 
 class ServerClock(SystemClock):
-    """The clock of a database's server: all nodes go by the same one. Like every `SystemClock`, it never runs backwards.
+    """The clock of a database's server: all nodes go by the same one, whatever the machine's shows or is set to.
 
-    Until the first `learn` it is the machine's own.
+    Like every `SystemClock`, it never runs backwards. Until the first `learn`, which comes before anybody waits, it is the machine's own.
     """
 
     def __init__(self) -> None:
-        self._ahead = 0  # nanoseconds by which the server's clock is before ours
-        super().__init__(wall=lambda: time.time_ns() + self._ahead)
+        self._ahead = time.time_ns() - boottime() * 1000  # nanoseconds by which it is before what passes here
+        self._learned = False
+        super().__init__(wall=lambda: boottime() * 1000 + self._ahead)
 
     def learn(self, server: Micros, took: float) -> None:
         """Take in what the server's clock showed; the answer has come now, `took` seconds after the question."""
-        self._ahead = server * 1000 + int(took * 500_000_000) - time.time_ns()
+        self._ahead = server * 1000 + int(took * 500_000_000) - boottime() * 1000
+        if not self._learned:
+            self._learned = True
+            self._last = 0  # what the machine showed before it was asked is nothing to go on from
 
 
 class _SystemAlarm:

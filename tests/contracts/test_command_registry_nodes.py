@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -35,6 +36,8 @@ from tests.contracts.commands import (
 from tests.stores import DURABLE, store_url
 
 Nodes = tuple[Store, Store]
+HOUR = 60 * MINUTE
+YEAR = 365 * 24 * HOUR
 MANY = 60
 ROUNDS = 12
 IDLE = 20_000
@@ -210,3 +213,25 @@ async def test_of_a_worker_that_is_late_and_the_next_one_the_next_one_counts(nod
     assert answers[0] is False or isinstance(answers[0], LeaseLost)
     assert await state_of(late.commands, command_id) == SUCCEEDED
     await check(late)
+
+
+@pytest.mark.parametrize("off", [-YEAR, YEAR], ids=["behind", "ahead"])
+async def test_section_5_5_nodes_go_by_the_clock_of_the_server_whatever_their_own_shows(
+    request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, off: int
+) -> None:
+    """What had ended, and for how long, was told by the clock of whoever looked. On a file there is one clock, that of its machine."""
+    url, shown = store_url(request, "postgres", tmp_path), time.time_ns
+    async with open_store(url) as right:
+        monkeypatch.setattr(time, "time_ns", lambda: shown() + 1_000 * off)  # the machine's
+        async with open_store(url) as wrong:
+            assert abs(wrong.access.clock.now() - right.access.clock.now()) < HOUR
+            command_id = await create(right.commands, deadline=right.access.clock.now() + 2 * HOUR)
+            taken = await take(right.commands, lease_for=HOUR)
+
+            for _ in range(3):  # from the database, and from what is in memory
+                renewed = await wrong.commands.renew(command_id, taken.token, lease_for=HOUR)
+                assert abs(renewed.lease_expires_at - taken.lease_expires_at) < HOUR
+            assert await wrong.commands.expire_due(2**52) == 0
+            assert await lease(wrong.commands) == []
+            assert await right.commands.complete(command_id, taken.token, Succeeded())
+            await check(right)

@@ -16,6 +16,9 @@ RESTS: Final = "tests/engine/test_residency.py"
 MEMORY: Final = "tests/engine/test_memory.py"
 SUSPECTS: Final = "tests/engine/test_suspects.py"
 CLOCK: Final = "tests/engine/test_clock_steps.py"
+SERVERS: Final = (
+    "tests/contracts/test_command_registry_nodes.py::test_section_5_5_nodes_go_by_the_clock_of_the_server_whatever_their_own_shows"
+)
 
 FAULTS: Final = (
     Fault(
@@ -174,5 +177,19 @@ FAULTS: Final = (
         "        if now >= self._last:\n",
         "        if True:\n",
         (f"{CLOCK}::test_after_a_step_backwards_time_goes_on_at_half_speed_until_the_machine_has_caught_up",),
+    ),
+    Fault(
+        "clock-of-the-server-goes-on-from-the-machines",
+        "src/perdure/clock.py",
+        "            self._last = 0  # what",
+        "            # what",
+        (SERVERS,),
+    ),
+    Fault(
+        "clock-of-the-server-passes-as-the-machines",
+        "src/perdure/clock.py",
+        "wall=lambda: boottime() * 1000 + self._ahead",
+        "wall=lambda: time.time_ns() + self._ahead",
+        (SERVERS,),
     ),
 )

@@ -124,6 +124,8 @@ class PostgresBackend:
         elif before is not None:
             self.on_overtaken()  # what was leased, if anything was, is no longer ours
         self._last_tick = max(self._last_tick, fenced.last_tick)
+        if isinstance(self._clock, ServerClock):
+            self._clock.learn(fenced.now, 0)  # rather late by the way of the answer than early
         self._now = max(self._now, fenced.now if now is None else now)
         self.on_fenced()
         return fenced.row
