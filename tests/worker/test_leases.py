@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from perdure import CommandContext, Worker
+from perdure import CommandContext, VirtualClock, Worker
 from perdure.clock import SECOND
 from perdure.commands.contract import Progress, Succeeded
 from perdure.commands.states import CommandState
 from perdure.errors import NotAllowed, TokenInvalid, UsageError
 from perdure.tokens.contract import Grant
+from tests.contracts.commands import waits_until
 from tests.worker.hub import LEASE, Hub, at_work, hub_on
 
 THIRD = LEASE / 3
+YEAR = 365 * 86_400 * SECOND
 SECRET = "sentinel-of-a-secret"
 
 
@@ -65,6 +67,28 @@ async def test_a_lease_is_renewed_while_its_handler_runs_and_progress_is_seen(hu
     assert renewed.lease_expires_at == begun.lease_expires_at + THIRD // (LEASE / 60_000_000)
     with pytest.raises(UsageError, match="0 to 1"):
         slow.context.progress(1.5)
+
+
+@pytest.mark.parametrize("off", [-YEAR, YEAR], ids=["behind", "ahead"])
+async def test_section_5_5_a_worker_whose_clock_is_years_wrong_does_its_commands(hub: Hub, off: int) -> None:
+    """The end of a lease was an instant of the server's clock, and read by the worker's."""
+    clock = VirtualClock(hub.clock.now() + off)
+    worker = hub.worker(clock=clock)
+    slow, sent = Slow(worker), await hub.send("slow", deadline=hub.clock.now() + 90 * SECOND)
+    async with at_work(worker):
+        await slow.begun.wait()
+        assert slow.context is not None
+        left = [slow.context.remaining]
+        for _ in range(4):  # longer than the lease
+            await waits_until(clock, clock.now() + 20 * SECOND)  # then it is renewed
+            hub.clock.advance(THIRD)
+            clock.advance(THIRD)
+            left.append(slow.context.remaining)
+        slow.go_on.set()
+        status = await hub.over(sent)
+
+    assert left == [90.0, 70.0, 50.0, 30.0, 10.0]
+    assert (status.state, status.attempt, slow.cancelled) == (CommandState.SUCCEEDED, 1, 0)
 
 
 async def test_c5_a_handler_is_cancelled_when_its_deadline_passes_and_its_result_does_not_count(hub: Hub) -> None:
@@ -179,8 +203,6 @@ async def token(hub: Hub, grant: str) -> str:
 
 
 async def test_c12_a_token_file_is_read_again_when_its_token_is_refused(tmp_path: Path) -> None:
-    from perdure import VirtualClock
-
     async with hub_on(VirtualClock(), dev=False) as hub:
         file = tmp_path / "token"
         old, new = await token(hub, "command:work=acme/w"), await token(hub, "command:work=acme/w")
@@ -202,8 +224,6 @@ async def test_c12_a_token_file_is_read_again_when_its_token_is_refused(tmp_path
 async def test_c13_c17_a_worker_that_may_not_ends_and_tells_no_secret(
     grant: str, target: str, error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
-    from perdure import VirtualClock
-
     async with hub_on(VirtualClock(), dev=False) as hub:
         text = await token(hub, grant) if grant else "pdt_0_0"
         worker = hub.worker(token=text, target=target)
