@@ -21,6 +21,20 @@ from tests.worker.hub import Hub, at_work, hub_on
 from tests.worker.proxy import Asked, problem, proxy_to
 from tests.worker.test_leases import SECRET, THIRD, Slow, token
 
+LEASED = {
+    "command_id": "cmd_1",
+    "token": 1,
+    "attempt": 1,
+    "command": "slow",
+    "target": None,
+    "params": None,
+    "params_blob": None,
+    "lease_ms": 60_000,
+    "deadline_ms": None,
+    "traceparent": "",
+}
+"""As a server gives it out."""
+
 
 async def test_c16_an_outcome_is_told_until_the_server_takes_it(hub: Hub) -> None:
     refusals = [problem(503, "overloaded"), problem(429, "mailbox-full"), problem(500, "error")]
@@ -123,6 +137,36 @@ async def test_c13_a_server_that_is_none_ends_the_worker(hub: Hub) -> None:
             await asyncio.wait_for(worker.work(), 10)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        [],
+        {"leases": None},
+        {"leases": [{}]},
+        {"leases": [LEASED, {**LEASED, "attempt": "1"}]},
+        {"leases": [{**LEASED, "command": None}]},
+    ],
+    ids=["empty", "list", "null", "nothing", "text", "nameless"],
+)
+async def test_s4_leases_that_are_none_end_the_worker_and_no_handler_runs(hub: Hub, said: object) -> None:
+    """Nor does what is right beside what is not."""
+
+    async def give(asked: Asked) -> web.StreamResponse | None:
+        return web.json_response(said) if "/leases" in asked.path else None
+
+    async with proxy_to(hub.url) as proxy:
+        proxy.before = give
+        worker = hub.worker()
+        worker.connection.url = proxy.url
+        slow = Slow(worker)
+        with pytest.raises(ServerRefused, match="not one that this version knows"):
+            await asyncio.wait_for(worker.work(), 10)
+
+    assert len(proxy.asked) == 1
+    assert not slow.begun.is_set()
+
+
 async def test_c18_the_prefix_of_a_url_is_kept(hub: Hub) -> None:
     async def below(asked: Asked) -> web.StreamResponse | None:
         return None if asked.path.startswith("/some/hub/v1/") else problem(404, "route-not-found")
@@ -142,8 +186,7 @@ async def test_c4_a_command_of_a_name_that_was_not_asked_for_is_given_back_for_o
     """A server that does not look at `names`: one of another make."""
     sent = await hub.send("another", target="w")
     leases = await hub.store.commands.lease("acme", target="w")
-    command = {"command_id": sent, "token": leases[0].token, "attempt": 1, "command": "another", "target": "w", "params": None}
-    lease = {**command, "params_blob": None, "lease_ms": 60_000, "deadline_ms": None, "traceparent": ""}
+    lease = {**LEASED, "command_id": sent, "token": leases[0].token, "command": "another", "target": "w"}
 
     async def give(asked: Asked) -> web.StreamResponse | None:
         if "/leases" in asked.path and len(proxy.of("/leases")) == 1:
