@@ -118,6 +118,26 @@ async def test_who_is_late_is_told_and_does_not_count(yard: Yard) -> None:
     assert (await yard.show(command_id))["result"] == "in time"
 
 
+@pytest.mark.parametrize("end", ["EXPIRED", "CANCELLED", "SUCCEEDED"])
+async def test_section_5_3_who_completes_what_is_over_is_told_that_it_does_not_count(yard: Yard, end: str) -> None:
+    """Whoever was late believed that it had counted."""
+    command_id = await yard.sent(deadline_ms=1_000 if end == "EXPIRED" else ...)
+    late = await yard.leased(lease_ms=1_000)
+    if end == "CANCELLED":
+        await yard.post(f"{COMMANDS}/{command_id}/cancel", {}, token=yard.sender)
+    yard.served.clock.advance(SECOND)
+    if end == "SUCCEEDED":
+        await yard.succeed(await yard.leased(wait_ms=30_000), "in time")
+    await until(lambda: _is(yard, command_id, end))
+
+    completed = await yard.succeed(late, "late")
+    others = [await yard.do(verb, late) for verb in ("renew", "release")]
+
+    assert (completed.status, completed.json) == (200, {"command_id": command_id, "counted": False, "state": end})
+    assert [(one.status, one.code) for one in others] == [(409, "stale-lease")] * 2
+    assert (await yard.show(command_id))["result"] == ("in time" if end == "SUCCEEDED" else None)
+
+
 async def test_a_deadline_of_a_millisecond_is_one(yard: Yard) -> None:
     command_id = await yard.sent(deadline_ms=1)
     yard.served.clock.advance(1_000)
@@ -137,6 +157,23 @@ async def test_what_is_left_of_a_deadline_is_told_to_the_worker(yard: Yard) -> N
     lease = await yard.leased(lease_ms=60_000)
 
     assert (lease["deadline_ms"], lease["lease_ms"]) == (40_000, 60_000)
+
+
+async def test_s8_who_says_nothing_gets_one_command_for_a_minute(yard: Yard) -> None:
+    first, second = [await yard.sent() for _ in range(2)]
+    lease, other = [await yard.leased(worker=...) for _ in range(2)]
+    assert [(one["command_id"], one["lease_ms"]) for one in (lease, other)] == [(first, 60_000), (second, 60_000)]
+    yard.served.clock.advance(30 * SECOND)
+    renewed = await yard.do("renew", other)
+    yard.served.clock.advance(30 * SECOND - 1)
+    early = await yard.lease()
+    yard.served.clock.advance(1)
+
+    again = await yard.leased()
+
+    assert renewed.json["lease_ms"] == 60_000
+    assert early.json == {"leases": []}
+    assert (again["command_id"], again["attempt"]) == (first, 2)
 
 
 @pytest.mark.parametrize(
