@@ -23,7 +23,7 @@ from perdure.errors import BlobMismatch, BlobNotFound, CommandFailed, CommandNot
 from perdure.protocol.commands import BlobRef
 from perdure.worker.context import CommandContext
 from perdure.worker.worker import Worker
-from tests.blobs.bytes import noise, put, rows, sha256, whole
+from tests.blobs.bytes import noise, pieces, put, rows, sha256, whole
 from tests.blobs.serving import served, working
 
 SMALL, LARGE = 160_000, 3 * limits.MIB
@@ -178,6 +178,34 @@ async def test_params_that_cannot_be_downloaded_are_worth_another_attempt_and_no
     assert ran == []
     assert view.error is not None
     assert (view.state, view.error.code) == ("FAILED", "params-unavailable")
+
+
+@pytest.mark.parametrize("name", ["text", "anything"])
+@pytest.mark.parametrize(
+    "data",
+    [b"{" * LARGE, b"[" * LARGE, b'{"text":"' + b"t" * LARGE, b'{"text":"' + b"\xff" * LARGE + b'"}', b"\n" * LARGE],
+    ids=["braces", "brackets", "cut", "no-text", "nothing"],
+)
+async def test_c18_params_that_are_said_to_be_json_and_are_none_fail_the_command(store: Store, data: bytes, name: str) -> None:
+    blob = await store.blobs.put("default", pieces(data), content_type="application/json")
+    made = await store.commands.create_command("acme", name, params=blob, retry=CommandRetry(max_attempts=1))
+    async with served(store) as server, Client(server.url) as client:
+        worker, ran = Worker(server.url, deployment="acme"), list[object]()
+
+        @worker.command("text")
+        async def text(context: CommandContext, params: Text) -> None:
+            ran.append(params)
+
+        @worker.command("anything")
+        async def anything(context: CommandContext, params: object) -> None:
+            ran.append(params)
+
+        async with working(worker):
+            view = await client.wait_command(made.command_id)
+
+    assert (view.state, view.dead, ran) == ("FAILED", False, []), "another attempt is of no use"
+    assert view.error is not None
+    assert view.error.code == "params-invalid"
 
 
 async def test_what_is_too_large_is_not_sent(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

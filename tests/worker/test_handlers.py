@@ -183,6 +183,24 @@ async def test_c18_params_of_another_type_fail_the_command_and_no_handler_is_cal
     assert msgspec.json.decode(status.error)["code"] == "params-invalid"
 
 
+@pytest.mark.parametrize("text", ["%%%", "YQ", "Y Q==", "YQ==\n", "YQ==YQ==", "-_8="])
+async def test_c18_bytes_that_are_no_base64_fail_the_command_and_no_handler_is_called(hub: Hub, text: str) -> None:
+    worker, called = hub.worker(), list[bytes]()
+
+    @worker.command("print")
+    async def print_it(_context: CommandContext, params: bytes) -> None:
+        called.append(params)
+
+    sent = await hub.send("print", msgspec.json.encode(text))
+    async with at_work(worker):
+        status = await hub.over(sent)
+        assert (await hub.over(await hub.send("print", b'"+/8="'))).state == CommandState.SUCCEEDED
+
+    assert (status.state, status.attempt, called) == ("FAILED", 1, [b"\xfb\xff"])
+    assert status.error is not None
+    assert msgspec.json.decode(status.error)["code"] == "params-invalid"
+
+
 @pytest.mark.parametrize(("result", "code"), [(float("nan"), "result-unencodable"), (object(), "result-unencodable")])
 async def test_a_result_that_cannot_be_sent_fails_the_command(hub: Hub, result: object, code: str) -> None:
     worker = hub.worker()
