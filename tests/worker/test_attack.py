@@ -16,7 +16,7 @@ from perdure.clock import SECOND, VirtualClock
 from perdure.commands.contract import CommandStatus
 from perdure.commands.states import CommandState
 from perdure.errors import CommandFailed, InvalidIdentifier, UsageError
-from perdure.limits import COMMAND_CODE_MAX, COMMAND_NOTE_MAX, WORKER_MAX
+from perdure.limits import COMMAND_CODE_MAX, COMMAND_MESSAGE_MAX, COMMAND_NOTE_MAX, WORKER_MAX
 from tests.worker.hub import LEASE, Hub, at_work
 from tests.worker.proxy import Asked, problem, proxy_to
 from tests.worker.test_leases import THIRD, Slow
@@ -82,6 +82,41 @@ async def test_c3_an_error_without_a_text_is_a_failed_attempt(hub: Hub) -> None:
         status = await hub.over(sent)
 
     assert error_of(status) == {"code": "handler-error", "message": "Mute: (its text cannot be made)", "details": None}
+
+
+LONG = "\N{SNOWMAN}" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts", "code", "details"),
+    [
+        (LookupError(LONG), 5, "handler-error", None),
+        (CommandFailed("no-stock", LONG, "d" * 100_000), 1, "no-stock", None),
+        (CommandFailed("no-stock", LONG, {"left": 0}), 1, "no-stock", {"left": 0}),
+    ],
+    ids=["any", "own", "details"],
+)
+async def test_section_5_4_an_error_of_any_length_ends_its_attempt(
+    hub: Hub, error: Exception, attempts: int, code: str, details: object
+) -> None:
+    """One that was too long was refused, and the command was done again and again."""
+    async with proxy_to(hub.url) as proxy:
+        worker = hub.worker()
+        worker.connection.url = proxy.url
+
+        @worker.command("work")
+        async def work(_context: CommandContext) -> None:
+            raise error
+
+        sent = await hub.send("work")
+        async with at_work(worker):
+            status = await hub.over(sent)
+
+    told = error_of(status)
+    assert (status.state, status.failures, status.dead) == (CommandState.FAILED, attempts, attempts > 1)
+    assert (told["code"], told["details"]) == (code, details)
+    assert COMMAND_MESSAGE_MAX - 3 < len(told["message"].encode()) <= COMMAND_MESSAGE_MAX
+    assert len(proxy.of("/complete")) == attempts, "none was refused"
 
 
 @pytest.mark.parametrize(
