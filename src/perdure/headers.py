@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from perdure import limits
+
 JSON_TYPE: Final = "application/json"
 BINARY_TYPE: Final = "application/octet-stream"
+_TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?", re.ASCII)
+_FIRST_VERSION: Final = len("00-") + 32 + 1 + 16 + 1 + 2
 
 
 def digest_header(sha256: bytes) -> str:
     """Return a SHA-256 as `Content-Digest` and `Repr-Digest` have it (RFC 9530)."""
     return f"sha-256=:{base64.b64encode(sha256).decode()}:"
+
+
+def traceparent_of(headers: Mapping[str, str]) -> str:
+    """Return the `traceparent` of W3C trace context; empty when there is none, or one that is none, as the recommendation says."""
+    parent = headers.get("traceparent", "")
+    if len(parent) > limits.TRACEPARENT_MAX or not _TRACE_PARENT.fullmatch(parent):
+        return ""
+    return "" if parent.startswith("00-") and len(parent) != _FIRST_VERSION else parent
 
 
 class Headers(Mapping[str, str]):

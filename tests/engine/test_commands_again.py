@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from perdure import Address, App, Engine, Process, Store, VirtualClock, on
+from perdure import Address, App, Engine, Process, Store, VirtualClock, limits, on
 from perdure.clock import SECOND
 from perdure.commands.contract import Failed, Lease, Succeeded
 from perdure.engine import inspection
@@ -20,6 +20,8 @@ from tests.engine.crashes import crash_at_each_commit
 from tests.engine.nodes import two_nodes
 from tests.engine.orders import eventually, reaches
 from tests.engine.working import Go, Picked, Shop, comes_to, commands_of, take, whole, work
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Race(msgspec.Struct, tag="race"):
@@ -127,6 +129,34 @@ async def test_a_turn_run_again_while_its_command_is_under_way_waits_for_this_on
         assert new.command_id != taken.command_id
         assert await engine.store.commands.complete(taken.command_id, taken.token, Succeeded(result=b"9"))
         await whole(engine)
+
+
+@pytest.mark.parametrize(
+    ("headers", "carried"),
+    [
+        ({"traceparent": TRACE, "tracestate": "a=b"}, TRACE),
+        ({"traceparent": "nonsense"}, ""),
+        ({"traceparent": "01" + TRACE[2:] + "-" + "x" * limits.TRACEPARENT_MAX}, ""),
+        ({"other": TRACE}, ""),
+        (None, ""),
+    ],
+    ids=["one", "nonsense", "too-long", "other", "none"],
+)
+async def test_section_5_9_a_command_of_a_process_carries_the_trace_of_its_message(
+    running: Running, headers: dict[str, str] | None, carried: str
+) -> None:
+    """Also when the turn goes on in another engine."""
+    app, _ = make_desk()
+    async with running(app) as engine:
+        await engine.deliver(Ask("x"), id="a", headers=headers)
+        before = await take(engine, names=["before"])
+    async with running(app) as engine:
+        await engine.store.commands.complete(before.command_id, before.token, Succeeded(result=b"5"))
+        taken = await work(engine, Succeeded(result=b"2"), names=["x"])
+        await engine.deliver(Ask("y"), id="b")
+        after = await work(engine, names=["before"])
+
+    assert (before.traceparent, taken.traceparent, after.traceparent) == (carried, carried, "")
 
 
 def clock_of(engine: Engine) -> VirtualClock:

@@ -59,4 +59,18 @@ FAULTS: Final = (
         (f"{ENGINE}::test_a_process_that_is_cancelled_cancels_its_commands",),
         hangs=True,
     ),
+    Fault(
+        "commands-of-a-process-have-no-trace",
+        SENDING,
+        "                traceparent=_trace_of(view, asker),\n",
+        "",
+        (f"{AGAIN}::test_section_5_9_a_command_of_a_process_carries_the_trace_of_its_message",),
+    ),
+    Fault(
+        "commands-of-a-process-carry-what-is-no-trace",
+        SENDING,
+        "traceparent_of(_decode_headers(message.headers))",
+        '_decode_headers(message.headers).get("traceparent", "")',
+        (f"{AGAIN}::test_section_5_9_a_command_of_a_process_carries_the_trace_of_its_message",),
+    ),
 )

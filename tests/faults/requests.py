@@ -144,7 +144,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     Fault(
         "the-trace-is-lost",
         f"{SERVER}/commands.py",
-        '        traceparent=intake.trace(call.headers).get("traceparent", ""),\n',
+        "        traceparent=traceparent_of(call.headers),\n",
         "",
         (f"{FLOWS}::test_the_trace_of_the_sender_comes_to_the_worker",),
     ),

@@ -137,7 +137,7 @@ FAULTS: Final = (
         (MESSAGES,),
     ),
     Fault("trace-is-dropped", f"{SERVER}/messages.py", "intake.trace(call.headers) or ", "", (MESSAGES,)),
-    Fault("trace-is-not-looked-at", f"{SERVER}/intake.py", "if not _TRACE_PARENT.fullmatch(parent) or", "if not parent or", (MESSAGES,)),
+    Fault("trace-is-not-looked-at", "src/perdure/headers.py", "or not _TRACE_PARENT.fullmatch(parent)", "or not parent", (MESSAGES,)),
     Fault(
         "payload-is-not-looked-at",
         "src/perdure/engine/encoded.py",

@@ -24,8 +24,9 @@ from perdure.commands.writes import Cancel, NewCommand, create
 from perdure.core.access import Access
 from perdure.core.view import View
 from perdure.engine.effects import CommandEffect
-from perdure.engine.handling import Handling
+from perdure.engine.handling import Handling, message_key
 from perdure.errors import BlobNotFound, StoreError
+from perdure.headers import traceparent_of
 from perdure.replies import Asker, await_reply, post_reply
 from perdure.store import APART
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from perdure.engine.owner import Owner
 
 logger: Final = logging.getLogger("perdure.engine")
+_decode_headers: Final = msgspec.json.Decoder(dict[str, str]).decode
 
 
 def send_command(handling: Handling, effect: CommandEffect, asker: Asker) -> None:
@@ -69,11 +71,18 @@ def send_command(handling: Handling, effect: CommandEffect, asker: Asker) -> Non
                 priority=effect.priority,
                 delay=effect.delay,
                 deadline=effect.deadline,
+                traceparent=_trace_of(view, asker),
                 actor=f"process {asker.process_id}"[: limits.ACTOR_MAX],
             ),
             ended=_answering(handling),
             apart=APART,
         )
+
+
+def _trace_of(view: View, asker: Asker) -> str:
+    """Return the trace that the message of the turn came with."""
+    message = view.get(message_key(asker.tenant_id, asker.turn_ref))
+    return "" if message is None or message.headers is None else traceparent_of(_decode_headers(message.headers))
 
 
 def stop_command(handling: Handling, tenant_id: str, command_id: str, *, asked_by: str) -> None:

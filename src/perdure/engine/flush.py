@@ -185,6 +185,8 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         for effect in self.effects:
             if isinstance(effect, AttributeEffect):
                 keys.append(ATTRIBUTE.key(self.tenant_id, self.process_id, effect.name))
+            elif isinstance(effect, CommandEffect):
+                keys.append(of.message)
         return keys
 
     def decide(self, view: View) -> Flushed:

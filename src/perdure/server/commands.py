@@ -24,6 +24,7 @@ from perdure.commands.contract import (
 from perdure.commands.states import CommandState
 from perdure.commands.wire import left_ms, outcome_of, ref_of
 from perdure.errors import CommandNotFound, NotAllowed, RequestInvalid, StaleLease, UsageError
+from perdure.headers import traceparent_of
 from perdure.protocol.commands import (
     Cancellation,
     CommandHappening,
@@ -51,7 +52,6 @@ from perdure.protocol.commands import (
 )
 from perdure.protocol.processes import Limit
 from perdure.protocol.text import PLACES_CURSOR, cursor
-from perdure.server import intake
 from perdure.server.doorkeeper import nothing_here
 from perdure.server.messages import at
 from perdure.server.route import Answer, Call, answer
@@ -111,7 +111,7 @@ async def send(call: Call) -> Answer:
         retry=_retry(new.retry),
         priority=new.priority,
         delay=new.delay_ms * 1_000,
-        traceparent=intake.trace(call.headers).get("traceparent", ""),
+        traceparent=traceparent_of(call.headers),
         actor=actor_of(call),
     )
     return answer(await _view(call, made.command_id, wait_ms=call.query.wait_ms), status=201)

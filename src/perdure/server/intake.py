@@ -15,12 +15,11 @@ from starlette.requests import Request
 
 from perdure import limits
 from perdure.errors import BodyMalformed, MediaTypeRefused, PayloadTooLarge, RequestInvalid, RequestTooSlow
-from perdure.headers import JSON_TYPE
+from perdure.headers import JSON_TYPE, traceparent_of
 from perdure.server.events import attributes, is_event, message_of
 from perdure.server.route import Route
 
 _PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?", re.ASCII)
 _KEY_QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"', re.ASCII)
 _KEY_PLAIN: Final = re.compile(r"[\x21\x23-\x7e][\x21-\x7e]*", re.ASCII)
 _WRITTEN: Final[Mapping[type[inspect.Type], re.Pattern[str]]] = {
@@ -191,9 +190,6 @@ def idempotency_key(request: Request) -> str | None:
 
 def trace(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the W3C trace context of a request; nothing for one that is none, as the recommendation says."""
-    parent = headers.get("traceparent", "")
-    if len(parent) > limits.TRACEPARENT_MAX:
-        return {}
-    if not _TRACE_PARENT.fullmatch(parent) or (parent.startswith("00-") and len(parent) != len("00-") + 32 + 1 + 16 + 1 + 2):
+    if not traceparent_of(headers):
         return {}
     return {name: headers[name] for name in TRACE_HEADERS if headers.get(name)}
