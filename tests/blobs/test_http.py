@@ -96,6 +96,7 @@ async def test_what_is_inline_is_downloaded_as_it_is(store: Store) -> None:
 async def test_bytes_are_what_they_were_said_to_be(
     store: Store, clock: VirtualClock, query: str, headers: dict[str, str], status: int
 ) -> None:
+    """Section 5.7: neither size nor hash was verified."""
     async with served(store) as server, asking(server) as session:
         made = await created(session, upload=True)
         found, _ = await said(session, "PUT", f"/commands/{made}/params{query}", data=DATA, headers=headers)
@@ -124,6 +125,7 @@ async def test_the_limit_may_be_reached_and_not_exceeded(
 
 
 async def test_other_params_than_were_announced_are_refused(store: Store) -> None:
+    """Section 5.7: neither size nor hash was verified."""
     command = await store.commands.create_command("acme", "work", CommandState.PENDING_UPLOAD, request_size_bytes=len(DATA) + 1)
     path = f"/commands/{command.command_id}/params"
     async with served(store) as server, asking(server) as session:
@@ -221,6 +223,7 @@ async def token(store: Store, *grants: str, tenant: str = "default") -> dict[str
 
 
 async def test_each_direction_has_its_capability(store: Store) -> None:
+    """Section 5.9: what stood in the query was all that was asked for."""
     sender, worker = await token(store, "command:send"), await token(store, "command:work=acme/w1")
     others = [
         await token(store, "command:work=acme/w2"),

@@ -12,7 +12,7 @@ import pytest
 
 from perdure import limits
 from perdure.clock import SECOND, VirtualClock
-from perdure.commands.contract import CommandRegistry, Failed, Succeeded
+from perdure.commands.contract import CommandRegistry, CommandRetry, Failed, Succeeded
 from perdure.commands.queueing import End
 from perdure.commands.registry import Commands
 from perdure.core.view import View
@@ -23,11 +23,14 @@ from tests.contracts.commands import (
     EXPIRED,
     LEASE,
     MINUTE,
+    OOPS,
     PENDING,
+    PENDING_UPLOAD,
     SUCCEEDED,
     Reopen,
     check,
     create,
+    kept_apart,
     kinds,
     lease,
     state_of,
@@ -150,6 +153,23 @@ async def test_section_5_4_an_unknown_name_is_given_back_and_not_failed(commands
     assert await kinds(commands, command_id) == ["created", "leased", "released", "leased"]
 
 
+@pytest.mark.parametrize("how", ["lost", "failed", "given back"])
+async def test_section_5_4_what_failed_waits_behind_what_came_meanwhile(store: Store, clock: VirtualClock, how: str) -> None:
+    """It kept its old place, and a command that broke its worker was the first one again and again."""
+    first = await create(store.commands, retry=CommandRetry(initial=0))
+    taken = await take(store.commands, lease_for=SECOND)
+    clock.advance(SECOND - 1)
+    second = await create(store.commands)
+    clock.advance(1)
+    if how == "failed":
+        await store.commands.complete(first, taken.token, OOPS)
+    elif how == "given back":
+        await store.commands.release(first, taken.token)
+
+    assert [one.command_id for one in await lease(store.commands, max_leases=2)] == [second, first]
+    await check(store)
+
+
 async def test_section_5_5_an_hour_of_work_with_short_leases_is_one_attempt(store: Store, clock: VirtualClock) -> None:
     command_id = await create(store.commands)
     taken = await take(store.commands, lease_for=30 * SECOND)
@@ -173,6 +193,23 @@ async def test_section_5_7_params_and_result_can_be_read_a_year_later(store: Sto
 
     assert await store.commands.get_params(command_id) == b'{"n":1}'
     assert await store.commands.get_result(command_id) == b"[2]"
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["data", "blob"])
+async def test_section_5_7_sizes_are_those_of_the_bytes(store: Store, apart: bool) -> None:
+    """They were those of their Base64."""
+    params, result = (await kept_apart(store, bytes(5_000_000)), await kept_apart(store, bytes(7))) if apart else (b'{"n":1}', b"[2]")
+
+    command_id = await create(store.commands, params=params)
+    later = await create(store.commands, initial_state=PENDING_UPLOAD)
+    await store.commands.set_params(later, params)
+    for taken in await lease(store.commands, max_leases=2):
+        assert await store.commands.complete(taken.command_id, taken.token, Succeeded(result=result))
+
+    for each in (command_id, later):
+        found = await store.commands.get_command_status(each)
+        assert found is not None
+        assert (found.request_size_bytes, found.response_size_bytes) == ((5_000_000, 7) if apart else (7, 3))
 
 
 async def test_section_5_9_nobody_changes_what_was_asked_for_or_answered(commands: CommandRegistry) -> None:

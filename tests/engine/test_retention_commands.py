@@ -25,6 +25,7 @@ async def leased(store: Store) -> Lease:
 
 
 async def test_what_is_over_goes_when_it_is_old_enough_and_its_key_may_be_used_again(store: Store, clock: VirtualClock) -> None:
+    """Section 5.8: a key led to a command that was gone."""
     commands = store.commands
     async with Engine(store, App("none"), retention=KEEP) as engine:
         made = [await commands.create_command("acme", "work", params=b"1", idempotency_key=f"k{n}") for n in range(2 * SWEEP_COMMANDS)]

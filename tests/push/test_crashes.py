@@ -18,6 +18,7 @@ from tests.sending.site import Site
 async def test_what_was_given_out_and_not_sent_because_of_a_crash_comes_back_at_the_end_of_its_lease(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Section 5.2: it was marked as given out, and never sent."""
     async with Site(DONE) as site:
         await desk.store.push.put("site", site.url())
 

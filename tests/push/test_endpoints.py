@@ -83,6 +83,7 @@ async def test_commands_wait_while_their_endpoint_is_disabled_or_removed(desk: D
 
 
 async def test_each_secret_signs_while_they_are_rotated(desk: Desk) -> None:
+    """Section 5.9: the key that signs could not be replaced."""
     async with Site(DONE) as site:
         first = await desk.store.push.put("site", site.url())
         assert first is not None

@@ -121,6 +121,7 @@ async def test_what_an_answer_says_is_taken_strictly_once_it_is_meant_as_an_end(
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "401 Unauthorized", "404 Not Found", "302 Found", "410 Gone"])
 async def test_what_is_refused_for_good_fails_and_nothing_that_comes_later_counts(desk: Desk, status: str) -> None:
+    """V12, section 1.5 (4): it stayed PENDING, and nobody could have it."""
     async with Site(answer(status, body=b"sesame")) as site, pushing(desk.store):
         await desk.store.push.put("site", site.url("/hook?key=sesame"))
         command_id = await desk.send()
@@ -137,6 +138,7 @@ async def test_what_is_refused_for_good_fails_and_nothing_that_comes_later_count
 
 
 async def test_what_is_refused_for_now_is_sent_again_and_never_before_the_time_that_was_asked_for(desk: Desk) -> None:
+    """Section 5.5: what could not be sent waited for the end of its lease."""
     async with Site(in_turn(answer("429 Too Many Requests", "Retry-After: 120"), DONE)) as site, pushing(desk.store):
         await desk.store.push.put("site", site.url())
         command_id = await desk.send(retry=CommandRetry(initial=3.0, jitter=0))
@@ -179,6 +181,7 @@ async def test_where_nobody_listens_it_is_tried_again_until_it_is_a_dead_letter(
 async def test_what_may_have_arrived_is_not_sent_again_before_its_lease_is_over_and_a_late_result_counts(
     desk: Desk, reply: bytes | Answer, patience: int
 ) -> None:
+    """V11, section 1.5 (4). Section 5.5: a result that came after two hours had nowhere to go."""
     async with Site(reply) as site, pushing(desk.store):
         await desk.store.push.put("site", site.url(), timeout=patience)
         first, second = await desk.send(), await desk.send()

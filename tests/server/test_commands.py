@@ -43,6 +43,7 @@ async def test_a_command_is_sent_leased_renewed_and_completed(yard: Yard) -> Non
 
 
 async def test_who_waits_for_what_he_sends_gets_the_result(yard: Yard) -> None:
+    """Section 5.6: the client asked every 5 seconds."""
     async with yard.served.waiting_for(yard.send(wait_ms=30_000)) as sending:
         lease = await yard.leased(wait_ms=30_000)
         await yard.succeed(lease, [1])
@@ -187,6 +188,7 @@ async def test_s8_who_says_nothing_gets_one_command_for_a_minute(yard: Yard) -> 
     ],
 )
 async def test_the_trace_of_the_sender_comes_to_the_worker(local: Served, given: str, carried: str) -> None:
+    """Section 5.9: there was a place for it, and nothing set it."""
     yard = await Yard.of(local)
     await yard.sent(headers={"traceparent": given})
 

@@ -66,6 +66,8 @@ async def test_what_is_given_out_to_a_worker_that_has_just_left_goes_back_at_onc
 
 
 async def test_what_cannot_be_read_after_it_was_given_out_goes_back(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Section 5.2: one that could not be read lost all leases of its call."""
+
     async def broken(*args: Any) -> Any:
         raise ZeroDivisionError
 

@@ -266,7 +266,7 @@ async def test_c16_a_renewal_that_is_refused_for_another_reason_than_the_lease_s
 
 
 async def test_c18_a_second_lease_of_a_command_stops_the_handler_of_the_first(hub: Hub) -> None:
-    """The time of the worker stands still, and it gets again what it still does."""
+    """The time of the worker stands still, and it gets again what it still does. Section 5.3: that was given back under its handler."""
     worker, slept = hub.worker(max_concurrency=2, clock=VirtualClock()), list[int]()
 
     @worker.command("work")

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import timedelta
 
 import msgspec
 import pytest
 
-from perdure import CommandContext
+from perdure import Client, CommandContext
 from perdure.commands.states import CommandState
 from perdure.errors import CommandFailed, DefinitionError, InvalidIdentifier, UsageError
-from perdure.limits import COMMAND_RESULT_MAX
+from perdure.limits import COMMAND_RESULT_MAX, WORKER_LEASE_MIN_US
 from tests.worker.hub import Hub, at_work
 
 
@@ -83,6 +84,53 @@ async def test_section_5_1_ten_workers_of_four_slots_run_forty_commands_at_once(
         await hub.until(lambda: len(active) == 40)
         go_on.set()
         assert {(await hub.over(one)).state for one in sent} == {"SUCCEEDED"}
+
+
+async def test_section_5_6_a_worker_that_is_free_asks_at_once(hub: Hub) -> None:
+    """It paused for 5 seconds between what it did."""
+    worker, begun = hub.worker(), hub.clock.now()
+
+    @worker.command("work")
+    async def work(_context: CommandContext) -> None:
+        return None
+
+    sent = [await hub.send("work") for _ in range(20)]
+    async with at_work(worker):
+        assert [(await hub.over(one)).state for one in sent] == ["SUCCEEDED"] * 20
+
+    assert hub.clock.now() == begun
+
+
+async def test_section_5_5_the_shortest_lease_is_enough_for_a_command(hub: Hub) -> None:
+    worker = hub.worker(lease=timedelta(microseconds=WORKER_LEASE_MIN_US))
+
+    @worker.command("work")
+    async def work(_context: CommandContext) -> str:
+        return "done"
+
+    sent = await hub.send("work")
+    async with at_work(worker):
+        status = await hub.over(sent)
+
+    assert (status.state, status.attempt, await hub.store.commands.get_result(sent)) == ("SUCCEEDED", 1, b'"done"')
+
+
+@pytest.mark.parametrize("result", [None, 0, False, "", [], {}, b""], ids=repr)
+async def test_section_5_7_a_result_that_is_nothing_is_one(hub: Hub, result: object) -> None:
+    """Its body was empty, and nobody could read it."""
+    worker = hub.worker()
+
+    @worker.command("work")
+    async def work(_context: CommandContext) -> object:
+        return result
+
+    async with at_work(worker), Client(hub.url) as client:
+        got = await client.command("acme", "work", result=type(result))
+        sent = await client.send_command("acme", "work")
+        view = await client.wait_command(sent.command_id)
+
+    assert (got, type(got)) == (result, type(result))
+    assert await hub.store.commands.get_result(view.command_id) == msgspec.json.encode(result)
 
 
 async def test_c3_c6_what_a_handler_raises_is_another_attempt_and_the_worker_lives_on(hub: Hub) -> None:
@@ -168,6 +216,7 @@ async def test_c4_a_worker_gets_no_command_that_it_has_no_handler_for(hub: Hub) 
 
 @pytest.mark.parametrize("params", [b'{"order":7}', b"[]", b"null"])
 async def test_c18_params_of_another_type_fail_the_command_and_no_handler_is_called(hub: Hub, params: bytes) -> None:
+    """Section 5.4: by design, so workers are replaced before their senders (docs/commands.md): another attempt would meet the same type."""
     worker, called = hub.worker(), list[Pick]()
 
     @worker.command("pick")
@@ -249,8 +298,7 @@ def test_c11_a_handler_that_takes_something_else_is_refused(function: object) ->
 
 
 def test_c11_what_cannot_be_a_worker_is_refused() -> None:
-    from datetime import timedelta
-
+    """Section 5.5: with a lease shorter than the margin every command failed undone."""
     from perdure import Worker
 
     for options, text in (
