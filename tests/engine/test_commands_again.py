@@ -12,9 +12,10 @@ import pytest
 from perdure import Address, App, Engine, Process, Store, VirtualClock, limits, on
 from perdure.clock import SECOND
 from perdure.commands.contract import Failed, Lease, Succeeded
+from perdure.commands.registry import Commands
 from perdure.engine import inspection
-from perdure.errors import CommandFailed, LeaseLost
-from tests.contracts.commands import CANCELLED, SUCCEEDED, check
+from perdure.errors import CommandFailed, LeaseLost, StoreBusy
+from tests.contracts.commands import CANCELLED, EXPIRED, PENDING, SUCCEEDED, check, waits_until
 from tests.engine.conftest import Running
 from tests.engine.crashes import crash_at_each_commit
 from tests.engine.nodes import two_nodes
@@ -237,6 +238,37 @@ async def test_a_deadline_on_a_node_that_does_not_own_the_process_resumes_it(
         clock.advance(9 * SECOND)
 
         assert [(await call)[0] for call in calls] == ["CommandExpired"] * 2
+
+
+@pytest.mark.parametrize("error", [StoreBusy("locked"), ZeroDivisionError()], ids=["store", "any"])
+@pytest.mark.parametrize("method", ["next_due", "expire_due"])
+async def test_section_5_5_an_error_in_a_pass_is_followed_by_another_pass(
+    running: Running, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str, error: Exception
+) -> None:
+    """Whatever is due for commands is done by one task of the engine, which goes on."""
+    due, done, failed = clock.now() + 10 * SECOND, getattr(Commands, method), list[Exception]()
+
+    async def fails_once(*args: Any) -> Any:
+        if clock.now() >= due and not failed:
+            failed.append(error)
+            raise error
+        return await done(*args)
+
+    monkeypatch.setattr(Commands, method, fails_once)
+    async with running(App("none")) as engine:
+        late = [(await engine.store.commands.create_command("site", "pick", deadline=at)).command_id for at in (due, due + SECOND)]
+        await waits_until(clock, due)
+        clock.advance(10 * SECOND)
+        await waits_until(clock, clock.now() + limits.STALL_US)
+        assert [one.state for one in await commands_of(engine.store)] == [PENDING] * 2
+        clock.advance(limits.STALL_US)
+        for each in late:
+            await comes_to(engine, each, EXPIRED)
+        await check(engine.store)
+
+    assert failed == [error]
+    [told] = [one for one in caplog.records if "the next look is soon" in one.getMessage()]
+    assert (told.levelname, told.exc_info is not None) == (("WARNING", False) if isinstance(error, StoreBusy) else ("ERROR", True))
 
 
 async def test_a_command_of_a_process_that_nobody_has_in_memory_is_cancelled_with_it(running: Running) -> None:
