@@ -68,6 +68,9 @@ async def test_the_state_is_the_present_one(commands: CommandRegistry, clock: Vi
     again = await commands.create_command("site", "pick", idempotency_key="k")
 
     assert (again.command_id, again.state, again.duplicate) == (command_id, state, True)
+    if state == PENDING_UPLOAD:
+        await commands.set_params(again.command_id, b"1")
+        assert (await take(commands)).params == b"1"
 
 
 @pytest.mark.parametrize(
@@ -260,9 +263,14 @@ async def test_a_list_finds_what_is_rare_among_many(store: Store) -> None:
 
 
 async def test_a_command_of_another_tenant_is_not_there(store: Store) -> None:
-    """Section 1.5 (11): any tenant that knew a lease could release it."""
+    """Section 1.5 (11): any tenant that knew a lease could release it. R7: whose it is was told differently by what was asked."""
     commands, acme = store.commands, TenantId("acme")
-    command_id = await create(commands, tenant_id=acme, params=b"1")
+    made = await commands.create_command("site", "pick", tenant_id=acme, params=b"1")
+    command_id = made.command_id
+    status = await commands.get_command_status(command_id, tenant_id=acme)
+    [listed_one] = (await commands.list_commands(tenant_id=acme)).commands
+    assert status is not None
+    assert [one.tenant_id for one in (made, status, listed_one)] == [acme] * 3
     assert await lease(commands, max_leases=10) == []
     taken = await take(commands, tenant_id=acme)
 

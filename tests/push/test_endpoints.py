@@ -11,6 +11,7 @@ from perdure import limits
 from perdure.clock import SECOND, datetime_of
 from perdure.commands.contract import DeploymentModel
 from perdure.commands.push_contract import PushPlace
+from perdure.commands.push_writes import AddSecret, PutEndpoint
 from perdure.commands.tables import PUSH_ENDPOINT
 from perdure.errors import PerdureError, PushEndpointNotFound
 from tests.contracts.commands import CANCELLED, PENDING, SUCCEEDED, check, lease
@@ -107,16 +108,19 @@ async def test_each_secret_signs_while_they_are_rotated(desk: Desk) -> None:
 
 
 async def test_an_endpoint_is_shown_without_its_secrets_and_its_query(desk: Desk) -> None:
+    """D2: nor is what writes it."""
     await desk.store.push.put("site", URL + "?key=sesame", target="arm", secrets=[SECRET], timeout=SECOND, result_within=HOUR)
     found = await desk.store.push.get("site", target="arm")
 
     assert (found.deployment_id, found.target, found.url, found.secrets) == ("site", "arm", URL, 1)
     assert (found.timeout, found.result_within, found.enabled) == (SECOND, HOUR, True)
     assert found.created_at == found.updated_at == desk.clock.now()
-    row = await desk.store.access.reader.get(PUSH_ENDPOINT.key("default", "site", "arm"))
+    key = PUSH_ENDPOINT.key("default", "site", "arm")
+    row = await desk.store.access.reader.get(key)
     assert row is not None
     assert row.secrets == SECRET
-    for shown in (repr(found), repr(row), f"{row}"):
+    put = PutEndpoint(key=key, url=URL + "?key=sesame", secrets=SECRET, made=SECRET, timeout=SECOND, result_within=HOUR, enabled=None)
+    for shown in (repr(found), repr(row), f"{row}", repr(put), repr(AddSecret(key=key, made=SECRET))):
         assert "sesame" not in shown
         assert SECRET not in shown
 

@@ -63,6 +63,8 @@ async def test_an_answer_may_say_how_the_command_ended(desk: Desk) -> None:
         found = await desk.comes_to(command_id, "created", "leased", "sent", "succeeded")
 
         assert (found.state, found.completed_at) == (SUCCEEDED, desk.clock.now())
+        headers, _, command = pushed(site.requests[0])
+        assert ("traceparent" in headers, command.traceparent) == (False, ""), "S5: nobody gave it one"
         assert await desk.store.commands.get_result(command_id) == b'{"shelf":"A"}'
         await check(desk.store)
 

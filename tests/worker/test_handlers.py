@@ -133,6 +133,23 @@ async def test_section_5_7_a_result_that_is_nothing_is_one(hub: Hub, result: obj
     assert await hub.store.commands.get_result(view.command_id) == msgspec.json.encode(result)
 
 
+async def test_section_5_8_names_of_any_text_lead_to_a_worker(hub: Hub) -> None:
+    """Names with a slash, which operations have, were refused or lost."""
+    names = {"deployment": "eu/a b", "target": "x:y/%2F?z#\N{SNOWMAN}"}
+    worker, seen = hub.worker(**names), list[CommandContext]()
+
+    @worker.command("kubernetes/restart-pod")
+    async def restart(context: CommandContext, params: int) -> int:
+        seen.append(context)
+        return params + 1
+
+    async with at_work(worker), Client(hub.url) as client:
+        done = client.command("eu/a b", "kubernetes/restart-pod", 1, target=names["target"], key="a/b c", result=int)
+        assert await asyncio.wait_for(done, 10) == 2
+
+    assert [(one.command, one.target) for one in seen] == [("kubernetes/restart-pod", names["target"])]
+
+
 async def test_c3_c6_what_a_handler_raises_is_another_attempt_and_the_worker_lives_on(hub: Hub) -> None:
     worker, attempts = hub.worker(), list[int]()
 
