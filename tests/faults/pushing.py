@@ -161,6 +161,13 @@ FAULTS: Final = (
         hangs=True,
     ),
     Fault(
+        "push-large-params-are-not-named",
+        PUSHER,
+        "        params_blob=ref_of(params),\n",
+        "        params_blob=None,\n",
+        ("tests/push/test_flows.py::test_bytes_are_identical_at_the_far_end_when_the_result_comes_later",),
+    ),
+    Fault(
         "push-one-endpoint-takes-all-places",
         PUSHER,
         "        free = min(limits.PUSH_ENDPOINT_UNDER_WAY - self._under_way[place], limits.PUSH_UNDER_WAY - self._under_way.total())\n",
