@@ -88,7 +88,8 @@ async def test_c15_an_outcome_is_not_told_when_the_lease_is_over(hub: Hub) -> No
             await hub.pass_time(lambda: len(proxy.of("/leases")) == 2)
 
     assert hub.clock.now() - begun >= 59_000_000
-    assert 5 < len(proxy.of("/complete")) < 30
+    first, *told = [one.body for one in proxy.of("/complete")]
+    assert 5 < told.count(first) < 30, "the worker may have got it again, with another token, before it stopped"
 
 
 async def test_c13_leases_that_are_refused_for_now_are_asked_for_again(hub: Hub) -> None:
