@@ -151,6 +151,7 @@ async def test_section_5_4_an_unknown_name_is_given_back_and_not_failed(commands
 
 
 async def test_section_5_5_an_hour_of_work_with_short_leases_is_one_attempt(store: Store, clock: VirtualClock) -> None:
+    """The right to tell of an end lasted as long as the longest work, and so less than that and its way. Section 1.5 (12)."""
     command_id = await create(store.commands)
     taken = await take(store.commands, lease_for=30 * SECOND)
     for _ in range(180):
@@ -164,7 +165,7 @@ async def test_section_5_5_an_hour_of_work_with_short_leases_is_one_attempt(stor
 
 
 async def test_section_5_7_params_and_result_can_be_read_a_year_later(store: Store, reopen: Reopen, clock: VirtualClock) -> None:
-    """Their links ended after an hour."""
+    """Their links ended after an hour. Section 1.5 (12)."""
     command_id = await create(store.commands, params=b'{"n":1}')
     await store.commands.complete(command_id, (await take(store.commands)).token, Succeeded(result=b"[2]"))
     clock.advance(YEAR)
