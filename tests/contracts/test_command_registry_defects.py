@@ -15,9 +15,12 @@ from perdure.clock import SECOND, VirtualClock
 from perdure.commands.contract import CommandRegistry, Failed, Succeeded
 from perdure.commands.queueing import End
 from perdure.commands.registry import Commands
+from perdure.commands.tables import COMMAND
 from perdure.core.view import View
-from perdure.errors import IllegalTransition, LeaseLost, RejectedError
+from perdure.errors import CommandNotFound, IllegalTransition, LeaseLost, RejectedError
+from perdure.identity import DEFAULT_TENANT
 from perdure.store import Store
+from tests.blobs.test_flows import Lose
 from tests.contracts.commands import (
     DISPATCHED,
     EXPIRED,
@@ -117,6 +120,25 @@ async def test_section_5_2_a_lease_whose_answer_was_lost_is_given_again_when_it_
 
     again = await take(store.commands)
     assert (again.command_id, again.attempt) == (command_id, 2)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_section_5_2_an_entry_without_its_command_is_told_and_never_anothers_work(store: Store, lost: int) -> None:
+    """Leases that a call had given out before it came to such an entry were lost. V7: only a hand can bring it about here."""
+    commands = store.commands
+    arm = [await create(commands, target="arm") for _ in range(2)]
+    leg = await create(commands, target="leg")
+    await store.access.writer.run(Lose(COMMAND.key(DEFAULT_TENANT, arm[lost])))
+
+    for _ in range(2):
+        with pytest.raises(CommandNotFound, match=arm[lost]):
+            await lease(commands, target="arm", max_leases=2)
+
+    other = await commands.get_command_status(arm[1 - lost])
+    assert other is not None
+    assert (other.state, other.attempt) == (PENDING, 1)
+    assert await kinds(commands, other.command_id) == ["created"]
+    assert (await take(commands, target="leg")).command_id == leg
 
 
 async def test_section_5_3_of_a_late_result_and_the_end_of_the_lease_one_comes_first(store: Store, clock: VirtualClock) -> None:
