@@ -120,21 +120,29 @@ class Stores(Protocol):
 
 
 class Files:
-    """Stores in a folder."""
+    """Stores in a folder. Tables are made once and copied: to make them again takes as long as most of what is tried."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._numbers = itertools.count()
+        self._empty = ""
 
     @contextmanager
     def new(self) -> Iterator[str]:
-        yield f"sqlite:///{self._folder / f'{next(self._numbers)}.db'}"
+        if not self._empty:
+            self._empty = self._url("empty")
+            _apart(_make(self._empty))
+        with self.copy(self._empty) as made:
+            yield made
 
     @contextmanager
     def copy(self, url: str) -> Iterator[str]:
-        with self.new() as copied:
-            shutil.copy(_path(url), _path(copied))
-            yield copied
+        copied = self._url(next(self._numbers))
+        shutil.copy(_path(url), _path(copied))
+        yield copied
+
+    def _url(self, name: object) -> str:
+        return f"sqlite:///{self._folder / f'{name}.db'}"
 
     def rows(self, url: str) -> Rows:
         connection = apsw.Connection(str(_path(url)), flags=apsw.SQLITE_OPEN_READONLY)

@@ -17,6 +17,7 @@ from perdure.client.client import Client
 from perdure.client.connection import _Refusal
 from perdure.client.sync import SyncClient
 from perdure.commands.contract import Succeeded
+from perdure.commands.states import CommandState
 from perdure.core.table import Key
 from perdure.core.view import View
 from perdure.errors import BlobMismatch, BlobNotFound, CommandFailed, CommandNotFound, IllegalTransition, PayloadTooLarge, ServerUnreachable
@@ -64,13 +65,18 @@ async def test_bytes_are_identical_at_the_far_end(store: Store, sent: int, retur
 
         @worker.command("work")
         async def work(context: CommandContext, params: bytes) -> bytes:
-            got.append(params)
+            status = await store.commands.get_command_status(context.command_id)
+            got.append((params, None if status is None else status.state))
             return result
 
         async with working(worker):
             assert await client.command("acme", "work", params, result=bytes) == result
+        [command] = (await store.commands.list_commands()).commands
 
-    assert got == [params]
+    assert got == [(params, CommandState.DISPATCHED)]
+    assert command.state == CommandState.SUCCEEDED
+    history = [event.kind for event in await store.commands.history(command.command_id)]
+    assert history == ["created", *["uploaded"] * (sent == LARGE), "leased", "succeeded"]
     assert (await rows(store)).get("blob_reference", 0) == [sent, returned].count(LARGE)
 
 

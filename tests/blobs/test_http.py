@@ -15,7 +15,7 @@ from perdure import Store, VirtualClock, limits
 from perdure.commands.states import CommandState
 from perdure.server.openapi import document
 from perdure.tokens.contract import Grant
-from tests.blobs.bytes import noise, pieces, rows, sha256
+from tests.blobs.bytes import HOUR, held, noise, pieces, rows, sha256
 from tests.blobs.serving import HERE, asking, created, leased, said, served
 
 DATA = noise(limits.BLOB_PART + 1)
@@ -153,6 +153,41 @@ async def test_a_result_of_somebody_who_has_not_got_the_lease_is_refused(store: 
         assert (status, problem["code"]) == (409, "stale-lease")
         assert (await said(session, "PUT", f"/commands/{made}/result", data=DATA))[0] == 422
     assert await rows(store) == {}
+
+
+@pytest.mark.parametrize("over", [False, True], ids=["while-the-winner-has-it", "when-the-winner-is-done"])
+async def test_section_5_3_an_upload_that_ends_late_leaves_the_winners_bytes(store: Store, clock: VirtualClock, over: bool) -> None:
+    """Both went to one place, where the late one overwrote the bytes of who had completed the command."""
+    early, late, go_on = noise(limits.BLOB_PART + 1), noise(3 * limits.BLOB_PART, seed=2), asyncio.Event()
+
+    async def completed(session: aiohttp.ClientSession, lease: Any, data: bytes) -> tuple[int, Any]:
+        outcome = {"status": "succeeded", "result_blob": {"sha256": sha256(data), "size": len(data)}}
+        return await said(session, "POST", f"/commands/{lease['command_id']}/complete", json={"token": lease["token"], "outcome": outcome})
+
+    async with served(store) as server, asking(server) as session:
+        made = await created(session)
+        first = await leased(session)
+        with store.access.signals.listen("blobs-due") as listener:
+            path = f"/commands/{made}/result?token={first['token']}"
+            uploading = asyncio.ensure_future(said(session, "PUT", path, data=held(late, 2 * limits.BLOB_PART, go_on.wait)))
+            await listener.wait(None)  # its first part is stored
+        clock.advance(first["lease_ms"] * 1_000)
+        second = await leased(session)
+        assert (await said(session, "PUT", f"/commands/{made}/result?token={second['token']}", data=pieces(early)))[0] == 200
+        if over:
+            assert (await completed(session, second, early))[1]["counted"]
+        go_on.set()
+        assert (await uploading)[0] == 200
+        status, told = await completed(session, first, late)
+        assert (status, told.get("counted"), told.get("code")) == ((200, False, None) if over else (409, None, "stale-lease"))
+        if not over:
+            assert (await completed(session, second, early))[1]["counted"]
+
+        async with session.get(f"{HERE}/commands/{made}/result") as answer:
+            assert (answer.status, await answer.read()) == (200, early)
+    clock.advance(HOUR)
+    await store.blobs.sweep(clock.now())
+    assert await rows(store) == {"blob": 1, "blob_part": 2, "blob_reference": 1}
 
 
 async def test_an_outcome_names_a_blob_that_is_there_and_nothing_beside_it(store: Store) -> None:

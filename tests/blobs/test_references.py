@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from perdure import App, Blob, Engine, Process, Retention, Store, VirtualClock
+from perdure import App, Blob, Engine, Process, Retention, Store, VirtualClock, limits
 from perdure.commands.contract import Failed, Lease, Succeeded
 from perdure.commands.states import CommandState
 from perdure.errors import BlobNotFound, CommandFailed, CommandNotFound, IllegalTransition, PayloadInvalid, StaleLease
 from tests.blobs.bytes import HOUR, noise, put, rows, whole
+from tests.blobs.serving import HERE, asking, served
 
 NONE = Blob(sha256="0" * 64, size=1)
 KEEP = Retention(commands=timedelta(days=1))
+YEAR = 365 * 24 * HOUR
 
 
 async def leased(store: Store) -> Lease:
@@ -89,6 +91,29 @@ async def test_what_is_referred_to_stays_until_the_last_reference_goes(store: St
 
     assert await commands.get_command_status(second) is None
     assert await rows(store) == {}
+
+
+async def test_section_1_5_12_large_params_and_a_large_result_are_there_a_year_later(store: Store, clock: VirtualClock) -> None:
+    """Links to both ended after an hour, with which the params of what had waited so long were gone. V15; section 5.7."""
+    params, result = noise(limits.BLOB_PART + 1), noise(limits.BLOB_PART + 1, seed=2)
+    made = (await store.commands.create_command("acme", "work", params=await put(store, params))).command_id
+    clock.advance(YEAR)
+    await store.blobs.sweep(clock.now())
+    lease = await leased(store)
+    assert isinstance(lease.params, Blob)
+    assert await whole(store.blobs.open("default", lease.params.sha256)) == params
+
+    assert await store.commands.complete(made, lease.token, Succeeded(result=await put(store, result)))
+    clock.advance(YEAR)
+    await store.blobs.sweep(clock.now())
+
+    found = await store.commands.get_result(made)
+    assert isinstance(found, Blob)
+    assert await whole(store.blobs.open("default", found.sha256)) == result
+    async with served(store) as server, asking(server) as session:
+        for below, data in (("params", params), ("result", result)):
+            async with session.get(f"{HERE}/commands/{made}/{below}") as answer:
+                assert (answer.status, await answer.read()) == (200, data)
 
 
 async def test_a_command_that_is_driven_again_refers_to_the_same_params(store: Store) -> None:

@@ -46,6 +46,13 @@ FAULTS: Final = (
         ("tests/push/test_writes.py::test_an_outcome_that_comes_after_its_lease_changes_nothing_of_the_next_attempt",),
     ),
     Fault(
+        "push-an-answer-is-heard-after-the-end",
+        WRITES,
+        "        if row is None or not row.holder or row.token != self.token:\n",
+        "        if row is None or row.token != self.token:\n",
+        (f"{OUTCOMES}::test_section_1_5_3_a_result_that_comes_before_the_answer_to_its_sending_counts",),
+    ),
+    Fault(
         "push-a-disabled-endpoint-is-sent-to",
         WRITES,
         "        if row is None or not row.enabled:\n            return None\n        breaker",
@@ -159,6 +166,13 @@ FAULTS: Final = (
         "        ending = None if",
         (f"{OUTCOMES}::test_an_answer_may_say_how_the_command_ended",),
         hangs=True,
+    ),
+    Fault(
+        "push-large-params-are-not-named",
+        PUSHER,
+        "        params_blob=ref_of(params),\n",
+        "        params_blob=None,\n",
+        ("tests/push/test_flows.py::test_bytes_are_identical_at_the_far_end_when_the_result_comes_later",),
     ),
     Fault(
         "push-one-endpoint-takes-all-places",

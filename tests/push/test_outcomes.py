@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from datetime import UTC, datetime
@@ -204,6 +205,34 @@ async def test_what_may_have_arrived_is_not_sent_again_before_its_lease_is_over_
         with pytest.raises(StaleLease):
             await desk.store.commands.complete(second, tokens[second], Succeeded(result=b"1"))
         assert (await desk.kinds(second))[3] == "lease-expired"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [ACCEPTED, DONE, answer("400 Bad Request"), answer("500 Internal Server Error"), reset],
+    ids=["202", "200", "400", "500", "reset"],
+)
+async def test_section_1_5_3_a_result_that_comes_before_the_answer_to_its_sending_counts(desk: Desk, reply: bytes | Answer) -> None:
+    """It was sent before it was marked: the result of a fast worker was refused, or what was marked afterwards overwrote it."""
+    found: list[tuple[CommandState, bool]] = []
+
+    async def quick(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        [command] = commands_at(site)
+        state = (await desk.status(command.command_id)).state
+        found.append((state, await desk.store.commands.complete(command.command_id, command.token, Succeeded(result=b"1"))))
+        await in_turn(reply)(reader, writer)
+
+    async with Site(quick) as site, pushing(desk.store) as engine:
+        await desk.store.push.put("site", site.url())
+        command_id = await desk.send()
+        await desk.comes_to(command_id, "created", "leased", "succeeded")
+        await desk.until(lambda: not engine._pusher._under_way.total())
+
+        assert found == [(DISPATCHED, True)]
+        assert await desk.kinds(command_id) == ["created", "leased", "succeeded"]
+        assert (await desk.status(command_id)).state == SUCCEEDED
+        assert await desk.store.commands.get_result(command_id) == b"1"
+        await check(desk.store)
 
 
 async def test_a_command_that_is_to_stop_is_cancelled_when_nobody_has_told_of_its_end(lone: Desk) -> None:

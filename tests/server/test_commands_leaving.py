@@ -66,18 +66,20 @@ async def test_what_is_given_out_to_a_worker_that_has_just_left_goes_back_at_onc
 
 
 async def test_what_cannot_be_read_after_it_was_given_out_goes_back(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Section 5.2: one that could not be read lost all leases of its call."""
+    """Section 5.2: one that failed lost all leases of its call."""
 
     async def broken(*args: Any) -> Any:
         raise ZeroDivisionError
 
-    command_id = await yard.sent()
+    sent = [await yard.sent() for _ in range(3)]
     monkeypatch.setattr(Commands, "_leases", broken)
-    said = await yard.lease()
+    said = await yard.lease(max_leases=3)
     monkeypatch.undo()
 
     assert said.status == 500
-    assert await yard.kinds(command_id) == ["created", "leased", "released"]
+    for command_id in sent:
+        assert await yard.kinds(command_id) == ["created", "leased", "released"]
+    assert {one["command_id"] for one in (await yard.lease(max_leases=3)).json["leases"]} == set(sent)
 
 
 async def test_a_worker_that_leaves_while_there_is_nothing_takes_nothing_later(yard: Yard) -> None:

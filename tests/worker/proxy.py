@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,7 +29,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Proxy:
-    """What a test holds: `before` may answer itself, `loses` says whose answers do not arrive."""
+    """What a test holds: `before` may answer itself, `loses` says whose answers do not arrive, `strips` is all below which it knows."""
 
     def __init__(self, server: str, session: aiohttp.ClientSession) -> None:
         self.url = ""
@@ -36,6 +37,7 @@ class Proxy:
         self.answered: list[bytes] = []
         self.before: Callable[[Asked], Awaitable[web.StreamResponse | None]] | None = None
         self.loses: Callable[[Asked], bool] = lambda _: False
+        self.strips = ""
         self._server = server
         self._session = session
 
@@ -49,8 +51,10 @@ class Proxy:
         self.asked.append(asked)
         if self.before is not None and (said := await self.before(asked)) is not None:
             return said
-        url = URL(self._server + asked.path, encoded=True)
-        async with self._session.request(asked.method, url, data=asked.body or None, headers=headers) as answer:
+        if not asked.path.startswith(f"{self.strips}/"):
+            return problem(404, "route-not-found")
+        url = URL(self._server + asked.path.removeprefix(self.strips), encoded=True)
+        async with self._session.request(asked.method, url, data=io.BytesIO(asked.body) if asked.body else None, headers=headers) as answer:
             body = await answer.read()
         self.answered.append(body)
         if self.loses(asked):
