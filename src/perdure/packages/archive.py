@@ -37,18 +37,33 @@ _SIGNATURES: Final = signing.FILE_NAME.encode()
 _OWN: Final = frozenset({_MANIFEST, _SIGNATURES})
 _SOURCE: Final = b"src/"
 
-# Of a local header, a directory record and the end record: ZIP's Application Note, 4.3.7, 4.3.12 and 4.3.16.
-_LOCAL, _LOCAL_MARK = struct.Struct("<4s5H3I2H"), b"PK\3\4"
-_RECORD, _RECORD_MARK = struct.Struct("<4s6H3I5H2I"), b"PK\1\2"
-_END, _END_MARK = struct.Struct("<4s4H2IH"), b"PK\5\6"
-_LOCAL_FIELDS: Final = "signature,version,flags,method,time,date,CRC-32,packed size,size,length of its name,length of its extra field"
-_RECORD_FIELDS: Final = (
+
+class _Layout(NamedTuple):
+    """A part of a ZIP file: what it begins with, its fields, and what they are called."""
+
+    form: struct.Struct
+    mark: bytes
+    fields: str
+
+
+# ZIP's Application Note, 4.3.7, 4.3.12 and 4.3.16.
+_LOCAL: Final = _Layout(
+    struct.Struct("<4s5H3I2H"),
+    b"PK\3\4",
+    "signature,version,flags,method,time,date,CRC-32,packed size,size,length of its name,length of its extra field",
+)
+_RECORD: Final = _Layout(
+    struct.Struct("<4s6H3I5H2I"),
+    b"PK\1\2",
     "signature,maker,version,flags,method,time,date,CRC-32,packed size,size,length of its name,length of its extra field,"
-    "length of its comment,disk,internal attributes,mode,offset"
+    "length of its comment,disk,internal attributes,mode,offset",
 )
-_END_FIELDS: Final = (
-    "signature,disk,disk of the directory,entries on this disk,entries,size of the directory,offset of the directory,comment"
+_END: Final = _Layout(
+    struct.Struct("<4s4H2IH"),
+    b"PK\5\6",
+    "signature,disk,disk of the directory,entries on this disk,entries,size of the directory,offset of the directory,length of its comment",
 )
+_SIZE, _NAME = 9, 10  # places of two fields in a record; the lengths of its extra field and of its comment stand behind the second
 
 _VERSION: Final = 20
 _MAKER: Final = 0x0314  # Unix, so that the mode counts
@@ -212,10 +227,12 @@ def _read(archive: bytes) -> list[_Entry]:
 
 def _directory(archive: bytes) -> tuple[int, int]:
     """Return where the directory begins, and how many entries it says it has."""
-    end = len(archive) - _END.size
-    if end < 0 or archive[end : end + 4] != _END_MARK:
-        raise PackageArchiveMalformed(f"the last {_END.size} bytes are no end record: it is no ZIP file, is cut off, or goes on behind it")
-    _, _, _, _, count, size, start, _ = _END.unpack_from(archive, end)
+    end = len(archive) - _END.form.size
+    if end < 0 or archive[end : end + 4] != _END.mark:
+        raise PackageArchiveMalformed(
+            f"the last {_END.form.size} bytes are no end record: it is no ZIP file, is cut off, or goes on behind it"
+        )
+    _, _, _, _, count, size, start, _ = _END.form.unpack_from(archive, end)
     _check_size("entries", count, limits.PACKAGE_FILES_MAX + len(_OWN))
     if start + size != end:
         raise PackageArchiveMalformed(f"the directory does not end where the end record begins; {_REBUILD}")
@@ -224,15 +241,15 @@ def _directory(archive: bytes) -> tuple[int, int]:
 
 def _declared(archive: bytes, start: int, count: int) -> list[tuple[bytes, int]]:
     """Return the name and the size of each entry, as the directory has them."""
-    end, at = len(archive) - _END.size, start
+    end, at = len(archive) - _END.form.size, start
     found = []
     for number in range(count):
-        behind = at + _RECORD.size
-        fields = _RECORD.unpack_from(archive, at) if behind <= end else None
-        if fields is None or fields[0] != _RECORD_MARK or behind + fields[10] > end:
+        behind = at + _RECORD.form.size
+        fields = _RECORD.form.unpack_from(archive, at) if behind <= end else None
+        if fields is None or fields[0] != _RECORD.mark or behind + fields[_NAME] > end:
             raise PackageArchiveMalformed(f"the directory has no record number {number + 1} of {count:,}; {_REBUILD}")
-        found.append((archive[behind : behind + fields[10]], fields[9]))
-        at = behind + sum(fields[10:13])
+        found.append((archive[behind : behind + fields[_NAME]], fields[_SIZE]))
+        at = behind + sum(fields[_NAME : _NAME + 3])
     _check_size("unpacked bytes", sum(size for _, size in found), limits.PACKAGE_UNPACKED_MAX)
     _check_size("files", sum(name not in _OWN for name, _ in found), limits.PACKAGE_FILES_MAX)
     if at != end:
@@ -244,7 +261,7 @@ def _located(archive: bytes, declared: Iterable[tuple[bytes, int]], end: int) ->
     """Yield each entry with its data, which is a part of the archive and no copy."""
     whole, at = memoryview(archive), 0
     for name, size in declared:
-        begin = at + _LOCAL.size + len(name)
+        begin = at + _LOCAL.form.size + len(name)
         at = begin + size
         if at > end:
             raise PackageArchiveMalformed(f"{name[: limits.REPR_MAX]!r} would end behind the begin of the directory; {_REBUILD}")
@@ -256,20 +273,20 @@ def _compare(archive: bytes, entries: Sequence[_Entry], start: int) -> None:
     heads = _heads(entries)
     at = 0
     for entry, (local, _) in zip(entries, heads, strict=True):
-        _expect(_LOCAL, _LOCAL_FIELDS, local, archive[at : at + len(local)], f"header of {_shown(entry)}")
+        _expect(_LOCAL, local, archive[at : at + len(local)], f"header of {_shown(entry)}")
         at += len(local) + len(entry.data)
     if at != start:
         raise PackageArchiveMalformed(f"{start - at:,} bytes stand between the last entry and the directory; {_REBUILD}")
     for entry, (_, record) in zip(entries, heads, strict=True):
-        _expect(_RECORD, _RECORD_FIELDS, record, archive[at : at + len(record)], f"record of {_shown(entry)}")
+        _expect(_RECORD, record, archive[at : at + len(record)], f"record of {_shown(entry)}")
         at += len(record)
-    _expect(_END, _END_FIELDS, _end(heads, start), archive[at:], "end record")
+    _expect(_END, _end(heads, start), archive[at:], "end record")
 
 
-def _expect(layout: struct.Struct, names: str, expected: bytes, found: bytes, what: str) -> None:
+def _expect(layout: _Layout, expected: bytes, found: bytes, what: str) -> None:
     if found == expected:
         return
-    pairs = zip(names.split(","), layout.unpack_from(expected), layout.unpack_from(found), strict=True)
+    pairs = zip(layout.fields.split(","), layout.form.unpack_from(expected), layout.form.unpack_from(found), strict=True)
     wrong = next((f"{name} is {other!r}, expected {one!r}" for name, one, other in pairs if one != other), "it has another name")
     raise PackageArchiveMalformed(f"{what}: {wrong}; {_REBUILD}")
 
@@ -290,14 +307,14 @@ def _heads(entries: Iterable[_Entry]) -> list[tuple[bytes, bytes]]:
     for name, data in entries:
         flags, size = (0 if name.isascii() else _UTF8), len(data)
         same = (_VERSION, flags, _STORED, _TIME, _DATE, zlib.crc32(data), size, size, len(name), 0)
-        local = _LOCAL.pack(_LOCAL_MARK, *same) + name
-        found.append((local, _RECORD.pack(_RECORD_MARK, _MAKER, *same, 0, 0, 0, _MODE, offset) + name))
+        local = _LOCAL.form.pack(_LOCAL.mark, *same) + name
+        found.append((local, _RECORD.form.pack(_RECORD.mark, _MAKER, *same, 0, 0, 0, _MODE, offset) + name))
         offset += len(local) + size
     return found
 
 
 def _end(heads: Sequence[tuple[bytes, bytes]], start: int) -> bytes:
-    return _END.pack(_END_MARK, 0, 0, len(heads), len(heads), sum(len(record) for _, record in heads), start, 0)
+    return _END.form.pack(_END.mark, 0, 0, len(heads), len(heads), sum(len(record) for _, record in heads), start, 0)
 
 
 def _order(entry: _Entry) -> tuple[bool, bool, bytes]:

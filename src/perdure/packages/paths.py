@@ -84,7 +84,7 @@ def _top_level(path: str) -> str:
     first, slash, _ = path.partition("/")
     if slash:
         return first
-    return first.removesuffix(".py") if first.endswith(".py") else ""
+    return first.removesuffix(".py") if first.endswith(".py") and path != "__init__.py" else ""
 
 
 def _check_form(path: str) -> None:
