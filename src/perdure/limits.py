@@ -242,7 +242,7 @@ BLOB_UNUSED_US: Final = 3_600 * 1_000_000  # microseconds that a blob waits for 
 BLOB_SWEEP_PARTS: Final = 4  # parts that one transaction removes: they are read first
 BLOB_STREAMS_MAX: Final = 64  # uploads and downloads of one store under way: a part of each is in memory, 32 MiB together
 # --- packages ------------------------------------------------------------------------------------------------
-PACKAGE_PACKED_MAX: Final = 64 * MIB  # bytes of an archive: it is in memory whole, in a node and on its way
+PACKAGE_ARCHIVE_MAX: Final = 64 * MIB  # bytes of an archive: it is in memory whole, in a node and on its way
 PACKAGE_UNPACKED_MAX: Final = 256 * MIB  # bytes that its directory declares
 PACKAGE_FILES_MAX: Final = 10_000  # some 0.3 s to check them all
 PACKAGE_MANIFEST_MAX: Final = 8 * MIB  # bytes; 10,000 files with the longest paths are 6 MiB
@@ -360,7 +360,7 @@ assert PUSH_TIMEOUT_US < SEND_SECONDS_MAX * 1_000_000 < PUSH_RESULT_US <= COMMAN
 assert COMMAND_PARAMS_MAX + 64 * KIB <= SEND_BODY_MAX, "params fit into what is sent"
 assert HTTP_WAIT_MS_MAX * 1_000 < IDEMPOTENCY_RETAIN_US, "an answer outlives the wait for it"
 assert HTTP_HEAD_MAX + HTTP_BODY_MAX < TRANSACTION_BYTES_MAX, "what is taken in fits into a transaction"
-assert PACKAGE_FILES_MAX * (PACKAGE_PATH_MAX + 100) < PACKAGE_MANIFEST_MAX <= PACKAGE_PACKED_MAX, "the longest paths fit into a manifest"
+assert PACKAGE_FILES_MAX * (PACKAGE_PATH_MAX + 100) < PACKAGE_MANIFEST_MAX <= PACKAGE_ARCHIVE_MAX, "the longest paths fit into a manifest"
 assert SCHEMA_TYPES_MAX**2 <= PACKAGE_SCHEMA_WORK_MAX, "the largest recursive group that a schema may have fits into a package"
 assert PACKAGE_FILES_MAX + 2 < 2**16 - 1, "entries are counted in 16 bits, of which the last number means something else"
 assert BLOB_PART * BLOB_SWEEP_PARTS < TRANSACTION_BYTES_MAX, "parts that are removed together fit into a transaction"

@@ -19,7 +19,7 @@ FAULTS: Final = (
     Fault(
         "package-of-any-size",
         f"{HERE}/archive.py",
-        '    _check_size("bytes", len(archive), limits.PACKAGE_PACKED_MAX)\n',
+        '    _check_size("bytes", len(archive), limits.PACKAGE_ARCHIVE_MAX)\n',
         "",
         (HOSTILE,),
     ),

@@ -184,11 +184,11 @@ def test_as_many_files_as_are_allowed_are_packed_and_taken_apart() -> None:
 
 def test_as_many_bytes_as_are_allowed_are_packed_and_taken_apart() -> None:
     around = len(pack(describe({"a": b"0" * 10_000_000}, name="a", python=""), {"a": b"0" * 10_000_000})) - 10_000_000
-    files = {"a": bytes(limits.PACKAGE_PACKED_MAX - around)}
+    files = {"a": bytes(limits.PACKAGE_ARCHIVE_MAX - around)}
 
     whole = pack(describe(files, name="a", python=""), files)
 
-    assert len(whole) == limits.PACKAGE_PACKED_MAX
+    assert len(whole) == limits.PACKAGE_ARCHIVE_MAX
     assert unpack(whole).files == files
     files = {"a": files["a"] + b"\0"}
     with pytest.raises(PackageTooLarge, match="bytes: 67,108,865, the limit is 67,108,864"):

@@ -70,7 +70,7 @@ def lying_directory(records: int = 5_000, size: int = 10_000_000) -> bytes:
 def many_records(said: int | None = None) -> bytes:
     """Return 64 MiB of directory, with more records than its end record has room to say."""
     record = struct.pack("<4s6H3I5H2I", b"PK\1\2", 0x314, 20, 0, 0, 0, 0x21, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
-    times = (limits.PACKAGE_PACKED_MAX - 22) // len(record)
+    times = (limits.PACKAGE_ARCHIVE_MAX - 22) // len(record)
     said = times & 0xFFFF if said is None else said
     return record * times + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, said, said, len(record) * times, 0, 0)
 
@@ -236,7 +236,7 @@ def test_what_is_wrong_is_told_in_one_order() -> None:
     def tell(data: bytes) -> None:
         codes.append(code_of(data, identity="0" * 64, trust=trust))
 
-    tell(package(bad, manifest=b"", comment=b"c") + bytes(limits.PACKAGE_PACKED_MAX))
+    tell(package(bad, manifest=b"", comment=b"c") + bytes(limits.PACKAGE_ARCHIVE_MAX))
     tell(package(bad, manifest=b"", disk=1))
     tell(zipped(members(bad)[1:]))
     tell(package(bad, manifest=b"{}"))
@@ -290,7 +290,7 @@ def test_every_truncation_and_every_extension_is_refused() -> None:
 
 
 def test_a_byte_over_the_limit_is_too_large_and_the_limit_is_not() -> None:
-    packed = limits.PACKAGE_PACKED_MAX
+    packed = limits.PACKAGE_ARCHIVE_MAX
     half = limits.PACKAGE_UNPACKED_MAX // 2
     unpacked = [Raw(name=b"a", record={"size": half}), Raw(name=b"b", record={"size": half})]
     count = limits.PACKAGE_FILES_MAX

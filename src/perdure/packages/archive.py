@@ -113,7 +113,7 @@ def pack(manifest: Manifest, files: Mapping[str, bytes], signatures: Sequence[Si
     """
     check_paths(files)
     _check_size("files", len(files), limits.PACKAGE_FILES_MAX)
-    _check_size("bytes of its files", sum(map(len, files.values())), limits.PACKAGE_PACKED_MAX)
+    _check_size("bytes of its files", sum(map(len, files.values())), limits.PACKAGE_ARCHIVE_MAX)
     entries = [_Entry(_MANIFEST, manifest.encode())]
     if signatures:
         entries.append(_Entry(_SIGNATURES, encode_signatures(sorted(signatures, key=lambda signature: signature.key))))
@@ -215,7 +215,7 @@ def _path_of(name: bytes) -> str:
 
 def _read(archive: bytes) -> list[_Entry]:
     """Return the entries of an archive that has exactly the bytes which `_written` gives for them."""
-    _check_size("bytes", len(archive), limits.PACKAGE_PACKED_MAX)
+    _check_size("bytes", len(archive), limits.PACKAGE_ARCHIVE_MAX)
     start, count = _directory(archive)
     entries = list(_located(archive, _declared(archive, start, count), start))
     for before, entry in pairwise(entries):
