@@ -241,6 +241,23 @@ BLOB_PART: Final = 512 * KIB  # bytes of one row of a blob, which is one transac
 BLOB_UNUSED_US: Final = 3_600 * 1_000_000  # microseconds that a blob waits for somebody who refers to it, and an upload for its next part
 BLOB_SWEEP_PARTS: Final = 4  # parts that one transaction removes: they are read first
 BLOB_STREAMS_MAX: Final = 64  # uploads and downloads of one store under way: a part of each is in memory, 32 MiB together
+# --- packages ------------------------------------------------------------------------------------------------
+PACKAGE_ARCHIVE_MAX: Final = 64 * MIB  # bytes of an archive: it is in memory whole, in a node and on its way
+PACKAGE_UNPACKED_MAX: Final = 256 * MIB  # bytes that its directory declares
+PACKAGE_FILES_MAX: Final = 10_000  # some 0.3 s to check them all
+PACKAGE_MANIFEST_MAX: Final = 8 * MIB  # bytes; 10,000 files with the longest paths are 6 MiB
+PACKAGE_PARTS_MAX: Final = 250_000  # brackets, braces and commas of a manifest: each may become an object of some 100 bytes
+PACKAGE_SCHEMA_WORK_MAX: Final = 1_000_000  # definitions of a schema document, squared, of all together: some 2 s to check them
+PACKAGE_NAME_MAX: Final = 100  # characters
+PACKAGE_PATH_MAX: Final = 512  # bytes of a path below `src/`
+PACKAGE_DEPTH_MAX: Final = 32  # parts of a path
+PACKAGE_OBJECT_MAX: Final = 1_024  # characters of `module:name`: a path, and a name in it
+PACKAGE_TYPES_MAX: Final = 1_000  # process types of one package
+PACKAGE_KINDS_MAX: Final = 1_000  # kinds of messages of one process type
+PACKAGE_REQUIRES_MAX: Final = 1_000  # distributions that one package requires
+PACKAGE_RANGE_MAX: Final = 1_024  # characters of a range, and of a requirement with its marker
+PACKAGE_SIGNATURES_MAX: Final = 32  # of one archive: who built it, who approved it, and what was rotated since
+PACKAGE_KEYS_MAX: Final = 100  # keys that a policy trusts
 # --- webhooks, CloudEvents and what is sent ----------------------------------------------------------------------
 WEBHOOK_TOLERANCE_US: Final = 300_000_000  # microseconds that two clocks and the way may take: what Standard Webhooks and Stripe say
 WEBHOOK_SECRET_MIN: Final = 24  # bytes of a Standard Webhooks secret, as the specification says
@@ -343,4 +360,7 @@ assert PUSH_TIMEOUT_US < SEND_SECONDS_MAX * 1_000_000 < PUSH_RESULT_US <= COMMAN
 assert COMMAND_PARAMS_MAX + 64 * KIB <= SEND_BODY_MAX, "params fit into what is sent"
 assert HTTP_WAIT_MS_MAX * 1_000 < IDEMPOTENCY_RETAIN_US, "an answer outlives the wait for it"
 assert HTTP_HEAD_MAX + HTTP_BODY_MAX < TRANSACTION_BYTES_MAX, "what is taken in fits into a transaction"
+assert PACKAGE_FILES_MAX * (PACKAGE_PATH_MAX + 100) < PACKAGE_MANIFEST_MAX <= PACKAGE_ARCHIVE_MAX, "the longest paths fit into a manifest"
+assert SCHEMA_TYPES_MAX**2 <= PACKAGE_SCHEMA_WORK_MAX, "the largest recursive group that a schema may have fits into a package"
+assert PACKAGE_FILES_MAX + 2 < 2**16 - 1, "entries are counted in 16 bits, of which the last number means something else"
 assert BLOB_PART * BLOB_SWEEP_PARTS < TRANSACTION_BYTES_MAX, "parts that are removed together fit into a transaction"
