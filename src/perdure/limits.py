@@ -241,6 +241,12 @@ BLOB_PART: Final = 512 * KIB  # bytes of one row of a blob, which is one transac
 BLOB_UNUSED_US: Final = 3_600 * 1_000_000  # microseconds that a blob waits for somebody who refers to it, and an upload for its next part
 BLOB_SWEEP_PARTS: Final = 4  # parts that one transaction removes: they are read first
 BLOB_STREAMS_MAX: Final = 64  # uploads and downloads of one store under way: a part of each is in memory, 32 MiB together
+# --- packages: loading a version -------------------------------------------------------------------------------
+PACKAGES_LOADED: Final = 64  # versions that stay in memory without being in use: up to some MiB each, with their files
+PACKAGES_IMPORTED: Final = 4  # versions whose code is imported at a time, each on a thread; an import that hangs keeps its own
+PACKAGES_WATCHED: Final = 1_000  # evicted versions that are watched for whether something of theirs is still in use
+PACKAGE_ERROR_MAX: Final = 1 * KIB  # characters of a failed import's class and text
+PACKAGE_TRACEBACK_MAX: Final = 8 * KIB  # characters of a failed import's traceback, its end: some 60 frames
 # --- webhooks, CloudEvents and what is sent ----------------------------------------------------------------------
 WEBHOOK_TOLERANCE_US: Final = 300_000_000  # microseconds that two clocks and the way may take: what Standard Webhooks and Stripe say
 WEBHOOK_SECRET_MIN: Final = 24  # bytes of a Standard Webhooks secret, as the specification says

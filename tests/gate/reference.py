@@ -38,7 +38,7 @@ def errors_page() -> str:
 
 def _error_sections() -> Iterator[str]:
     sections: dict[str, list[type[PerdureError]]] = {"": []}
-    sources = (errors.roots, errors.store, errors, errors.commands, errors.web, errors.http)
+    sources = (errors.roots, errors.store, errors, errors.commands, errors.packages, errors.web, errors.http)
     for module, line in [(errors, line) for one in sources for line in inspect.getsource(one).splitlines()]:
         if line.startswith("# --- "):
             sections[line.strip("# -")] = []

@@ -1,0 +1,1 @@
+"""Packages: process code that the store keeps."""
