@@ -62,6 +62,7 @@ class Broken(ValueError):
     "shop/right.py": "from . import left\nfrom .constants import NUMBER\ndef other():\n    return left.NUMBER\n",
     "shop/deep/below.py": "from ..constants import NUMBER\n",
     "shop/late.py": "NUMBER = {n}\n",
+    "shop/shared.py": "import shared\nNUMBER = shared.NUMBER + 1000\n",
     "shop/data/grüße.txt": "hällo {n}\n",
     "shared.py": "import shop.constants\nNUMBER = shop.constants.NUMBER\n",
     "shop/ways.py": '''\
@@ -120,6 +121,11 @@ def below():
 def another_top():
     import shared
     return shared.NUMBER
+
+
+def relative_of_a_name_at_the_top():
+    from .shared import NUMBER as found
+    return found - 1000
 
 
 def class_body():
@@ -186,6 +192,7 @@ WAYS = [
     "circular",
     "below",
     "another_top",
+    "relative_of_a_name_at_the_top",
     "class_body",
     "by_dunder",
     "by_dunder_with_names",
@@ -206,6 +213,11 @@ def made(files: Mapping[str, str | bytes], *, name: str = "shop", **more: Any) -
     tops = sorted({path.partition("/")[0].removesuffix(".py") for path in data})
     given: dict[str, Any] = {"content_hash": content_hash, "top_levels": tuple(tops), **more}
     return PackageCode(name=name, files=data, **given)
+
+
+def written(text: str, module: Any) -> Any:
+    """What an expression means in a module."""
+    return eval(text, vars(module))
 
 
 def numbered(number: int, more: Mapping[str, str] | None = None, *, entries: tuple[str, ...] = ("shop.models:Order",)) -> PackageCode:

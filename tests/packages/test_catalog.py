@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
@@ -25,13 +24,6 @@ CHECKS = WRITES + "journal.check()\n"
 SEEN: ContextVar[str] = ContextVar("seen", default="nothing")
 
 Source = Callable[[], Awaitable[PackageCode]]
-
-
-@pytest.fixture(autouse=True)
-def journal_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "LINES", [])
-    monkeypatch.setattr(journal, "READY", True)
-    monkeypatch.setattr(journal, "GATE", threading.Event())
 
 
 @pytest.fixture
@@ -59,10 +51,9 @@ async def number_of(catalog: Catalog, code: PackageCode) -> int:
         return number
 
 
-async def written(line: str) -> None:
-    """Wait until an import has written a line."""
-    while line not in journal.LINES:
-        await asyncio.sleep(0)
+async def begun() -> None:
+    """Return when an import is under way, and waits for the gate."""
+    assert await asyncio.to_thread(journal.BEGUN.wait, 60)
 
 
 def names(*codes: PackageCode) -> tuple[str, ...]:
@@ -194,7 +185,7 @@ async def test_who_asked_first_may_go_away_while_others_wait(catalog: Catalog) -
     code = version(1, WAITS)
     first = asyncio.ensure_future(number_of(catalog, code))
     second = asyncio.ensure_future(number_of(catalog, code))
-    await written("imported 1")
+    await begun()
 
     first.cancel()
     await asyncio.wait([first])
@@ -207,15 +198,15 @@ async def test_who_asked_first_may_go_away_while_others_wait(catalog: Catalog) -
 async def test_a_version_that_nobody_waits_for_any_more_is_loaded_and_not_in_use(catalog: Catalog) -> None:
     code = version(1, WAITS)
     asking = asyncio.ensure_future(number_of(catalog, code))
-    await written("imported 1")
+    await begun()
     asking.cancel()
     await asyncio.wait([asking])
     assert (catalog.loaded, catalog.pins(code.content_hash), catalog.evict(code.content_hash)) == ((), 0, False)
 
     journal.GATE.set()
-    while not catalog.loaded:
-        await asyncio.sleep(0)
+    await asyncio.wait([task for slot in catalog._slots.values() if (task := slot.loading)])
 
+    assert catalog.loaded == names(code)
     assert catalog.evict(code.content_hash) is True
     assert (catalog.loaded, VERSIONS) == ((), {})
     assert catalog.evict(code.content_hash) is True
@@ -239,7 +230,7 @@ async def test_the_import_is_on_a_thread_without_a_loop_and_without_the_askers_v
 
 async def test_the_loop_goes_on_while_a_version_is_imported(catalog: Catalog) -> None:
     waiting = asyncio.ensure_future(number_of(catalog, version(1, WAITS)))
-    await written("imported 1")
+    await begun()
 
     assert await number_of(catalog, version(2)) == 2
     journal.GATE.set()
@@ -306,14 +297,14 @@ async def test_what_is_in_use_at_the_end_goes_when_it_is_left() -> None:
 async def test_an_import_under_way_at_the_end_is_not_waited_for_and_leaves_nothing() -> None:
     catalog = Catalog()
     asking = asyncio.ensure_future(number_of(catalog, version(1, WAITS)))
-    await written("imported 1")
+    await begun()
 
     await catalog.close()
     assert len(VERSIONS) == 1
     journal.GATE.set()
-    while VERSIONS:
-        await asyncio.sleep(0)
+    await asyncio.to_thread(catalog._threads.shutdown)
 
+    assert VERSIONS == {}
     with pytest.raises(UsageError, match="the catalog is closed"):
         await asking
     assert catalog.loaded == ()

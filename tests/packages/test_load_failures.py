@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import msgspec
@@ -11,6 +12,7 @@ from perdure import limits
 from perdure.errors import InvalidIdentifier, PackageEntryMissing, PackageImportFailed, PerdureError
 from perdure.packages.finding import VERSIONS
 from perdure.packages.loading import PackageCode, load
+from tests.packages import journal
 from tests.packages.conftest import Load
 from tests.packages.shop import made, numbered
 
@@ -132,30 +134,22 @@ def test_a_version_that_fails_half_way_leaves_nothing_behind(failure: str) -> No
 
 
 def test_the_error_of_a_failed_import_keeps_none_of_its_code() -> None:
-    import gc
-    import weakref
-
-    kept = []
-    globals()["KEEP"] = lambda thing: kept.append(weakref.ref(thing))
-    code = "import tests.packages.test_load_failures as here\nclass Thing: pass\nhere.KEEP(Thing)\nraise ValueError(Thing)"
+    code = "from tests.packages import journal\nclass Thing: pass\njournal.show(Thing)\nraise ValueError(Thing)"
 
     error = raised_by(failing(code))
     gc.collect()
 
-    assert [thing() for thing in kept] == [None]
+    assert [thing() for thing in journal.KEPT] == [None]
     assert error.__cause__ is error.__context__ is None
 
 
-def test_a_version_that_failed_is_tried_again(loads: Load) -> None:
-    import tests.packages.test_load_failures as here
+def test_a_version_that_failed_is_tried_again(loads: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = failing("from tests.packages import journal\njournal.check()\nclass Order: pass\n")
+    monkeypatch.setattr(journal, "READY", False)
+    raised_by(code)
+    monkeypatch.setattr(journal, "READY", True)
 
-    code = failing("import tests.packages.test_load_failures as here\nassert here.READY\nclass Order: pass\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(here, "READY", False, raising=False)
-        raised_by(code)
-        patch.setattr(here, "READY", True)
-
-        assert loads(code).object("shop.flows:Order").__name__ == "Order"
+    assert loads(code).object("shop.flows:Order").__name__ == "Order"
 
 
 def test_a_second_version_with_the_same_digits_is_refused(loads: Load) -> None:

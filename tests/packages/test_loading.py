@@ -13,6 +13,7 @@ import threading
 import traceback
 import typing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,7 +22,7 @@ from perdure.names import public_name, tag_of
 from perdure.packages.finding import VERSIONS
 from perdure.packages.loading import Loaded, load, unload
 from tests.packages.conftest import Load
-from tests.packages.shop import WAYS, made, numbered
+from tests.packages.shop import WAYS, made, numbered, written
 
 
 @pytest.fixture(params=[2, 20], ids=["two versions", "twenty versions"])
@@ -51,7 +52,7 @@ def test_types_of_a_version_refer_to_types_of_that_version(versions: list[Loaded
         order = msgspec.json.decode(b'{"type":"order","lines":[{"sku":"a","of":{"type":"order","lines":[]}}]}', type=models.Order)
 
         assert (type(order.lines[0].of), order.number) == (models.Order, number)
-        assert typing.get_type_hints(models.Order)["lines"] == list[models.Line]
+        assert typing.get_type_hints(models.Order)["lines"] == written("list[Line]", models)
         assert typing.get_type_hints(models.Address)["kind"] == models.Kind | None
         assert msgspec.convert({"street": "s", "kind": "home"}, models.Address) == models.Address("s", models.Kind.HOME)
         assert msgspec.convert([{"street": "s"}], models.Point) == models.Point(models.Address("s"))
@@ -107,13 +108,15 @@ def test_a_traceback_shows_the_line_that_raised(loads: Load) -> None:
 
 def test_folders_of_a_package_are_read_like_any(loads: Load) -> None:
     package = loads(numbered(1)).module("shop").__name__
+    loader: Any = sys.modules[package].__loader__
     folder = importlib.resources.files(package)
     file = folder / "data/grüße.txt"
 
     assert [one.name for one in folder.iterdir() if one.is_dir()] == ["data", "deep"]
     assert (folder.joinpath(".", "data", "..", "late.py").read_bytes(), file.name) == (b"NUMBER = 1\n", "grüße.txt")
+    assert str(loader.get_resource_reader(f"{package}.late").files()) == str(loader.get_resource_reader(package).files()) == str(folder)
     assert (file.is_file(), file.is_dir(), (folder / "data").is_file(), (folder / "nope").is_dir()) == (True, False, False, False)
-    with file.open("rb") as binary, file.open(encoding="utf-8") as text:
+    with file.open("rb") as binary, file.open("r", encoding="utf-8") as text:
         assert binary.read().decode() == text.read() == "hällo 1\n"
     with pytest.raises(FileNotFoundError, match="shop/nope"):
         (folder / "nope").read_bytes()
@@ -122,7 +125,7 @@ def test_folders_of_a_package_are_read_like_any(loads: Load) -> None:
     with pytest.raises(NotADirectoryError):
         list(file.iterdir())
     with pytest.raises(ValueError, match="read-only"):
-        file.open("w")
+        file.open("w")  # type: ignore[call-overload]  # that is refused
 
 
 def test_its_file_is_no_path_and_says_so(loads: Load) -> None:

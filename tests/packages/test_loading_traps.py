@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import importlib.metadata
+import importlib.resources
 import importlib.util
 import os
 import pickle
@@ -15,8 +17,10 @@ from typing import Any
 
 import pytest
 
-from perdure.errors import PackageUnloaded
+from perdure.errors import PackageUnloaded, SchemaUnsupported
 from perdure.packages.loading import load, unload
+from perdure.schemas import schema_of
+from tests.packages import journal
 from tests.packages.conftest import Load
 from tests.packages.shop import made, numbered
 
@@ -133,6 +137,14 @@ def test_c_code_that_imports_by_text_gets_a_bare_key_error(loads: Load) -> None:
         call()
 
 
+def test_what_looks_its_name_up_without_an_import_does_not_find_it(loads: Load) -> None:
+    metadata, _ = of_text(loads, "metadata")
+
+    with pytest.raises(importlib.metadata.PackageNotFoundError):
+        metadata()
+    assert "shop.late" not in sys.modules
+
+
 def test_an_import_by_text_from_elsewhere_is_told_whose_code_it_is(loads: Load) -> None:
     call, _ = of_text(loads, "lately")
 
@@ -224,7 +236,7 @@ def test_a_finder_that_was_put_last_is_asked_before_advice_is_given(loads: Load,
     loads(numbered(1))
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Meddler()])
 
-    assert importlib.util.find_spec("shop").origin == "elsewhere"  # type: ignore[union-attr]  # that is what the test is about
+    assert importlib.import_module("shop").__spec__.origin == "elsewhere"  # type: ignore[union-attr]  # it has a spec
 
 
 def test_the_finders_are_put_in_once(loads: Load) -> None:
@@ -286,6 +298,27 @@ def test_a_name_that_only_looks_like_a_module_is_none(loads: Load) -> None:
         importlib.import_module("shop@1")
 
 
+def test_types_that_are_there_for_the_type_checker_only_have_no_schema(loads: Load) -> None:
+    code = (
+        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\nimport msgspec\n"
+        "if TYPE_CHECKING:\n    from shop.models import Line\nclass Order(msgspec.Struct):\n    line: Line\n"
+    )
+
+    with pytest.raises(SchemaUnsupported, match="name 'Line' is not defined; every name in annotations has to be importable at run time"):
+        schema_of(loads(made({"shop/flows.py": code, "shop/models.py": ""})).object("shop.flows:Order"))
+
+
+def test_all_versions_share_the_distributions_and_the_interpreter(loads: Load) -> None:
+    code = "import msgspec, os\ndef write(): os.environ['PERDURE_TEST'] = '{n}'\ndef read(): return os.environ['PERDURE_TEST']\n"
+    one, other = (loads(made({"shop/flows.py": code.replace("{n}", number)})).module("shop.flows") for number in "12")
+
+    try:
+        one.write()
+        assert (other.read(), one.msgspec is other.msgspec) == ("1", True)
+    finally:
+        del os.environ["PERDURE_TEST"]
+
+
 def test_isinstance_is_per_version(loads: Load) -> None:
     one, other = (loads(numbered(number)).object("shop.models:Address") for number in (1, 2))
 
@@ -314,10 +347,21 @@ def test_unpickling_after_the_version_was_let_go_says_so() -> None:
         pickle.loads(data)
 
 
-def test_a_module_that_imports_when_its_version_is_let_go_leaves_nothing() -> None:
-    code = "import tests.packages.test_loading_traps as traps\ntraps.LET_GO()\nimport shop.other\n"
+def test_a_module_that_was_found_before_its_version_was_let_go_is_not_run() -> None:
+    loaded = load(numbered(1))
+    found = importlib.util.find_spec(f"{loaded.module('shop').__name__}.late")
+    unload(loaded)
+    assert found is not None
+    assert found.loader is not None
+
+    with pytest.raises(PackageUnloaded, match=r"^shop\.late of package"):
+        found.loader.exec_module(importlib.util.module_from_spec(found))
+
+
+def test_a_module_that_imports_when_its_version_is_let_go_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from tests.packages import journal\njournal.call()\nimport shop.other\n"
     loaded = load(made({"shop/__init__.py": "", "shop/going.py": code, "shop/other.py": ""}))
-    globals()["LET_GO"] = lambda: unload(loaded)
+    monkeypatch.setattr(journal, "HOOK", lambda: unload(loaded))
 
     with pytest.raises((PackageUnloaded, KeyError)):
         loaded.module("shop.going")

@@ -23,7 +23,7 @@ from perdure.errors import PerdureError, SchemaUnsupported, StepFailed
 from perdure.names import imported, private_name, public_name, public_text, shown, tag_of
 from perdure.schemas import schema_of
 from tests.packages.conftest import Load
-from tests.packages.shop import made
+from tests.packages.shop import made, written
 
 PARTS = st.from_regex(r"[^\W\d]\w{0,8}", fullmatch=True)
 NAMES = st.lists(PARTS, min_size=1, max_size=4).map(".".join)
@@ -99,6 +99,10 @@ def charge(place: Place) -> Line:
 
 def attribute():
     errors.nope
+
+
+def raises(error):
+    raise error
 """
 FILES = {
     "shop/__init__.py": "",
@@ -126,7 +130,7 @@ def both(loads: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Both:
 def raised(call: Callable[..., Any], *args: Any) -> BaseException:
     try:
         call(*args)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever it is, that is asked for
         return error
     raise AssertionError("it did not raise")
 
@@ -169,7 +173,7 @@ def test_prose_keeps_what_is_no_module_of_a_loaded_version(both: Both) -> None:
 
 def test_a_repr_is_shown_with_public_names(both: Both) -> None:
     assert shown(both.loaded.Place) == "<class 'shop.flows.Place'>" == shown(both.local.Place)
-    assert shown(list[both.loaded.Place]) == "list[shop.flows.Place]"
+    assert shown(written("list[Place]", both.loaded)) == "list[shop.flows.Place]"
 
 
 def test_a_module_is_imported_as_the_code_of_another_does(both: Both) -> None:
@@ -187,7 +191,7 @@ def test_kinds_and_schemas_are_those_of_local_code(both: Both, name: str) -> Non
 
     assert kind_of(loaded) == kind_of(local)
     assert schema_of(loaded) == schema_of(local)
-    assert schema_of(list[both.loaded.Page[loaded] | None]) == schema_of(list[both.local.Page[local] | None])
+    assert schema_of(written(f"list[Page[{name}] | None]", both.loaded)) == schema_of(written(f"list[Page[{name}] | None]", both.local))
 
 
 def test_process_types_are_those_of_local_code(both: Both) -> None:
@@ -217,9 +221,9 @@ def test_a_step_has_the_fingerprint_of_local_code(both: Both) -> None:
     [
         lambda flows: flows.charge(flows.Place("1")),
         lambda flows: flows.attribute(),
-        lambda flows: exec("raise Two.Inner(str(Place))", vars(flows)),
-        lambda flows: exec("raise errors.Refused('', code=repr(Place))", vars(flows)),
-        lambda flows: exec("raise ValueError('\\n' + __name__ + '\\n')", vars(flows)),
+        lambda flows: written("raises(Two.Inner(str(Place)))", flows),
+        lambda flows: written("raises(errors.Refused('', code=repr(Place)))", flows),
+        lambda flows: written("raises(ValueError('\\n' + __name__ + '\\n'))", flows),
     ],
     ids=["own class", "text of Python", "class in a class", "attribute", "lines"],
 )
@@ -233,8 +237,8 @@ def test_a_recorded_error_is_that_of_local_code(both: Both, fail: Callable[[Any]
 def test_a_recorded_error_is_of_the_class_that_the_asking_code_has(both: Both) -> None:
     recorded = encode_error(raised(both.loaded.charge, both.loaded.Place("1")))
 
-    of_version = decode_error(recorded, otherwise=StepFailed, by=both.loaded.__name__)
-    of_local = decode_error(recorded, otherwise=StepFailed, by=both.local.__name__)
+    of_version: Any = decode_error(recorded, otherwise=StepFailed, by=both.loaded.__name__)
+    of_local: Any = decode_error(recorded, otherwise=StepFailed, by=both.local.__name__)
 
     assert type(of_version) is both.loaded.errors.Refused
     assert type(of_local) is both.local.errors.Refused
@@ -259,9 +263,9 @@ def test_a_recorded_error_of_a_package_that_the_reader_does_not_know_keeps_its_t
         lambda flows: schema_of(flows.Odd),
         lambda flows: schema_of(flows.Nothing),
         lambda flows: schema_of(flows.Page[flows.Nothing]),
-        lambda flows: schema_of(dict[str, flows.Place | flows.Plain]),
+        lambda flows: schema_of(written("dict[str, Place | Plain]", flows)),
         lambda flows: JSON.decoder(flows.Place | None)(b"1"),
-        lambda flows: JSON.decoder(dict[str, flows.Plain] | None)(b"[]"),
+        lambda flows: JSON.decoder(written("dict[str, Plain] | None", flows))(b"[]"),
         lambda flows: Output(UNANNOTATED).record(flows.Nothing, what="step", limit=100),
         lambda flows: Output(UNANNOTATED).record(flows.Plain(), what="step", limit=100),
         lambda flows: known(_returning(flows.Place | flows.Plain)),

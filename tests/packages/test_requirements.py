@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,7 +127,7 @@ def test_a_range_of_python_that_cannot_be_read_is_not_met() -> None:
 
 
 @pytest.mark.parametrize("needs", [{"requires": ("msgspec>=99",)}, {"python": "<3"}])
-def test_no_code_of_a_version_runs_on_a_node_that_lacks_something(needs: dict[str, object]) -> None:
+def test_no_code_of_a_version_runs_on_a_node_that_lacks_something(needs: dict[str, Any]) -> None:
     code = made({"shop/flows.py": "raise AssertionError('its code ran')\n"}, entries=("shop.flows:Order",), **needs)
 
     with pytest.raises(PackageRequirementUnmet):

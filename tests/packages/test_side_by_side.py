@@ -44,6 +44,16 @@ async def order_{n}(p: perdure.Process, order: Order) -> Order:
 
 async def check_{n}(p: perdure.Process, order: Order) -> None:
     raise Refused("not checked", code=order.total)
+
+
+class Ask(msgspec.Struct, tag="ask"):
+    code: int
+
+
+class Desk(perdure.Process):
+    @perdure.on(Ask, start=True, key=lambda m: f"desk {m.code}")
+    async def answer(self, message: Ask) -> None:
+        raise Refused("not told", code=message.code)
 """
 FILES = {
     "shop/__init__.py": "",
@@ -98,6 +108,22 @@ async def test_processes_of_many_versions_run_in_one_engine_each_with_its_own_co
     for number, (flows, order) in enumerate(zip(versions, found, strict=True), 1):
         assert type(order) is flows.Order
         assert order.notes == [f"charged by {number}", f"True no: Order {number} {number}", "True not checked", f"True b{number}"]
+
+
+async def test_whoever_asks_gets_errors_of_the_version_that_he_asks_with(loads: Load) -> None:
+    one, other = (loads(made(numbered(number))).module("shop.flows") for number in (1, 2))
+    app = App("shops")
+    registered(app, one, 1)
+    app.process(one.Desk)
+    async with testing.engine(app) as engine:
+        with pytest.raises(one.Refused, match="not checked") as called:
+            await engine.call(one.check_1, one.Order(7), id="c1")
+        with pytest.raises(one.Refused, match="not told") as delivered:
+            await engine.deliver(one.Ask(8), id="c2", wait=True)
+        with pytest.raises(other.Refused, match="not told") as again:
+            await engine.deliver(other.Ask(8), id="c2", wait=True)
+
+    assert (called.value.code, delivered.value.code, again.value.code) == (7, 8, 8)
 
 
 async def test_the_record_is_the_same_as_of_local_code_and_is_replayed_by_either(

@@ -182,7 +182,7 @@ class AdvisingFinder:
         if not owners:
             return None
         for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
-            if finder is not self and (found := finder.find_spec(fullname, None, target)) is not None:
+            if (found := finder.find_spec(fullname, None, target)) is not None:
                 return found
         wanted, owner = _asked(sys._getframe(1), fullname, owners)  # noqa: SLF001  # who asks is nowhere else to be seen
         if owner is None:
@@ -202,7 +202,7 @@ def _asked(frame: FrameType, top: str, owners: Sequence[Version]) -> tuple[str, 
     """
     wanted, asker, importing = top, None, False
     for caller in _callers(frame):
-        module = caller.f_globals.get("__name__", "")
+        module = str(caller.f_globals.get("__name__"))
         if asker is None and module != __name__ and module.partition(".")[0] not in _BETWEEN:
             asker = module
         if asker is None and caller.f_code.co_name == _ASKING:

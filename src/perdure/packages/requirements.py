@@ -71,7 +71,7 @@ def _version_of(name: str) -> str | None:
         about = importlib.metadata.metadata(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-    return about["Version"] if "Version" in about else None
+    return next(iter(about.get_all("Version") or ()), None)
 
 
 def _of_extra(name: str, extra: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ import typing
 import weakref
 from collections.abc import Iterable, Iterator
 from operator import or_
+from types import ModuleType
 from typing import Any, Final
 
 import msgspec
@@ -62,8 +63,9 @@ def _marks(version: Version, modules: Iterable[Any]) -> Iterator[Any]:
     """
     yield version.builtins["__import__"]
     for module in modules:
-        for thing in list(vars(module).values()) if hasattr(module, "__dict__") else ():
-            if isinstance(thing, type) and tag_of(thing.__module__) == version.tag:
+        for thing in list(vars(module).values()) if issubclass(type(module), ModuleType) else ():
+            # By `type`, not `isinstance`: a proxy may stand there, and would be asked for what it stands for.
+            if issubclass(type(thing), type) and tag_of(str(thing.__module__)) == version.tag:
                 yield thing
 
 
@@ -74,20 +76,19 @@ def _forget(version: Version) -> None:
     _push_out_unions()
     marks = (f"@{version.tag}", f"<package {version.tag}>")
     loggers: dict[str, Any] = logging.Logger.manager.loggerDict
-    for cache in (linecache.cache, inspect.modulesbyfile, getattr(inspect, "_filesbymodname", {}), loggers):
+    for cache in (linecache.cache, getattr(inspect, "modulesbyfile", {}), getattr(inspect, "_filesbymodname", {}), loggers):
         for key in [key for key in list(cache) if any(mark in key for mark in marks)]:
             cache.pop(key, None)
 
 
 def _push_out_unions() -> None:
     """Let msgspec forget unions that it has made decoders for. It offers no way to ask for that, and keeps the latest only."""
-    for union in itertools.islice(_unions(), _UNIONS):
+    for union in _unions():
         msgspec.json.Decoder(union)
 
 
 @functools.cache
-def _unions() -> Iterator[Any]:
-    """Return twice as many unions as are kept, over and over: of those that one call takes, none is kept from the call before."""
-    parts: list[Any] = [msgspec.defstruct(f"Part{number}", [], tag=number) for number in range(17)]  # of which there are 136 pairs
-    pairs = itertools.combinations(parts, 2)
-    return itertools.cycle([functools.reduce(or_, pair) for pair in itertools.islice(pairs, 2 * _UNIONS)])
+def _unions() -> tuple[Any, ...]:
+    """Return as many unions as are kept. In the same order each time: the first pushes out the next, which is made again then."""
+    parts: list[Any] = [msgspec.defstruct(f"Part{number}", [], tag=number) for number in range(12)]  # of which there are 66 pairs
+    return tuple(functools.reduce(or_, pair) for pair in itertools.islice(itertools.combinations(parts, 2), _UNIONS))
