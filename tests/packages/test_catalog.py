@@ -16,7 +16,7 @@ from perdure.packages.catalog import Catalog
 from perdure.packages.finding import VERSIONS
 from perdure.packages.loading import PackageCode
 from tests.packages import journal
-from tests.packages.shop import made
+from tests.packages.versions import made
 
 WRITES = "from tests.packages import journal\njournal.write('imported {n}')\n"
 WAITS = WRITES + "journal.wait()\n"

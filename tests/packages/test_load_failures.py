@@ -14,7 +14,7 @@ from perdure.packages.finding import VERSIONS
 from perdure.packages.loading import PackageCode, load
 from tests.packages import journal
 from tests.packages.conftest import Load
-from tests.packages.shop import made, numbered
+from tests.packages.versions import made, numbered
 
 FLOWS = ("shop.flows:Order",)
 

@@ -22,7 +22,7 @@ from perdure.names import public_name, tag_of
 from perdure.packages.finding import VERSIONS
 from perdure.packages.loading import Loaded, load, unload
 from tests.packages.conftest import Load
-from tests.packages.shop import WAYS, made, numbered, written
+from tests.packages.versions import WAYS, made, numbered, written
 
 
 @pytest.fixture(params=[2, 20], ids=["two versions", "twenty versions"])

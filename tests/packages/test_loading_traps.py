@@ -22,7 +22,7 @@ from perdure.packages.loading import load, unload
 from perdure.schemas import schema_of
 from tests.packages import journal
 from tests.packages.conftest import Load
-from tests.packages.shop import made, numbered
+from tests.packages.versions import made, numbered
 
 ADVICE = r"^No module named '{wanted}'\. It is code of package {tag}, which has no public name: inside the package write import {wanted}, "
 TEXTS = """\

@@ -23,7 +23,7 @@ from perdure.errors import PerdureError, SchemaUnsupported, StepFailed
 from perdure.names import imported, private_name, public_name, public_text, shown, tag_of
 from perdure.schemas import schema_of
 from tests.packages.conftest import Load
-from tests.packages.shop import made, written
+from tests.packages.versions import made, written
 
 PARTS = st.from_regex(r"[^\W\d]\w{0,8}", fullmatch=True)
 NAMES = st.lists(PARTS, min_size=1, max_size=4).map(".".join)

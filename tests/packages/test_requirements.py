@@ -12,7 +12,7 @@ import pytest
 from perdure.errors import PackageRequirementUnmet, Unmet
 from perdure.packages.loading import load
 from perdure.packages.requirements import PYTHON, check_requirements
-from tests.packages.shop import made
+from tests.packages.versions import made
 
 
 def check(*requires: str, python: str = "") -> dict[str, str]:

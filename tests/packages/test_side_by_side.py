@@ -11,7 +11,7 @@ import pytest
 
 from perdure import Address, App, testing
 from tests.packages.conftest import Load
-from tests.packages.shop import made
+from tests.packages.versions import made
 
 FLOWS = """\
 from __future__ import annotations

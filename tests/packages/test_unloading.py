@@ -25,7 +25,7 @@ from perdure.packages.catalog import Catalog
 from perdure.packages.loading import Loaded, PackageCode, load, unload
 from perdure.packages.unloading import Remains
 from perdure.schemas import schema_of
-from tests.packages.shop import WAYS, made, numbered, written
+from tests.packages.versions import WAYS, made, numbered, written
 
 FLOWS = """\
 from __future__ import annotations
