@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from benchmarks import commands, core, fairness, growth, lives, partitions, sizes, sleepers, split, turns
+from benchmarks import commands, core, fairness, growth, lives, partitions, sizes, sleepers, split, turns, versions
 
 ALL: dict[str, Callable[[], Awaitable[None]]] = {
     "core": core.transactions,
@@ -22,6 +22,7 @@ ALL: dict[str, Callable[[], Awaitable[None]]] = {
     "commands": commands.commands,
     "lookups": growth.lookups,
     "appends": growth.appends,
+    "versions": versions.versions,
     "import": growth.import_time,
 }
 

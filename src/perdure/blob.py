@@ -13,6 +13,7 @@ import msgspec
 from perdure.codec import JSON
 from perdure.errors import PayloadInvalid
 from perdure.headers import BINARY_TYPE
+from perdure.names import public_name
 
 _PREFIX: Final = b'{"perdure.Blob":'
 
@@ -60,7 +61,9 @@ def response_decoder(kind: Any) -> Callable[[bytes], Any]:
         if not data.startswith(_PREFIX):
             return decode(data)
         if not allowed:
-            raise PayloadInvalid(f"not a {getattr(kind, '__name__', kind)}: the result is kept apart; ask for result=perdure.Blob")
+            raise PayloadInvalid(
+                f"not a {public_name(str(getattr(kind, '__name__', kind)))}: the result is kept apart; ask for result=perdure.Blob"
+            )
         return msgspec.json.decode(data[len(_PREFIX) : -1], type=Blob)
 
     return decoded

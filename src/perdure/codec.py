@@ -10,6 +10,7 @@ import msgspec
 
 from perdure.errors import PayloadInvalid, PayloadUnencodable, UsageError
 from perdure.identity import decode_identifier, encode_identifier
+from perdure.names import public_name
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ class _MsgspecCodec:
 
     def decoder(self, kind: Any, *, what: str = "") -> Callable[[bytes], Any]:  # see Codec
         decode = self._make_decoder(kind, dec_hook=decode_identifier).decode
-        name = getattr(kind, "__name__", kind)
+        name = public_name(str(getattr(kind, "__name__", kind)))
 
         def decoded(data: bytes) -> Any:  # whatever `kind` says
             try:

@@ -17,6 +17,7 @@ import msgspec
 
 from perdure import limits
 from perdure.errors import InvalidIdentifier
+from perdure.names import shown
 
 MAX_REGISTRY_KEY_LEN: Final = limits.REGISTRY_KEY_MAX
 PARTY_NAMESPACE: Final = uuid.UUID("7e4a6b1c-2d3e-5f60-8a9b-0c1d2e3f4a5b")
@@ -223,7 +224,7 @@ def decode_identifier(kind: type, value: Any) -> Any:  # the signature of msgspe
     """Decode an identifier through its validator; msgspec's `dec_hook` for types that hold identifiers."""
     if isinstance(kind, type) and issubclass(kind, _Identifier):
         return kind(value)
-    raise NotImplementedError(f"no decoder for {kind!r}")
+    raise NotImplementedError(f"no decoder for {shown(kind)}")
 
 
 def encode_identifier(value: Any) -> Any:

@@ -258,6 +258,13 @@ PACKAGE_REQUIRES_MAX: Final = 1_000  # distributions that one package requires
 PACKAGE_RANGE_MAX: Final = 1_024  # characters of a range, and of a requirement with its marker
 PACKAGE_SIGNATURES_MAX: Final = 32  # of one archive: who built it, who approved it, and what was rotated since
 PACKAGE_KEYS_MAX: Final = 100  # keys that a policy trusts
+
+# --- packages: loading a version -------------------------------------------------------------------------------
+PACKAGES_LOADED: Final = 64  # versions that stay in memory without being in use: up to some MiB each, with their files
+PACKAGES_IMPORTED: Final = 4  # versions whose code is imported at a time, each on a thread; an import that hangs keeps its own
+PACKAGES_WATCHED: Final = 1_000  # evicted versions that are watched for whether something of theirs is still in use
+PACKAGE_ERROR_MAX: Final = 1 * KIB  # characters of a failed import's class and text
+PACKAGE_TRACEBACK_MAX: Final = 8 * KIB  # characters of a failed import's traceback, its end: some 60 frames
 # --- webhooks, CloudEvents and what is sent ----------------------------------------------------------------------
 WEBHOOK_TOLERANCE_US: Final = 300_000_000  # microseconds that two clocks and the way may take: what Standard Webhooks and Stripe say
 WEBHOOK_SECRET_MIN: Final = 24  # bytes of a Standard Webhooks secret, as the specification says

@@ -13,7 +13,7 @@ class Fault(msgspec.Struct, frozen=True):
     """Replace `text` by `wrong` in `file`; at least one of `tests` has to fail then.
 
     `text` occurs exactly once. `tests` are files or test ids of pytest. `hangs` says that the fault shows as a test that
-    never ends.
+    never ends; `imports`, as an import that fails, which is else taken for a program that does not run.
     """
 
     name: str
@@ -22,6 +22,7 @@ class Fault(msgspec.Struct, frozen=True):
     wrong: str
     tests: tuple[str, ...]
     hangs: bool = False
+    imports: bool = False
 
     def applied(self, source: str) -> str:
         """Return the source of the file with the fault in it."""

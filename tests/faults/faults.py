@@ -16,6 +16,7 @@ from tests.faults import (
     failover,
     flows,
     inspection,
+    loading,
     network,
     ownership,
     packaging,
@@ -71,4 +72,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *server.FAULTS,
     *workers.FAULTS,
     *requests.FAULTS,
+    *loading.FAULTS,
 )

@@ -117,7 +117,7 @@ def judged(fault: Fault, code: int | None, output: str) -> tuple[str, str]:
         return "", "its tests pass"
     if code != _FAILED:
         return "", f"pytest ended with exit status {code}:\n{output}"
-    if broken := _NO_FAULT.search(output):
+    if not fault.imports and (broken := _NO_FAULT.search(output)):
         return "", f"a program that does not run is no fault: {broken[1]}"
     first = _FIRST.search(output)
     return (first[1], "") if first else ("", f"no failed test is named:\n{output}")

@@ -62,3 +62,10 @@ def test_only_a_test_that_fails_kills_a_fault(code: int | None, output: str, han
     assert found[0] == killed_by
     assert survived in found[1]
     assert bool(found[0]) != bool(found[1])
+
+
+def test_a_fault_in_imports_may_show_as_an_import_that_fails() -> None:
+    output = f"E   ModuleNotFoundError: No module named 'shop'\n{OUTPUT}"
+    fault = Fault("a", "src/a.py", "1", "2", ("tests/a.py",), imports=True)
+
+    assert judged(fault, 1, output) == ("tests/a.py::test_b[x y]", "")

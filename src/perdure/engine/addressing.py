@@ -12,6 +12,7 @@ from perdure.codec import JSON
 from perdure.errors import UsageError
 from perdure.identity import RESERVED_ID_PREFIX, MessageId, ProcessId, RegistryKey, Tag
 from perdure.messages.mail import split_reference
+from perdure.names import shown
 
 
 class TurnId(NamedTuple):
@@ -60,7 +61,9 @@ def checked_id(id: str) -> MessageId:
 def checked_address(to: object) -> Address:
     """Return an address that somebody has given. Raises UsageError for what is none, such as the text of a key."""
     if not isinstance(to, Address):
-        raise UsageError(f"expected an address, found {to!r}; write Address.key(…), Address.process(…), Address.tag(…) or Address.start(…)")
+        raise UsageError(
+            f"expected an address, found {shown(to)}; write Address.key(…), Address.process(…), Address.tag(…) or Address.start(…)"
+        )
     return to
 
 
@@ -98,7 +101,7 @@ class Address(msgspec.Struct, frozen=True):
         """
         name = process_type if isinstance(process_type, str) else getattr(process_type, "__name__", None)
         if not name:
-            raise UsageError(f"Address.start: expected a process type or its name, found {process_type!r}")
+            raise UsageError(f"Address.start: expected a process type or its name, found {shown(process_type)}")
         return cls("start", "" if key is None else RegistryKey(key), name, None if id is None else ProcessId(id))
 
     def __str__(self) -> str:

@@ -15,6 +15,7 @@ from perdure import limits
 from perdure.codec import JSON
 from perdure.engine.addressing import Address, Request
 from perdure.engine.flow import Flow, FlowRule
+from perdure.engine.functions import StepFunctions
 from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
 from perdure.engine.outcomes import Output, return_type
 from perdure.engine.process import HANDLES, Handles, OnError, Process
@@ -35,6 +36,7 @@ from perdure.errors import (
     UsageError,
 )
 from perdure.identity import DEFAULT_TENANT, RegistryKey, Tag, checked_text
+from perdure.names import shown
 from perdure.schemas import TypeRef, schema_of
 from perdure.webhooks.schemes import Scheme
 from perdure.webhooks.secrets import Secrets, SecretsGiven
@@ -84,6 +86,7 @@ class ProcessType:
         self.target = target
         self.name = checked_text(target.__name__, what="process type", limit=limits.REGISTRY_KEY_MAX)
         self.is_function = not isinstance(target, type)
+        self._steps = StepFunctions()
         self.schemas: dict[str, bytes] = {}
         self.queries: dict[str, QueryOf] = {} if self.is_function else queries_of(target, _BUILT_IN)
         self._warned = False
@@ -163,6 +166,7 @@ class ProcessType:
     def attach(self, process: Process, turn: Turn) -> None:
         """Let the verbs and the logs of a process object be those of a turn."""
         process._turn = turn  # noqa: SLF001  # the slot that the verbs look into
+        turn.module, turn.known = self.target.__module__, self._steps.known
         for name, of in self.logs.items():
             getattr(process, name).bind(turn, of)
 
@@ -203,7 +207,7 @@ class ProcessType:
                 raise PayloadTooLarge(f"arguments of {self.name}", size=len(payload), limit=limits.MESSAGE_MAX)
             return Request(self.name, handler.kind, payload, None, decode=handler.output.decode)
         if len(args) != 1 or not isinstance(args[0], handler.handles.message):
-            raise UsageError(f"{self.name}.{handler.function.__name__} takes one {handler.handles.message.__name__}, found {args!r}")
+            raise UsageError(f"{self.name}.{handler.function.__name__} takes one {handler.handles.message.__name__}, found {shown(args)}")
         key = None if handler.handles.key is None else handler.handles.key(args[0])
         return Request(self.name, handler.kind, encoded_message(args[0]), key, handler.handles.start, handler.output.decode)
 
@@ -245,7 +249,7 @@ class App:
 
     def _register(self, target: Any, on_error: OnError | None, flow: Flow | None) -> Any:
         if not (inspect.isfunction(target) or (isinstance(target, type) and issubclass(target, Process))):
-            raise DefinitionError(f"@app.process takes a subclass of perdure.Process or an async function, found {target!r}")
+            raise DefinitionError(f"@app.process takes a subclass of perdure.Process or an async function, found {shown(target)}")
         made = ProcessType(target, on_error=on_error, flow=flow)
         if made.name in self.types:
             raise DefinitionError(f"{made.name}: the app has a process type of this name already; rename one of them")
@@ -338,7 +342,7 @@ class App:
 
         def declared(target: F) -> F:
             if not inspect.isfunction(target):
-                raise DefinitionError(f"@app.schedule is for a function process, found {target!r}; for a class, give message= and to=")
+                raise DefinitionError(f"@app.schedule is for a function process, found {shown(target)}; for a class, give message= and to=")
             self._declare(Declaration(id=id or target.__name__, tenant=tenant, target=target, timing=checked))
             return target
 
@@ -412,9 +416,9 @@ class App:
         if found is not None:
             return found
         if not callable(function):
-            raise UnknownProcessType(f"expected a function process or a handler such as Order.place, found {function!r}")
+            raise UnknownProcessType(f"expected a function process or a handler such as Order.place, found {shown(function)}")
         raise UnknownProcessType(
-            f"app {self.name!r} has no handler {getattr(function, '__qualname__', function)!r}; register it with @app.process"
+            f"app {self.name!r} has no handler {shown(getattr(function, '__qualname__', function))}; register it with @app.process"
         )
 
     def request(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Request:

@@ -35,6 +35,7 @@ from perdure.engine.sweeper import Sweeper, Sweeping
 from perdure.engine.upkeep import PutSchemas
 from perdure.errors import ReplyNotSingle, TurnFailed, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId, uuid7
+from perdure.names import shown
 from perdure.sending.targets import Allowed
 from perdure.store import Store
 
@@ -239,7 +240,7 @@ class Engine:
         )
         if not wait:
             return await self._owner.receipt(envelope)
-        return await self._reply(request, envelope)
+        return await self._reply(request, envelope, by=type(message).__module__)
 
     async def deliver_encoded(
         self,
@@ -304,15 +305,15 @@ class Engine:
         message_id = uuid7(now=self.clock.now(), randomness=self._randomness) if id is None else id
         address = request.address(message_id)
         envelope = self._doors.envelope(request, address, id=message_id, tenant=tenant, fresh=id is None)
-        reply: R = await self._reply(request, envelope)
+        reply: R = await self._reply(request, envelope, by=getattr(handler, "__module__", ""))
         return reply
 
-    async def _reply(self, request: Request, envelope: Envelope) -> Any:
-        """Accept a message and return its sealed reply, decoded."""
+    async def _reply(self, request: Request, envelope: Envelope, *, by: str) -> Any:
+        """Accept a message and return its sealed reply, decoded; an error as one of the classes that module `by` can import."""
         outcome, response = await self._owner.reply(envelope)
         if outcome == "ok":
             return request.decode(response)
-        raise decode_error(response, otherwise=TurnFailed)
+        raise decode_error(response, otherwise=TurnFailed, by=by)
 
     @overload
     async def query(self, method: Callable[[S, Unpack[Ts]], R], process_id: str, /, *args: *Ts, tenant: str = DEFAULT_TENANT) -> R: ...
@@ -577,7 +578,7 @@ class Engine:
 def _check_parts(store: object, app: object) -> None:
     if not isinstance(store, Store):
         raise UsageError(
-            f"Engine takes an open store, found {store!r}: `async with perdure.open_store(url) as store, perdure.Engine(store, app) as engine:`"
+            f"Engine takes an open store, found {shown(store)}: `async with perdure.open_store(url) as store, perdure.Engine(store, app) as engine:`"
         )
     if not isinstance(app, App):
-        raise UsageError(f"expected a perdure.App, found {app!r}")
+        raise UsageError(f"expected a perdure.App, found {shown(app)}")

@@ -10,6 +10,7 @@ from typing import Any, Final
 from perdure.engine.outcomes import UNANNOTATED, Output, return_type
 from perdure.engine.steps import name_of, plain_function, runs_async
 from perdure.errors import UsageError
+from perdure.names import public_name, public_text
 
 _REMEMBERED: Final = 4096
 
@@ -34,19 +35,34 @@ class StepFunction:
         try:
             self.output = Output(kind)
         except (TypeError, NameError) as error:
-            declared = "what it returns" if kind is UNANNOTATED else kind
-            raise UsageError(f"{self.name} returns {declared}, which cannot be read back: {error}; declare another type") from error
-
-
-_remembered: Final = functools.lru_cache(maxsize=_REMEMBERED)(StepFunction)
+            declared = "what it returns" if kind is UNANNOTATED else public_name(str(kind))
+            raise UsageError(
+                f"{self.name} returns {declared}, which cannot be read back: {public_text(str(error))}; declare another type"
+            ) from error
 
 
 def known(function: Callable[..., Any]) -> StepFunction:
     """Return what is known of `function`. Raises UsageError when its declared type cannot be read back."""
-    if type(function) is FunctionType:
-        return _remembered(function)
-    plain = plain_function(function)
-    try:
-        return _remembered(plain)
-    except TypeError:  # what cannot be hashed cannot be remembered
-        return StepFunction(plain)
+    return StepFunction(plain_function(function))
+
+
+class StepFunctions:
+    """What is known of the functions that one process type has called, remembered for as long as there is the type.
+
+    One memory for all would keep a version of a package whose functions are in it.
+    """
+
+    __slots__ = ("_remembered",)
+
+    def __init__(self) -> None:
+        self._remembered = functools.lru_cache(maxsize=_REMEMBERED)(StepFunction)
+
+    def known(self, function: Callable[..., Any]) -> StepFunction:
+        """Return what is known of `function`. Raises UsageError when its declared type cannot be read back."""
+        if type(function) is FunctionType:
+            return self._remembered(function)
+        plain = plain_function(function)
+        try:
+            return self._remembered(plain)
+        except TypeError:  # what cannot be hashed cannot be remembered
+            return StepFunction(plain)

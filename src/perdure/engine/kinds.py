@@ -10,6 +10,7 @@ from perdure import limits
 from perdure.codec import JSON
 from perdure.errors import DefinitionError, PayloadTooLarge
 from perdure.identity import RESERVED_ID_PREFIX
+from perdure.names import shown
 
 
 def kind_of(message: type) -> str:
@@ -26,7 +27,7 @@ def checked_message_type(message: object) -> type:
     """Return `message` if it is a class whose values have a kind of their own. Raises DefinitionError."""
     if isinstance(message, type) and (issubclass(message, msgspec.Struct) or dataclasses.is_dataclass(message)):
         return message
-    raise DefinitionError(f"a message type is a msgspec.Struct or a dataclass, found {message!r}")
+    raise DefinitionError(f"a message type is a msgspec.Struct or a dataclass, found {shown(message)}")
 
 
 def encoded_message(message: object) -> bytes:

@@ -22,6 +22,7 @@ from typing import Any, Final, NoReturn, Protocol
 from perdure import limits
 from perdure.clock import SECOND, Micros
 from perdure.errors import NotInStep, UsageError
+from perdure.names import shown
 
 logger = logging.getLogger("perdure.engine")
 
@@ -76,7 +77,7 @@ class _Ready(asyncio.Handle):
         return self.call is None
 
     def __repr__(self) -> str:
-        return f"<a callback of a turn: {self.call!r}>"
+        return f"<a callback of a turn: {shown(self.call)}>"
 
 
 class _TurnFuture(asyncio.Future[Any]):
@@ -133,7 +134,7 @@ class TurnLoop(asyncio.AbstractEventLoop):
                 except (SystemExit, KeyboardInterrupt):
                     raise
                 except BaseException as error:  # noqa: BLE001  # as asyncio does: a callback has nobody who could catch it
-                    self.call_exception_handler({"message": f"a callback failed: {call!r}", "exception": error})
+                    self.call_exception_handler({"message": f"a callback failed: {shown(call)}", "exception": error})
         finally:
             sys.set_asyncgen_hooks(*self._hooks)
             asyncio._set_running_loop(self._outer)

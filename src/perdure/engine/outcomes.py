@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 import typing
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,6 +14,7 @@ from perdure.commands.contract import CommandEnd
 from perdure.commands.states import CommandState
 from perdure.engine.steps import plain_function
 from perdure.errors import CommandCancelled, CommandExpired, CommandFailed, PayloadUnencodable, PerdureError, StepOutputInvalid
+from perdure.names import imported, public_name, public_text, shown
 
 UNANNOTATED: Final[Any] = object()
 
@@ -91,11 +90,12 @@ def encode_error(error: BaseException) -> bytes:
     """Return the recorded form of an exception: its class, text, `args` and those attributes that encode."""
     attributes = {}
     for name, value in vars(error).items():
-        if name.isidentifier() and not name.startswith("_") and (data := _encoded(value)) is not None:
+        if name.isidentifier() and not name.startswith("_") and (data := _encoded(_public(value))) is not None:
             attributes[name] = msgspec.Raw(data)
-    args = _encoded(list(error.args))
+    args = _encoded([_public(value) for value in error.args])
     kind = type(error)
-    return _encode_failure(_Failure(kind.__module__, kind.__qualname__, _text_of(error), msgspec.Raw(args or b"null"), attributes))
+    module = public_name(kind.__module__)
+    return _encode_failure(_Failure(module, kind.__qualname__, _text_of(error), msgspec.Raw(args or b"null"), attributes))
 
 
 def _text_of(error: BaseException) -> str:
@@ -104,24 +104,34 @@ def _text_of(error: BaseException) -> str:
     except Exception:  # noqa: BLE001  # any code can stand in an exception's `__str__`; the step has failed all the same
         return "(its text cannot be made)"
     # It stands in columns of text: a lone surrogate has no place in any, a NUL character none on PostgreSQL.
-    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+    return public_text(text).encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
-def decode_error(data: bytes, *, otherwise: type[PerdureError]) -> Exception:
-    """Return the exception that `encode_error` recorded: of the same class when that can be found, else `otherwise`."""
+def _public(value: object) -> object:
+    return public_text(value) if isinstance(value, str) else value  # Python names modules in the texts of its own errors
+
+
+def decode_error(data: bytes, *, otherwise: type[PerdureError], by: str = "") -> Exception:
+    """Return the exception that `encode_error` recorded: of the same class when that can be found, else `otherwise`.
+
+    Args:
+        data: what was recorded, where a class has its public name.
+        otherwise: what it is when the class cannot be found, or not be made again.
+        by: the module whose import statements find the class; of a package, that decides whose version it is.
+    """
     try:
         failure = _decode_failure(data)
     except msgspec.ValidationError:
         return command_error(_decode_end(data))
     try:
-        same = _made_again(failure)
+        same = _made_again(failure, by)
     except Exception:  # noqa: BLE001  # whatever importing or making the class raises: it is not to be had here
         same = None
     return otherwise(f"{failure.name}: {failure.text}") if same is None else same
 
 
-def _made_again(failure: _Failure) -> Exception | None:
-    kind: Any = sys.modules.get(failure.module) or importlib.import_module(failure.module)
+def _made_again(failure: _Failure, by: str) -> Exception | None:
+    kind: Any = imported(failure.module, by=by)
     for part in failure.name.split("."):
         kind = getattr(kind, part)
     args = msgspec.json.decode(failure.args)
@@ -168,7 +178,7 @@ def _encoded(value: object) -> bytes | None:
 
 def _short(value: object) -> str:
     try:
-        text = repr(value)
+        text = shown(value)
     except Exception:  # noqa: BLE001  # a value that cannot be shown is named by its type
         text = f"a {type(value).__name__}"
     return text if len(text) <= limits.REPR_MAX else text[: limits.REPR_MAX] + "…"

@@ -17,7 +17,6 @@ from perdure.codec import JSON
 from perdure.engine.addressing import Address, checked_address
 from perdure.engine.attributes import Attributes
 from perdure.engine.effects import SendEffect, TagEffect, UnbindEffect, UntagEffect
-from perdure.engine.functions import known
 from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
 from perdure.engine.operation import StepOptions
 from perdure.engine.retry import Retry
@@ -25,6 +24,7 @@ from perdure.engine.steps import NotDone, input_of
 from perdure.engine.verbs import Verbs
 from perdure.errors import CannotTimeOut, DefinitionError, UsageError
 from perdure.identity import ProcessId, RegistryKey, Tag, checked_text, derived_id
+from perdure.names import shown
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Process")
@@ -187,9 +187,9 @@ class Process(Verbs, msgspec.Struct, kw_only=True):
         Source: engine.md, "Verbs of a turn".
         """
         if not callable(fn):
-            raise UsageError(f"step takes a function and its arguments, found {fn!r}; write `self.step(function, argument)`")
+            raise UsageError(f"step takes a function and its arguments, found {shown(fn)}; write `self.step(function, argument)`")
         turn = self._open()
-        function = known(fn)
+        function = turn.known(fn)
         options = None
         if timeout is not None or at_most_once or probe is not None or abandon:
             options = _step_options(function.is_async, timeout=timeout, at_most_once=at_most_once, probe=probe, abandon=abandon)
@@ -435,7 +435,7 @@ def _step_options(
     if probe is not None and not at_most_once:
         raise UsageError("step: a `probe` is asked only about a step that runs `at_most_once=True`; without, the step is run again")
     if probe is not None and not callable(probe):
-        raise UsageError(f"step: a probe is a function that takes the step's arguments, found {probe!r}")
+        raise UsageError(f"step: a probe is a function that takes the step's arguments, found {shown(probe)}")
     limit = None if timeout is None else micros(timeout)
     if limit == 0:
         raise UsageError("step: a timeout of 0 lets no attempt begin; give it more time, or none")

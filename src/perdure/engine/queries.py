@@ -16,6 +16,7 @@ from perdure.codec import JSON
 from perdure.conversations.tables import PROCESS, PROCESS_STATE, ProcessStatus
 from perdure.errors import DefinitionError, PayloadInvalid, ProcessNotFound, QueryNotFound, UsageError
 from perdure.identity import ProcessId, RegistryKey, TenantId
+from perdure.names import shown
 from perdure.routing.tables import KEY
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def query(method: F, /) -> F:
 
     Source: engine.md, "A process with messages".
     """
-    what = getattr(method, "__qualname__", repr(method))
+    what = getattr(method, "__qualname__", shown(method))
     if not inspect.isfunction(method):
         raise DefinitionError(f"@perdure.query {what}: expected a method of a process class, written with `def`")
     if any(is_one(method) for is_one in _NOT_PLAIN):
@@ -60,7 +61,7 @@ class QueryOf(msgspec.Struct, frozen=True):
         try:
             bound = inspect.signature(self.function).bind(process, *args)
         except TypeError as error:
-            raise UsageError(f"query {self.function.__qualname__}: {error}; found the arguments {tuple(args)!r}") from None
+            raise UsageError(f"query {self.function.__qualname__}: {error}; found the arguments {shown(tuple(args))}") from None
         return self.function(*bound.args, **bound.kwargs)
 
     def arguments(self, texts: Sequence[bytes]) -> list[Any]:
@@ -90,7 +91,7 @@ def queries_of(target: type, built_in: frozenset[str]) -> dict[str, QueryOf]:
 
 async def ask(store: Store, app: App, method: Callable[..., Any], args: Sequence[Any], *, process_id: str, tenant: str) -> Any:
     """Return what a query says of a process; see `Engine.query`."""
-    name = getattr(method, "__name__", repr(method))
+    name = getattr(method, "__name__", shown(method))
     if not getattr(method, _QUERY, False):
         raise UsageError(f"{getattr(method, '__qualname__', name)} is no query; mark the method with @perdure.query")
     made, process = await _loaded(store, app, process_id=process_id, tenant=tenant)

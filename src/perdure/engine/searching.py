@@ -33,6 +33,7 @@ from perdure.core.backend import Reader
 from perdure.core.table import Index, Key, Scalar, Scan
 from perdure.errors import UsageError
 from perdure.identity import TenantId
+from perdure.names import shown
 
 T = TypeVar("T")
 Order = Literal["id", "created", "-created"]
@@ -190,7 +191,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("order and attributes exclude one another: what is found by an attribute comes in its order, then by id")
         name = type if type is None or isinstance(type, str) else getattr(type, "__name__", None)
         if type is not None and not name:
-            raise UsageError(f"type: expected a process type or its name, found {type!r}")
+            raise UsageError(f"type: expected a process type or its name, found {shown(type)}")
         ranges = [(checked_name(name), range_of(name, wanted)) for name, wanted in (attributes or {}).items()]
         if len(ranges) > limits.ATTRIBUTES_MAX:
             raise UsageError(f"{len(ranges)} attributes; no process has more than {limits.ATTRIBUTES_MAX}")

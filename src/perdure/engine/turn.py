@@ -356,7 +356,7 @@ class Turn(TurnState):
             assert operation.function is not None, "such a timer has something to ring"
             operation.function()
         elif not future.done():
-            resolve(future, operation, event, value=value, cause=cause)
+            resolve(future, operation, event, value=value, cause=cause, by=self.module)
             if isinstance(event, MessageTaken):
                 self._answerable = (future.result(), event.taken)
 

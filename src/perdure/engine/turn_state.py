@@ -15,6 +15,7 @@ from perdure.conversations.events import Event
 from perdure.engine.addressing import Request, TurnId
 from perdure.engine.chance import Chance
 from perdure.engine.effects import AwakeableEffect, CommandEffect
+from perdure.engine.functions import StepFunction, known
 from perdure.engine.loop import TurnLoop
 from perdure.engine.operation import Input, Operation, Produced
 from perdure.engine.replay import Replay
@@ -68,9 +69,11 @@ class TurnState:
         "ending",
         "events",
         "id",
+        "known",
         "leaving",
         "loop",
         "may_take",
+        "module",
         "now",
         "once",
         "outlived",
@@ -134,6 +137,8 @@ class TurnState:
         self.may_take: Callable[[Operation], bool] = anybody
         self.read_log: Callable[..., Coroutine[Any, Any, list[Any]]] = nothing
         self.request: Callable[[Callable[..., Any], tuple[Any, ...]], Request] = request
+        self.module = ""  # of the process type, whose import statements find the classes of recorded errors
+        self.known: Callable[[Callable[..., Any]], StepFunction] = known
         # What most turns never have is made when it is first asked for.
         self.once = False  # whether it has a step that runs at most once
         self.outlived = False  # whether the handler has ended, but threads of its steps go on

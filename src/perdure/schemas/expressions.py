@@ -12,6 +12,7 @@ from msgspec import inspect
 
 from perdure import limits
 from perdure.errors import SchemaUnsupported
+from perdure.names import public_text, shown
 from perdure.schemas.canonical import Json, text_of
 from perdure.schemas.grammar import WIDTHS, literal, union_of
 from perdure.schemas.refusal import REFUSALS, refusal_of
@@ -97,10 +98,10 @@ class TypeGraph:
             case inspect.EnumType(cls=cls):
                 members = [[member.name, value_of(member.value)] for member in cls]
                 if not members:
-                    raise SchemaUnsupported(path, f"{cls!r} has no member with a bit of its own")
+                    raise SchemaUnsupported(path, f"{shown(cls)} has no member with a bit of its own")
                 flags = {"flags": True} if issubclass(cls, enum.Flag) else {}
                 return self._named((cls,), {"enum": cls.__name__, "members": members, **flags}, path)
-        raise SchemaUnsupported(path, f"{getattr(node, 'cls', type(node))!r} has no schema")
+        raise SchemaUnsupported(path, f"{shown(getattr(node, 'cls', type(node)))} has no schema")
 
     def _union(self, parts: Sequence[Json], path: str) -> Json:
         try:
@@ -133,7 +134,7 @@ class TypeGraph:
         try:
             nodes = inspect.multi_type_info(types)
         except REFUSALS as error:
-            raise SchemaUnsupported(path, str(error)) from error
+            raise SchemaUnsupported(path, public_text(str(error))) from error
         return [self._expression(node, f"{path}<{place}>") for place, node in enumerate(nodes)]
 
     def _named(self, key: tuple[Any, ...], definition: Json, path: str, record: _Record | None = None) -> Json:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, ForwardRef, Literal
 from msgspec import inspect
 
 from perdure.errors import SchemaUnsupported
+from perdure.names import public_name, public_text
 
 # Annotations are evaluated to be inspected, and `msgspec` has its own refusals among these.
 REFUSALS: Final = (AttributeError, ImportError, NameError, RuntimeError, SyntaxError, TypeError, ValueError)
@@ -32,8 +33,8 @@ def _reason(part: Any, error: Exception) -> str:
     if isinstance(part, ForwardRef | str):
         return f"name {part if isinstance(part, str) else part.__forward_arg__!r} is not defined; {_IMPORTABLE}"
     if isinstance(error, NameError | AttributeError | ImportError):
-        return f"{error}; {_IMPORTABLE}"
-    return str(error)
+        return public_text(f"{error}; {_IMPORTABLE}")
+    return public_text(str(error))
 
 
 def _refused(part: Any, seen: list[Any]) -> Exception | None:
@@ -75,4 +76,4 @@ def _entered(path: str, kind: Any) -> str:
 
 
 def _name_of(kind: Any) -> str:
-    return str(getattr(typing.get_origin(kind) or kind, "__name__", kind))
+    return public_name(str(getattr(typing.get_origin(kind) or kind, "__name__", kind)))

@@ -12,6 +12,7 @@ import msgspec
 
 from perdure import limits
 from perdure.errors import ValueUnreadable
+from perdure.names import public_text
 from perdure.schemas.scalars import Scalar
 
 Upcast = Callable[[Any], Any]
@@ -130,7 +131,7 @@ class Upcasting(Step):
             try:
                 value = function(value)
             except _DATA_ERRORS as error:
-                name = getattr(function, "__qualname__", repr(function))
+                name = getattr(function, "__qualname__", public_text(repr(function)))
                 raise ValueUnreadable("", f"upcaster {name}: {type(error).__name__}: {error}") from error
         return self.parts[0](value)
 

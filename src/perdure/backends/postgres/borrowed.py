@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import asyncpg
 
 from perdure.errors import UsageError
+from perdure.names import public_name
 
 _EXPECTED = "an asyncpg connection, a psycopg 3 connection, or one of SQLAlchemy (connection or session) over one of these"
 
@@ -124,7 +125,7 @@ def borrowed(connection: Any) -> Borrowed:
                 return _Psycopg(connection)
             case "sqlalchemy":
                 return _Sqlalchemy(connection)
-    raise UsageError(f"expected {_EXPECTED}; found {type(connection).__module__}.{type(connection).__qualname__}")
+    raise UsageError(f"expected {_EXPECTED}; found {public_name(type(connection).__module__)}.{type(connection).__qualname__}")
 
 
 def _no_transaction() -> UsageError:
