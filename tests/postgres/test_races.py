@@ -119,7 +119,7 @@ def tell(told: list[Telling], seconds: float, stopped: int) -> None:
 async def test_nothing_is_lost_in_a_long_race(url: str, seconds: float) -> None:
     before = await deadlocks(url)
 
-    told = await raced_for(url, seconds, racers=3)
+    told = await raced_for(url, seconds)
 
     stopped = await deadlocks(url) - before
     tell(told, seconds, stopped)

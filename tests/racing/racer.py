@@ -7,8 +7,9 @@ ends after so many rounds, or, if they are 0, when its input is closed. Then it 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -31,11 +32,13 @@ from tests.contracts.registry import ACME, process
 from tests.racing import mistakes
 
 TASKS = 16
+MANY = 64  # so that a batch has many calls, and many of them come second
 HELD = 1_000_000
 LEASE = 86_400 * SECOND  # longer than one can be behind the others
 PATIENT = CommandRetry(max_attempts=1_000, initial=0)
 NAMES = ("name-0", "name-1")
 WATCH = ("watch-0", "watch-1")
+Attempts = tuple[Callable[[int], Awaitable[None]], ...]
 
 
 class Telling(msgspec.Struct):
@@ -201,41 +204,40 @@ class Racer:
 
         writer._decide = counted
 
-    async def round(self, n: int) -> None:
-        """Race once on everything; the others are at about the same number."""
-        for attempt in (
-            self._add,
-            self._append,
-            self._converse,
-            self._begin,
-            self._bind,
-            self._tag,
-            self._watch,
-            self._park,
-            self._take,
-            self._command,
-        ):
-            self.told.calls += 1
-            try:
-                await attempt(n)
-            except (SequenceConflict, ValueConflict):
-                self.told.refused += 1
-            except StoreBusy:
-                self.told.busy += 1
-            except (PerdureError, AssertionError) as error:  # a decision that meets what cannot be is a finding, too
-                self.told.errors.append(f"{type(error).__name__}: {error}")
-
-    async def rounds(self, most: int, ended: Callable[[], bool] = lambda: False) -> Telling:
-        """Race so many rounds with several tasks, or until it is ended."""
-
-        async def task(place: int) -> None:
-            n = place
-            while n < most and not ended():
-                await self.round(n)
-                n += TASKS
-
-        await asyncio.gather(*(task(place) for place in range(TASKS)))
+    async def rounds(self, count: int) -> Telling:
+        """Race so many rounds, each once on everything, with several tasks."""
+        attempts = (*self._quick, self._converse, self._command)
+        await asyncio.gather(*(self._task(attempts, range(place, count, TASKS)) for place in range(TASKS)))
         return self.told
+
+    async def until(self, ended: Callable[[], bool]) -> Telling:
+        """Race until it is ended. What takes many statements has tasks of its own, and holds up nothing that takes one."""
+        paces = (self._quick, (self._converse,), (self._command,))
+        await asyncio.gather(*(self._task(pace, itertools.count(place, MANY), ended) for pace in paces for place in range(MANY)))
+        return self.told
+
+    @property
+    def _quick(self) -> Attempts:
+        return self._add, self._append, self._begin, self._bind, self._tag, self._watch, self._park, self._take
+
+    async def _task(self, attempts: Attempts, rounds: Iterable[int], ended: Callable[[], bool] = lambda: False) -> None:
+        for n in rounds:
+            if ended():
+                return
+            for attempt in attempts:
+                await self._try(attempt(n))
+
+    async def _try(self, attempt: Awaitable[None]) -> None:
+        """Race once on something; the others are at about the same number."""
+        self.told.calls += 1
+        try:
+            await attempt
+        except (SequenceConflict, ValueConflict):
+            self.told.refused += 1
+        except StoreBusy:
+            self.told.busy += 1
+        except (PerdureError, AssertionError) as error:  # a decision that meets what cannot be is a finding, too
+            self.told.errors.append(f"{type(error).__name__}: {error}")
 
     async def _add(self, _n: int) -> None:
         value = await self.store.streams.read_value("sum", tenant_id=ACME)
@@ -314,7 +316,7 @@ async def race(url: str, number: int, rounds: int) -> Telling:
         if rounds:
             return await racer.rounds(rounds * TASKS)
         closed = asyncio.ensure_future(loop.run_in_executor(None, sys.stdin.read))
-        return await racer.rounds(sys.maxsize, closed.done)
+        return await racer.until(closed.done)
 
 
 def main(url: str, number: str, rounds: str, mistake: str) -> None:
