@@ -241,6 +241,23 @@ BLOB_PART: Final = 512 * KIB  # bytes of one row of a blob, which is one transac
 BLOB_UNUSED_US: Final = 3_600 * 1_000_000  # microseconds that a blob waits for somebody who refers to it, and an upload for its next part
 BLOB_SWEEP_PARTS: Final = 4  # parts that one transaction removes: they are read first
 BLOB_STREAMS_MAX: Final = 64  # uploads and downloads of one store under way: a part of each is in memory, 32 MiB together
+# --- packages ------------------------------------------------------------------------------------------------
+PACKAGE_ARCHIVE_MAX: Final = 64 * MIB  # bytes of an archive; code is some kB, and what is larger is data
+PACKAGE_PART: Final = 1 * MIB  # bytes of one row of an archive, which is one transaction: other callers get in between
+PACKAGE_PIECE: Final = 64 * KIB  # bytes compressed at once: one or two ms that the event loop waits
+PACKAGE_UPLOADS: Final = 2  # archives of one store that are compressed and stored at once: each is in memory twice
+PACKAGE_UPLOAD_US: Final = 3_600 * 1_000_000  # microseconds that an upload waits for its next part before it goes
+PACKAGE_SWEEP_PARTS: Final = 2  # parts that one transaction removes: they are read first
+PACKAGE_READ_TRIES: Final = 5  # of an archive that is replaced while it is read
+PACKAGE_BUILT_WITH_MAX: Final = 64 * KIB  # bytes of what was found when it was built, as JSON: a thousand distributions
+PACKAGE_TYPES_MAX: Final = 1_000  # types that one deploy lists, and that it routes, in one transaction
+PACKAGE_PINS_SHOWN: Final = 100  # processes that are named to who asks why a package stays
+PACKAGE_TYPES_SHOWN: Final = 100  # types whose routes lead to a package, likewise
+PACKAGE_UNLOAD_TRIES: Final = 10  # to remove a package that others begin to use again and again, or cease to
+PACKAGE_KEEP_MAX: Final = 1_000  # versions of a type that a collection leaves alone
+ROUTE_BASIS_POINTS: Final = 10_000  # of a whole: a weight is a hundredth of a per cent
+ROUTE_WEIGHTS_MAX: Final = 10  # weighted versions of one type at once; each start reads them
+ROUTE_TENANTS_MAX: Final = 1_000  # tenants of one type with a version of their own: all are removed in one transaction when it is retired
 # --- webhooks, CloudEvents and what is sent ----------------------------------------------------------------------
 WEBHOOK_TOLERANCE_US: Final = 300_000_000  # microseconds that two clocks and the way may take: what Standard Webhooks and Stripe say
 WEBHOOK_SECRET_MIN: Final = 24  # bytes of a Standard Webhooks secret, as the specification says
@@ -343,4 +360,7 @@ assert PUSH_TIMEOUT_US < SEND_SECONDS_MAX * 1_000_000 < PUSH_RESULT_US <= COMMAN
 assert COMMAND_PARAMS_MAX + 64 * KIB <= SEND_BODY_MAX, "params fit into what is sent"
 assert HTTP_WAIT_MS_MAX * 1_000 < IDEMPOTENCY_RETAIN_US, "an answer outlives the wait for it"
 assert HTTP_HEAD_MAX + HTTP_BODY_MAX < TRANSACTION_BYTES_MAX, "what is taken in fits into a transaction"
+assert PACKAGE_PART * PACKAGE_SWEEP_PARTS < TRANSACTION_BYTES_MAX, "parts that are removed together fit into a transaction"
+assert PACKAGE_PIECE <= PACKAGE_PART, "a part is made of pieces"
+assert PACKAGE_BUILT_WITH_MAX < TRANSACTION_BYTES_MAX, "what a package was built with fits into the log of a type"
 assert BLOB_PART * BLOB_SWEEP_PARTS < TRANSACTION_BYTES_MAX, "parts that are removed together fit into a transaction"

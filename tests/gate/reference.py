@@ -24,7 +24,7 @@ API = """\
 # Public names
 
 What `import perdure` offers, and `import perdure.testing`. Beside them, these modules are public: `perdure.errors`, `perdure.server`, `perdure.schemas`, and what
-the rooms promise, `perdure.routing.contract`, `perdure.operations.contract`, `perdure.conversations.contract`, `perdure.streams.contract` and `perdure.tokens.contract`. Everything
+the rooms promise, `perdure.routing.contract`, `perdure.operations.contract`, `perdure.conversations.contract`, `perdure.streams.contract`, `perdure.tokens.contract` and `perdure.packages.contract`. Everything
 else is private and may change in any version.
 
 This page is made from `perdure.__all__` and `perdure.testing.__all__` by `make reference`.
@@ -38,7 +38,7 @@ def errors_page() -> str:
 
 def _error_sections() -> Iterator[str]:
     sections: dict[str, list[type[PerdureError]]] = {"": []}
-    sources = (errors.roots, errors.store, errors, errors.commands, errors.web, errors.http)
+    sources = (errors.roots, errors.store, errors, errors.commands, errors.packages, errors.web, errors.http)
     for module, line in [(errors, line) for one in sources for line in inspect.getsource(one).splitlines()]:
         if line.startswith("# --- "):
             sections[line.strip("# -")] = []

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from perdure.errors.commands import *  # noqa: F403  # as below
 from perdure.errors.http import *  # noqa: F403  # as below
+from perdure.errors.packages import *  # noqa: F403  # as below
 from perdure.errors.roots import *  # noqa: F403  # its names are names of this module
 from perdure.errors.roots import NotFoundError, PerdureError, RejectedError, StoreError, UsageError
 from perdure.errors.store import *  # noqa: F403  # as above
