@@ -288,6 +288,13 @@ async def test_a_start_that_commits_after_a_change_of_its_route_follows_it(betwe
     assert between.backend.then is None
 
 
+async def test_a_start_that_commits_after_the_first_deploy_of_its_type_follows_it(between: Between) -> None:
+    """It had read that there is no such route, and would have started local code."""
+    between.nth(1, lambda: put(between.other, record(V1, "new")))
+
+    assert await start(between.one, "p", process_type="new") == V1
+
+
 async def test_starts_of_one_package_on_two_nodes_do_not_get_in_each_others_way(between: Between) -> None:
     """The package's row is read, not written: a batch that another node's start comes into is not decided again."""
     before = len(between.backend.locked)

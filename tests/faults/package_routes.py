@@ -116,6 +116,13 @@ FAULTS: Final = (
         "    fresh = replace(row, changed=view.tick())\n    if before is not None and before.tenants and row.tenants:\n        return\n    if before is None:\n",
         (ROUTES, NODES),
     ),
+    Fault(
+        "route-that-is-missing-is-not-guarded",
+        f"{HERE}/routes.py",
+        "        view.insert(route, RouteRow())\n",
+        "",
+        (f"{NODES}::test_a_start_that_commits_after_the_first_deploy_of_its_type_follows_it",),
+    ),
     # --- who needs it, and how it goes
     Fault(
         "unload-without-a-word-before",

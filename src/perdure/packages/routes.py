@@ -66,13 +66,16 @@ def choose(rules: Iterable[RouteRule], *, workflow_type: str, key: str, tenant: 
 def route_for(view: View, workflow_type: str, *, key: str, tenant: str) -> str | None:
     """Return the package that a process starts on which the caller is about to insert; None when the type has no route.
 
-    Whoever changes a rule has written what is read here, so that a process whose commit comes after it follows the new one.
+    Whoever changes a rule writes what is read here, so that a process whose commit comes after it follows the new one. A type
+    without a route gets an empty one, for its first deploy to write.
 
     Raises:
         ProcessTypeRetired: no rule is for it any more.
     """
-    row = view.get(ROUTE.key(workflow_type))
+    route = ROUTE.key(workflow_type)
+    row = view.get(route)
     if row is None:
+        view.insert(route, RouteRow())
         return None
     rules = []
     own = view.get(RULE.key(workflow_type, RuleKind.TENANT, tenant)) if row.tenants else None
