@@ -252,7 +252,7 @@ PACKAGE_NAME_MAX: Final = 100  # characters
 PACKAGE_PATH_MAX: Final = 512  # bytes of a path below `src/`
 PACKAGE_DEPTH_MAX: Final = 32  # parts of a path
 PACKAGE_OBJECT_MAX: Final = 1_024  # characters of `module:name`: a path, and a name in it
-PACKAGE_TYPES_MAX: Final = 1_000  # process types of one package
+PACKAGE_TYPES_MAX: Final = 1_000  # process types of one package, which one transaction lists and routes
 PACKAGE_KINDS_MAX: Final = 1_000  # kinds of messages of one process type
 PACKAGE_REQUIRES_MAX: Final = 1_000  # distributions that one package requires
 PACKAGE_RANGE_MAX: Final = 1_024  # characters of a range, and of a requirement with its marker
@@ -265,6 +265,22 @@ PACKAGES_IMPORTED: Final = 4  # versions whose code is imported at a time, each 
 PACKAGES_WATCHED: Final = 1_000  # evicted versions that are watched for whether something of theirs is still in use
 PACKAGE_ERROR_MAX: Final = 1 * KIB  # characters of a failed import's class and text
 PACKAGE_TRACEBACK_MAX: Final = 8 * KIB  # characters of a failed import's traceback, its end: some 60 frames
+
+# --- packages: the store of archives, and routes ---------------------------------------------------------------
+PACKAGE_PART: Final = 1 * MIB  # bytes of one row of an archive, which is one transaction: other callers get in between
+PACKAGE_PIECE: Final = 64 * KIB  # bytes compressed at once: one or two ms that the event loop waits
+PACKAGE_UPLOADS: Final = 2  # archives of one store that are compressed and stored at once: each is in memory twice
+PACKAGE_UPLOAD_US: Final = 3_600 * 1_000_000  # microseconds that an upload waits for its next part before it goes
+PACKAGE_SWEEP_PARTS: Final = 2  # parts that one transaction removes: they are read first
+PACKAGE_READ_TRIES: Final = 5  # of an archive that is replaced while it is read
+PACKAGE_BUILT_WITH_MAX: Final = 64 * KIB  # bytes of what was found when it was built, as JSON: a thousand distributions
+PACKAGE_PINS_SHOWN: Final = 100  # processes that are named to who asks why a package stays
+PACKAGE_TYPES_SHOWN: Final = 100  # types whose routes lead to a package, likewise
+PACKAGE_UNLOAD_TRIES: Final = 10  # to remove a package that others begin to use again and again, or cease to
+PACKAGE_KEEP_MAX: Final = 1_000  # versions of a type that a collection leaves alone
+ROUTE_BASIS_POINTS: Final = 10_000  # of a whole: a weight is a hundredth of a per cent
+ROUTE_WEIGHTS_MAX: Final = 10  # weighted versions of one type at once; each start reads them
+ROUTE_TENANTS_MAX: Final = 1_000  # tenants of one type with a version of their own: all are removed in one transaction when it is retired
 # --- webhooks, CloudEvents and what is sent ----------------------------------------------------------------------
 WEBHOOK_TOLERANCE_US: Final = 300_000_000  # microseconds that two clocks and the way may take: what Standard Webhooks and Stripe say
 WEBHOOK_SECRET_MIN: Final = 24  # bytes of a Standard Webhooks secret, as the specification says
@@ -370,4 +386,7 @@ assert HTTP_HEAD_MAX + HTTP_BODY_MAX < TRANSACTION_BYTES_MAX, "what is taken in 
 assert PACKAGE_FILES_MAX * (PACKAGE_PATH_MAX + 100) < PACKAGE_MANIFEST_MAX <= PACKAGE_ARCHIVE_MAX, "the longest paths fit into a manifest"
 assert SCHEMA_TYPES_MAX**2 <= PACKAGE_SCHEMA_WORK_MAX, "the largest recursive group that a schema may have fits into a package"
 assert PACKAGE_FILES_MAX + 2 < 2**16 - 1, "entries are counted in 16 bits, of which the last number means something else"
+assert PACKAGE_PART * PACKAGE_SWEEP_PARTS < TRANSACTION_BYTES_MAX, "parts that are removed together fit into a transaction"
+assert PACKAGE_PIECE <= PACKAGE_PART, "a part is made of pieces"
+assert PACKAGE_BUILT_WITH_MAX < TRANSACTION_BYTES_MAX, "what a package was built with fits into the log of a type"
 assert BLOB_PART * BLOB_SWEEP_PARTS < TRANSACTION_BYTES_MAX, "parts that are removed together fit into a transaction"

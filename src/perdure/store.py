@@ -24,18 +24,22 @@ from perdure.commands.push_contract import PushEndpoints
 from perdure.commands.push_endpoints import Endpoints
 from perdure.commands.queueing import Apart, End
 from perdure.commands.registry import Commands
-from perdure.conversations.tables import OVER, PROCESS
+from perdure.conversations.tables import BY_PACKAGE, OVER, PROCESS, ProcessRow
 from perdure.core.access import Access
 from perdure.core.database import Database, StoreInfo
 from perdure.core.signals import Signals
+from perdure.core.table import Key
 from perdure.core.view import View
 from perdure.core.write import Write
 from perdure.core.writer import Writer
-from perdure.errors import OutcomeUnknown, ProcessEnded, UnknownScheme, UsageError
+from perdure.errors import OutcomeUnknown, PinHolder, ProcessEnded, UnknownScheme, UsageError
 from perdure.identity import SYSTEM_RANDOMNESS, ProcessIdentity, Randomness
 from perdure.messages.writes import mark_addressed
 from perdure.operations.contract import OperationStore
 from perdure.operations.store import Operations
+from perdure.packages.contract import PackageStore
+from perdure.packages.store import Packages
+from perdure.packages.writes import PinIndex
 from perdure.replies import ENGINE, answer_from_elsewhere
 from perdure.routing.contract import ProcessRegistry
 from perdure.routing.registry import Registry
@@ -50,6 +54,14 @@ APART: Final = Apart(refer, let_go)
 """Keeps the blobs that commands refer to, in the commands' own transactions."""
 
 
+def _holder(key: Key[ProcessRow], row: ProcessRow) -> PinHolder:
+    return PinHolder(str(key.parts[0]), str(key.parts[1]), row.process_type, row.status)
+
+
+PINS: Final = PinIndex(BY_PACKAGE, _holder)
+"""Who needs a package: processes that are not over, or can be restarted."""
+
+
 class Store:
     """An open store. It belongs to the event loop that opened it.
 
@@ -59,6 +71,7 @@ class Store:
         commands: contract 2, work for workers elsewhere.
         push: where commands are sent that do not wait for workers.
         operations: contract 3, which requests were done, and their answers.
+        packages: contract 5, process code, and which version new processes start on.
         streams: contract 4's append-only streams and values.
         tokens: who may do what over HTTP.
         blobs: large params and results of commands.
@@ -74,6 +87,7 @@ class Store:
         self.commands: Final[CommandRegistry] = Commands(access, ended=resume, apart=APART)
         self.push: Final[PushEndpoints] = Endpoints(access)
         self.operations: Final[OperationStore] = Operations(access)
+        self.packages: Final[PackageStore] = Packages(access, pins=PINS)
         self.streams: Final[DurableStore] = Streams(access)
         self.tokens: Final[TokenRegistry] = Tokens(access)
         self.blobs: Final[BlobStore] = Blobs(access)

@@ -18,9 +18,12 @@ EACH: Final = 12
 LONG: Final = 40_000
 FITTING: Final[dict[str, Any]] = {
     "catch_up": "all",
+    "codec": "zlib",
+    "content_hash": "c" * 64,
     "overlap": "skip",
     "package_hash": "a" * 64,
     "policy": "volatile",
+    "previous": "d" * 64,
     "root_type": "r" * 32,
     "stage": "key",
 }
@@ -37,6 +40,7 @@ OF_TABLE: Final[dict[tuple[str, str], Any]] = {
     ("operation", "outcome"): "ok",
     ("operation", "response"): b"\x00answer",
     ("operation", "state"): "sealed",
+    ("package", "sha256"): "e" * 64,
     ("process", "status"): "ended",
     ("process_attribute", "kind"): "int",
     ("token", "secret_hash"): b"h" * 32,
@@ -90,8 +94,10 @@ def _key_part(column: str, n: int) -> Any:
         return n * 10**15 + 1
     if column == "part":
         return "params"
-    if column == "sha256":
+    if column in {"sha256", "content_hash"}:
         return f"{n:064}"
+    if column == "kind":
+        return "tenant"
     return "h" * 30 + f"{n:02}" if column == "hash" else f"{column} ß 😀 {n}"
 
 

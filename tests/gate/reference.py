@@ -24,7 +24,7 @@ API = """\
 # Public names
 
 What `import perdure` offers, and `import perdure.testing`. Beside them, these modules are public: `perdure.errors`, `perdure.server`, `perdure.schemas`, and what
-the rooms promise, `perdure.routing.contract`, `perdure.operations.contract`, `perdure.conversations.contract`, `perdure.streams.contract` and `perdure.tokens.contract`. Everything
+the rooms promise, `perdure.routing.contract`, `perdure.operations.contract`, `perdure.conversations.contract`, `perdure.streams.contract`, `perdure.tokens.contract` and `perdure.packages.contract`. Everything
 else is private and may change in any version.
 
 This page is made from `perdure.__all__` and `perdure.testing.__all__` by `make reference`.

@@ -170,7 +170,7 @@ PROCESS = Table(
     ProcessRow,
     kind="owned",
     fixed=("process_type", "stream_no", "shard", "created_at"),
-    indexed=("status",),
+    indexed=("status", "package_hash"),
     guard=True,
 )
 PROCESS_STATE = Table("process_state", ("tenant_id", "process_id"), ProcessStateRow, kind="owned")
@@ -208,6 +208,15 @@ BY_STATUS = Index(
     where_sql="status = 'paused' or status = 'stuck' or status = 'stranded' or status = 'failed'",
 )
 CREATED = Index(PROCESS, "process_created", prefix=("tenant_id",), order=("created_at", "process_id"))
+# One that failed can be restarted, on the code that it has. Its guard is the package's row (`packages.writes.hold`).
+BY_PACKAGE = Index(
+    PROCESS,
+    "process_package",
+    prefix=("package_hash",),
+    order=("tenant_id", "process_id"),
+    where=lambda row: row.package_hash is not None and row.status not in {ProcessStatus.ENDED, ProcessStatus.REMOVED},
+    where_sql="package_hash is not null and status <> 'ended' and status <> 'removed'",
+)
 ATTRIBUTES = Index(ATTRIBUTE, "process_attribute", prefix=("tenant_id",), order=("process_id", "name"))
 ATTRIBUTES_OF = Index(ATTRIBUTE, "process_attribute", prefix=("tenant_id", "process_id"), order=("name",))
 BY_ATTRIBUTE = Index(
@@ -238,6 +247,7 @@ INDEXES = (
     RUNNABLE,
     BY_STATUS,
     CREATED,
+    BY_PACKAGE,
     CHILDREN,
     CANCELLATIONS,
     LOG_ENTRIES,

@@ -27,6 +27,8 @@ from perdure.engine.effects import CommandEffect
 from perdure.engine.handling import Handling, message_key
 from perdure.errors import BlobNotFound, StoreError
 from perdure.headers import traceparent_of
+from perdure.packages.contract import PackageStore
+from perdure.packages.writes import DUE_TOPIC as PACKAGES_DUE
 from perdure.replies import Asker, await_reply, post_reply
 from perdure.store import APART
 
@@ -169,3 +171,8 @@ def command_clock(access: Access, commands: CommandRegistry, owner: Owner) -> Du
 def blob_clock(access: Access, blobs: BlobStore, owner: Owner) -> DueClock:
     """Return what removes uploads that were cut, and blobs that nobody refers to."""
     return DueClock(access, owner, BLOBS_DUE, what="blobs", next_due=blobs.next_due, settle=blobs.sweep)
+
+
+def package_clock(access: Access, packages: PackageStore, owner: Owner) -> DueClock:
+    """Return what removes uploads of archives that were cut, and the parts of archives that are gone."""
+    return DueClock(access, owner, PACKAGES_DUE, what="packages", next_due=packages.next_due, settle=packages.sweep)

@@ -15,7 +15,7 @@ from perdure.engine.addressing import Address, Request, checked_address, checked
 from perdure.engine.app import App
 from perdure.engine.archive import Archive, Folder
 from perdure.engine.awakeables import completing, failing
-from perdure.engine.commanding import blob_clock, command_clock
+from perdure.engine.commanding import blob_clock, command_clock, package_clock
 from perdure.engine.control import CancelProcess, PauseProcess, ResumeProcess, checked_reason
 from perdure.engine.doors import Doors
 from perdure.engine.encoded import encoded
@@ -102,7 +102,11 @@ class Engine:
         self.schedules = Schedules(store, app=app, rules=self._owner.rules, run=self._owner.run)
         kept_in = Folder(archive, self.clock.now) if isinstance(archive, str | Path) else archive
         self._sweeper = Sweeper(store.access, retention or Retention(), kept_in)
-        self._clocks = (command_clock(store.access, store.commands, self._owner), blob_clock(store.access, store.blobs, self._owner))
+        self._clocks = (
+            command_clock(store.access, store.commands, self._owner),
+            blob_clock(store.access, store.blobs, self._owner),
+            package_clock(store.access, store.packages, self._owner),
+        )
         self._pusher = Pusher(store.access, leads=lambda: self._owner.rules.leads, background=self._owner.background, allowed=push_allowed)
         self._sweeping = Sweeping(self._sweeper, self.clock, self._owner.background, leads=lambda: self._owner.rules.leads)
         self._open = False

@@ -1,0 +1,111 @@
+"""What callers of the package store bring, checked before anything is read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from perdure import limits
+from perdure.clock import Micros
+from perdure.errors import ArchiveSizeRefused, InvalidContentHash, InvalidIdentifier, PayloadTooLarge, PayloadUnencodable, UsageError
+from perdure.identity import ContentHash, checked_text
+from perdure.packages.contract import PackagePlace, PackageRecord
+from perdure.packages.routes import By
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def checked_hash(text: str) -> str:
+    """Return the name of a package. Raises InvalidContentHash."""
+    try:
+        return str(ContentHash(text))
+    except InvalidIdentifier as error:
+        raise InvalidContentHash(str(error)) from None
+
+
+def checked_type(text: str) -> str:
+    """Return a process type. Raises InvalidIdentifier."""
+    return str(checked_text(text, what="workflow_type", limit=limits.REGISTRY_KEY_MAX))
+
+
+def checked_types(texts: Sequence[str], *, what: str) -> tuple[str, ...]:
+    """Return process types, each once. Raises InvalidIdentifier, UsageError."""
+    if isinstance(texts, str):
+        raise UsageError(f"{what}: expected a list of process types, found the text {texts!r:.{limits.REPR_MAX}}")
+    found = tuple(dict.fromkeys(checked_type(each) for each in texts))
+    if len(found) > limits.PACKAGE_TYPES_MAX:
+        raise UsageError(
+            f"{what}: expected at most {limits.PACKAGE_TYPES_MAX:,} types, found {len(found):,}; make several packages of them"
+        )
+    return found
+
+
+def checked_record(record: PackageRecord) -> PackageRecord:
+    """Return what is to be stored. Raises InvalidIdentifier, InvalidContentHash, ArchiveSizeRefused, UsageError."""
+    if not isinstance(record, PackageRecord):
+        raise UsageError(f"record: expected a PackageRecord, found {type(record).__name__}")
+    if not isinstance(record.archive, bytes):
+        raise UsageError(f"archive: expected bytes, found {type(record.archive).__name__}")
+    if not 1 <= len(record.archive) <= limits.PACKAGE_ARCHIVE_MAX:
+        raise ArchiveSizeRefused(size=len(record.archive), limit=limits.PACKAGE_ARCHIVE_MAX)
+    return msgspec.structs.replace(record, workflow_type=checked_type(record.workflow_type), content_hash=checked_hash(record.content_hash))
+
+
+def instant_of(when: datetime) -> Micros:
+    """Return a time of a deployer as microseconds since the epoch. Raises UsageError when it has no time zone."""
+    if not isinstance(when, datetime) or when.utcoffset() is None:
+        raise UsageError(f"deployed_at: expected a time with its time zone, found {when!r:.{limits.REPR_MAX}}")
+    return (when - EPOCH) // _MICROSECOND
+
+
+def time_of(instant: Micros) -> datetime:
+    """Return a stored time, in UTC."""
+    return EPOCH + instant * _MICROSECOND
+
+
+def checked_duration(duration: timedelta, *, what: str) -> Micros:
+    """Return a duration in microseconds. Raises UsageError."""
+    if not isinstance(duration, timedelta) or not 0 <= duration // _MICROSECOND <= limits.DURATION_MAX:
+        raise UsageError(f"{what}: expected a timedelta from 0 to a century, found {duration!r:.{limits.REPR_MAX}}")
+    return duration // _MICROSECOND
+
+
+def checked_count(value: object, *, what: str, least: int, most: int) -> int:
+    """Return a number of `least`..`most`. Raises UsageError."""
+    if type(value) is not int or not least <= value <= most:
+        raise UsageError(f"{what}: expected {least} to {most:,}, found {value!r:.{limits.REPR_MAX}}")
+    return value
+
+
+def checked_place(after: PackagePlace) -> PackagePlace:
+    """Return after which package a page begins. Raises InvalidIdentifier, InvalidContentHash, UsageError."""
+    at = checked_count(after.deployed_at, what="after", least=-limits.SEQUENCE_MAX, most=limits.SEQUENCE_MAX)
+    return PackagePlace(checked_type(after.workflow_type), at, checked_hash(after.content_hash))
+
+
+def checked_by(actor: str, built_with: Mapping[str, Any] | None) -> By:
+    """Return who does something, for the log. Raises InvalidIdentifier, UsageError, PayloadUnencodable, PayloadTooLarge."""
+    checked_text(actor, what="actor", limit=limits.ACTOR_MAX)
+    if built_with is None:
+        return By(str(actor))
+    if not isinstance(built_with, Mapping):
+        raise UsageError(f"built_with: expected a dict, found {type(built_with).__name__}")
+    try:
+        text = msgspec.json.encode(dict(built_with), order="sorted").decode()
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise PayloadUnencodable(f"built_with: expected a dict that can be written as JSON: {error}") from None
+    if len(text.encode()) > limits.PACKAGE_BUILT_WITH_MAX:
+        raise PayloadTooLarge("built_with", size=len(text.encode()), limit=limits.PACKAGE_BUILT_WITH_MAX)
+    return By(str(actor), text)
+
+
+def checked_log(types: Iterable[str], by: By) -> int:
+    """Return the bytes that go into the logs of these types. Raises PayloadTooLarge when one transaction does not take them."""
+    size = len(by.built_with.encode()) * len(set(types))
+    if size > limits.TRANSACTION_BYTES_MAX:
+        raise PayloadTooLarge("built_with, once for each type", size=size, limit=limits.TRANSACTION_BYTES_MAX)
+    return size
