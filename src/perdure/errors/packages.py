@@ -224,7 +224,7 @@ class PackageUnloaded(PerdureError, ImportError):
         self.name = name
 
 
-# --- packages: the store of archives, and routes -------------------------------------------------------------------------------
+# --- packages: the store of archives, and routes -------------------------------------------------------
 
 
 class InvalidContentHash(UsageError):
