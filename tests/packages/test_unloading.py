@@ -12,7 +12,7 @@ import threading
 import traceback
 import tracemalloc
 import typing
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -143,6 +143,14 @@ def use_sources(module: Any) -> None:
 
 
 USES = [use_types, use_typing, use_schemas, use_process, use_python, use_sources]
+
+
+@pytest.fixture(autouse=True)
+def only_what_is_new() -> Iterator[None]:
+    """A collection looks at what the test has made, and not at what all tests before it have left, which takes a third of a second."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
