@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from perdure import limits
-from perdure.errors import InvalidIdentifier
+from perdure.errors import InvalidIdentifier, UsageError
 from perdure.names import shown
 
 MAX_REGISTRY_KEY_LEN: Final = limits.REGISTRY_KEY_MAX
@@ -52,6 +52,13 @@ def checked_text(text: object, *, what: str, limit: int) -> str:
     if _CONTROL.search(text):
         raise InvalidIdentifier(f"{what}: control characters are not allowed, found {_shown(text)}")
     return text
+
+
+def checked_count(value: object, *, what: str, most: int, least: int = 1) -> int:
+    """Return `value` if it is an integer of `least`..`most`. Raises UsageError; the text names `what`, the range and the value."""
+    if type(value) is not int or not least <= value <= most:
+        raise UsageError(f"{what}: expected {least:,} to {most:,}, found {value!r:.{limits.REPR_MAX}}")
+    return value
 
 
 def _shown(text: str) -> str:

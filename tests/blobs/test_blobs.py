@@ -10,8 +10,9 @@ import pytest
 
 from perdure import Store, VirtualClock, limits
 from perdure.blob import Blob
-from perdure.blobs.writes import SweepParts
+from perdure.blobs.tables import UPLOADS
 from perdure.errors import BlobMismatch, BlobNotFound, InvalidIdentifier, Overloaded, PayloadTooLarge, UploadLost, UsageError
+from perdure.uploads import SweepParts
 from tests.blobs.bytes import HOUR, Cut, held, noise, pieces, put, rows, sha256, whole
 
 PART = limits.BLOB_PART
@@ -143,7 +144,7 @@ async def test_an_upload_of_which_a_part_was_swept_never_becomes_a_blob(
 
     async def rest() -> None:
         clock.advance(HOUR)
-        assert await store.access.writer.run(SweepParts(clock.now())) == (0, True)
+        assert await store.access.writer.run(SweepParts(of=UPLOADS, now=clock.now())) == (0, True)
 
     with pytest.raises(UploadLost):
         await store.blobs.put("acme", held(noise(9 * PART), PART, rest))

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from perdure import CommandRetry, Store, limits
-from perdure.blobs.tables import BLOB, PART, PartRow
+from perdure.blobs.tables import BLOB, PART
 from perdure.client.client import Client
 from perdure.client.connection import _Refusal
 from perdure.client.sync import SyncClient
@@ -22,6 +22,7 @@ from perdure.core.table import Key
 from perdure.core.view import View
 from perdure.errors import BlobMismatch, BlobNotFound, CommandFailed, CommandNotFound, IllegalTransition, PayloadTooLarge, ServerUnreachable
 from perdure.protocol.commands import BlobRef
+from perdure.uploads import PartRow
 from perdure.worker.context import CommandContext
 from perdure.worker.worker import Worker
 from tests.blobs.bytes import noise, pieces, put, rows, sha256, whole

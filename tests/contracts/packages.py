@@ -20,9 +20,10 @@ from perdure.packages.arguments import instant_of
 from perdure.packages.contract import PackageRecord, RouteRule
 from perdure.packages.packing import unpack
 from perdure.packages.routes import By, default_of, route_for
-from perdure.packages.tables import LEFT, PACKAGE, PART, PARTS, ROUTE, ROUTES, RULES, TABLES, TYPE, TYPES, UPLOAD
-from perdure.packages.writes import AddPart, Put, Staged, hold
+from perdure.packages.tables import LEFT, PACKAGE, PART, PARTS, ROUTE, ROUTES, RULES, TABLES, TYPE, TYPES, UPLOAD, UPLOADS
+from perdure.packages.writes import Put, Staged, hold
 from perdure.store import Store
+from perdure.uploads import AddPart
 
 Hash = str | None
 Reopen = Callable[[], Awaitable[Store]]
@@ -82,7 +83,7 @@ async def many(store: Store, count: int, workflow_type: str = "order") -> None:
             staged=staged,
             by=By("somebody"),
         )
-        return AddPart(key=staged.key, number=0, data=one.archive), put
+        return AddPart(of=UPLOADS, key=staged.key, number=0, data=one.archive), put
 
     await asyncio.gather(*(store.commit(*written(n)) for n in range(count)))
 

@@ -15,9 +15,10 @@ from perdure.core.table import Key, RowT, Scan
 from perdure.core.view import View
 from perdure.errors import PackageMissing, StoreBusy, StoreCorrupt, StoreUnavailable, UploadLost
 from perdure.packages.store import Packages
-from perdure.packages.tables import PACKAGE, PART, PARTS, PartRow
-from perdure.packages.writes import AddPart, Put, SweepParts
+from perdure.packages.tables import PACKAGE, PART, PARTS, UPLOADS
+from perdure.packages.writes import Put
 from perdure.store import PINS
+from perdure.uploads import AddPart, PartRow, SweepParts
 from tests.contracts.packages import (
     DAY,
     HOUR_US,
@@ -148,7 +149,7 @@ async def test_an_upload_that_rested_for_too_long_ends_and_leaves_nothing(
         if whole:
             await store.packages.sweep(clock.now())
         else:
-            assert await store.access.writer.run(SweepParts(clock.now())) == (0, True)
+            assert await store.access.writer.run(SweepParts(of=UPLOADS, now=clock.now())) == (0, True)
 
     packages, _ = doing(store, kind, nth, rest)
     with pytest.raises(UploadLost):

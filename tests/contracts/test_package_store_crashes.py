@@ -198,7 +198,8 @@ KEEPS_ON = """
 import asyncio, sys
 from perdure import open_store
 from perdure.core.writer import Writer
-from perdure.packages.writes import AddPart, Put
+from perdure.packages.writes import Put
+from perdure.uploads import AddPart
 from tests.contracts.test_package_store_crashes import deploy
 
 stop_at, real = sys.argv[2], Writer.commit

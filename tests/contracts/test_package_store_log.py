@@ -260,7 +260,7 @@ async def test_what_breaks_a_rule_is_refused_before_anything_is_written(
 def test_a_cursor_is_one_that_was_given(cursor: str) -> None:
     place = PackagePlace("Grüße", -1, V1)
     assert PackagePlace.named_by(place.cursor) == place
-    with pytest.raises(UsageError, match="is no `next`"):
+    with pytest.raises(UsageError, match="expected the `next` of the page before"):
         PackagePlace.named_by(cursor)
 
 

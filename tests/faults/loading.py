@@ -88,7 +88,7 @@ FAULTS: Final = (
     Fault(
         "load-with-names-of-the-standard-library",
         LOADING,
-        "        if name in _RESERVED or not name.isidentifier():\n",
+        "        if is_reserved(name) or not name.isidentifier():\n",
         "        if not name.isidentifier():\n",
         FAILURES,
     ),

@@ -7,6 +7,7 @@ from typing import Final
 from tests.faults.fault import Fault
 
 HERE: Final = "src/perdure/packages"
+UPLOADS: Final = "src/perdure/uploads.py"
 TESTS: Final = "tests/contracts/test_package_store"
 STORE: Final = f"{TESTS}.py"
 LOG: Final = f"{TESTS}_log.py"
@@ -49,35 +50,35 @@ FAULTS: Final = (
     Fault(
         "package-parts-of-the-second-put-stay",
         f"{HERE}/writes.py",
-        "            _leave(view, self.staged.key, upload)\n            return before\n",
+        "            UPLOADS.leave(view, self.staged.key, upload)\n            return before\n",
         "            view.delete(self.staged.key)\n            return before\n",
         (ARCHIVES, NODES),
     ),
     Fault(
         "package-visible-with-parts-missing",
         f"{HERE}/writes.py",
-        "        _check_whole(self.staged.key, upload, self.staged.parts)\n        assert",
+        "        check_whole(self.staged.key, upload, self.staged.parts)\n        assert",
         "        assert",
         (f"{ARCHIVES}::test_an_upload_that_rested_for_too_long_ends_and_leaves_nothing", CRASHES),
     ),
     Fault(
         "package-upload-goes-on-after-its-sweep-began",
-        f"{HERE}/writes.py",
-        "            view.update(key, replace(row, parts=0))",
+        UPLOADS,
+        "            view.update(key, msgspec.structs.replace(row, parts=0))",
         "            pass",
         (ARCHIVES,),
     ),
     Fault(
         "package-upload-keeps-its-first-time",
-        f"{HERE}/writes.py",
+        UPLOADS,
         "            view.update(self.key, after)\n",
         "            view.update(self.key, UploadRow(after.parts, row.removed_at if row else 0))\n",
         (ARCHIVES,),
     ),
     Fault(
         "package-upload-not-given-up",
-        f"{HERE}/store.py",
-        "                await self._writer.run(GiveUp(self._key))\n",
+        UPLOADS,
+        "                await self._writer.run(GiveUp(of=self._of, key=self.key))\n",
         "                pass\n",
         (ARCHIVES,),
     ),
@@ -129,8 +130,8 @@ FAULTS: Final = (
     Fault(
         "package-time-to-the-millisecond",
         f"{HERE}/arguments.py",
-        "    return (when - EPOCH) // _MICROSECOND\n",
-        "    return (when - EPOCH) // _MICROSECOND // 1_000 * 1_000\n",
+        "    return micros_of(when)\n",
+        "    return micros_of(when) // 1_000 * 1_000\n",
         (STORE,),
     ),
     # --- reading

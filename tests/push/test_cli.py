@@ -85,7 +85,7 @@ def test_a_page_of_endpoints_says_how_to_go_on(call: Call, at: tuple[str, str]) 
         more = err.removeprefix("more: ").split()
 
     assert found == [["arm"], ["leg"], ["wrist"]]
-    assert "no `next` of such a page" in call("push", "list", *at, "--after", "eu/site")[2]
+    assert "expected the `next` of the page before" in call("push", "list", *at, "--after", "eu/site")[2]
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
 
-from perdure import limits
+from perdure import limits, uploads
 from perdure.blob import Blob
-from perdure.blobs.tables import BLOB, LEFT, PART, UNUSED, UPLOAD
-from perdure.blobs.writes import AddPart, Finish, GiveUp, SweepParts, SweepUnused
+from perdure.blobs.tables import BLOB, PART, UNUSED, UPLOADS
+from perdure.blobs.writes import Finish, SweepUnused
 from perdure.clock import Micros
 from perdure.core.access import Access
 from perdure.core.table import Scan
-from perdure.errors import BlobMismatch, BlobNotFound, Overloaded, PayloadTooLarge, PerdureError, UsageError
+from perdure.errors import BlobMismatch, BlobNotFound, Overloaded, PayloadTooLarge, UsageError
 from perdure.headers import BINARY_TYPE
-from perdure.identity import ContentHash, TenantId, checked_text, uuid7
+from perdure.identity import ContentHash, TenantId, checked_text
+from perdure.uploads import Upload
 
 
 class Blobs:
@@ -68,18 +68,13 @@ class Blobs:
         while done == limits.SWEEP_CHUNK:
             done = await self._access.writer.run(SweepUnused(now))
             total += done
-        more = True
-        while more:
-            done, more = await self._access.writer.run(SweepParts(now))
-            total += done
-        return total
+        return total + await uploads.sweep(self._access, UPLOADS, now)
 
     async def next_due(self) -> Micros | None:
         """See `BlobStore.next_due`."""
         unused = await self._access.reader.scan(Scan(UNUSED, (), 1))
-        left = await self._access.reader.scan(Scan(LEFT, (), 1))
-        times = [row.removed_at for _, row in unused if row.removed_at is not None] + [row.removed_at for _, row in left]
-        return min(times, default=None)
+        times = [*(row.removed_at for _, row in unused), await uploads.next_due(self._access, UPLOADS)]
+        return min((time for time in times if time is not None), default=None)
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
@@ -93,15 +88,13 @@ class Blobs:
             self._under_way -= 1
 
 
-class _Upload:
-    """One upload."""
+class _Upload(Upload):
+    """The upload of a blob."""
 
     def __init__(self, access: Access, tenant: TenantId) -> None:
-        self._writer = access.writer
-        self._key = UPLOAD.key(tenant, uuid7(now=access.clock.now(), randomness=access.randomness))
+        super().__init__(access, UPLOADS, tenant)
         self._hash = hashlib.sha256()
         self._size = 0
-        self._parts = 0
 
     async def take(self, chunks: AsyncIterable[bytes], content_type: str, sha256: str | None, size: int | None) -> Blob:
         """Store what comes, and make a blob of it if it is what was expected."""
@@ -109,9 +102,9 @@ class _Upload:
             await self._store(chunks)
             found = Blob(sha256=self._hash.hexdigest(), size=self._size, content_type=content_type)
             _check_expected(found, sha256=sha256, size=size)
-            await self._writer.run(Finish(key=self._key, parts=self._parts, blob=found))
+            await self._writer.run(Finish(key=self.key, parts=self.parts, blob=found))
         except Exception:
-            await self._give_up()
+            await self.give_up()
             raise
         return found
 
@@ -127,22 +120,16 @@ class _Upload:
                 part += taken
                 rest = rest[len(taken) :]
                 if len(part) == limits.BLOB_PART:
-                    await self._add(bytes(part))
+                    await self.add(bytes(part))
                     part.clear()
         if part:
-            await self._add(bytes(part))
+            await self.add(bytes(part))
 
-    async def _add(self, data: bytes) -> None:
+    async def add(self, data: bytes) -> None:
+        """Store the next bytes, and take them into hash and size."""
         self._hash.update(data)
-        await self._writer.run(AddPart(key=self._key, number=self._parts, data=data), size=len(data))
-        self._parts += 1
+        await super().add(data)
         self._size += len(data)
-
-    async def _give_up(self) -> None:
-        """Let the parts go now. If the store cannot, or this was called off, they go when their time is over."""
-        if self._parts:
-            with contextlib.suppress(PerdureError):
-                await self._writer.run(GiveUp(self._key))
 
 
 def _check_size(what: str, size: int) -> None:

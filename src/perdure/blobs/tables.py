@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
+from perdure import limits
 from perdure.clock import Micros
 from perdure.core.table import Index, Table
+from perdure.uploads import PartRow, UploadRow, Uploads
 
 
 class BlobRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -21,19 +25,6 @@ class BlobRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     parts: int
     refs: int
     removed_at: Micros | None
-
-
-class PartRow(msgspec.Struct, frozen=True, gc=False):
-    """Some bytes of an upload."""
-
-    data: bytes
-
-
-class UploadRow(msgspec.Struct, frozen=True, gc=False):
-    """Parts that belong to no blob: one has yet to become of them, or never will. At `removed_at` they go."""
-
-    parts: int
-    removed_at: Micros
 
 
 class ReferenceRow(msgspec.Struct, frozen=True, gc=False):
@@ -57,5 +48,8 @@ UNUSED = Index(
 )
 LEFT = Index(UPLOAD, "blob_upload_left", order=("removed_at", "tenant_id", "upload_id"))
 PARTS = Index(PART, "blob_part", prefix=("tenant_id", "upload_id"), order=("number",))
+DUE_TOPIC: Final = "blobs-due"
+"""Signalled when something is to be removed earlier than whoever looks after that may know."""
+UPLOADS: Final = Uploads(UPLOAD, PART, LEFT, PARTS, DUE_TOPIC, rests=limits.BLOB_UNUSED_US, at_once=limits.BLOB_SWEEP_PARTS)
 TABLES = (BLOB, PART, UPLOAD, REFERENCE)
 INDEXES = (UNUSED, LEFT, PARTS)

@@ -87,13 +87,6 @@ def checked_instant(value: object, *, what: str) -> Micros | None:
     return value
 
 
-def checked_count(value: object, *, what: str, most: int) -> int:
-    """Return a number of 1..`most`. Raises UsageError."""
-    if type(value) is not int or not 1 <= value <= most:
-        raise UsageError(f"{what}: expected 1 to {most}, found {value!r:.{limits.REPR_MAX}}")
-    return value
-
-
 def checked_size(value: object, *, what: str) -> int | None:
     """Return a number of bytes, or None. Raises UsageError."""
     if value is None:

@@ -5,19 +5,15 @@ Source: commands.md, "Push".
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 import msgspec
 
 from perdure import limits
 from perdure.clock import Micros
-from perdure.errors import UsageError
+from perdure.cursors import cursor_of, named_by
 from perdure.identity import DEFAULT_TENANT
-
-_decode_place: Final = msgspec.json.Decoder(tuple[str, str | None]).decode
 
 
 class PushEndpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,15 +61,12 @@ class PushPlace(msgspec.Struct, frozen=True):
     @property
     def cursor(self) -> str:
         """This place as text, for the next page to begin after."""
-        return base64.urlsafe_b64encode(msgspec.json.encode(msgspec.structs.astuple(self))).decode().rstrip("=")
+        return cursor_of(msgspec.structs.astuple(self))
 
     @classmethod
     def named_by(cls, cursor: str) -> PushPlace:
         """Return the place that a cursor names. Raises UsageError."""
-        try:
-            return cls(*_decode_place(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars="-_", validate=True)))
-        except (binascii.Error, msgspec.DecodeError, ValueError):
-            raise UsageError(f"after: {cursor[: limits.REPR_MAX]!r} is no `next` of such a page") from None
+        return cls(*named_by(cursor, tuple[str, str | None]))
 
 
 class PushEndpoints(Protocol):

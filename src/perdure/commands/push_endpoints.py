@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from perdure import limits
 from perdure.clock import SECOND, Micros
-from perdure.commands.arguments import checked_count, checked_name, checked_span, checked_target
+from perdure.commands.arguments import checked_name, checked_span, checked_target
 from perdure.commands.push_contract import PushEndpoint, PushPlace
 from perdure.commands.push_writes import AddSecret, Enable, PutEndpoint, RemoveEndpoint
 from perdure.commands.tables import ENDPOINTS, PUSH_ENDPOINT, PushEndpointRow
 from perdure.core.access import Access
 from perdure.core.table import Key, Scan
 from perdure.errors import PushEndpointNotFound, UsageError, WebhookSecretInvalid
-from perdure.identity import DEFAULT_TENANT, TenantId
+from perdure.identity import DEFAULT_TENANT, TenantId, checked_count
 from perdure.sending.targets import parsed, redacted
 from perdure.webhooks.secrets import Secrets, new_secret
 

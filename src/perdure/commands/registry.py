@@ -15,7 +15,6 @@ from perdure.commands.arguments import (
     body_of,
     body_row,
     checked_command_id,
-    checked_count,
     checked_error,
     checked_filter,
     checked_instant,
@@ -82,7 +81,7 @@ from perdure.commands.writes import (
 from perdure.core.access import Access
 from perdure.core.table import Key, Scan
 from perdure.errors import UsageError
-from perdure.identity import DEFAULT_TENANT, TenantId, checked_text, uuid7
+from perdure.identity import DEFAULT_TENANT, TenantId, checked_count, checked_text, uuid7
 
 PREFIX: Final = "cmd_"
 _LEFT: Final = "whoever asked for it has left"

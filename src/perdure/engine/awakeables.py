@@ -6,6 +6,7 @@ Source: engine.md, "Verbs of a turn", awakeable.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -15,10 +16,11 @@ from perdure.conversations.tables import PROCESS
 from perdure.core.backend import Reader
 from perdure.core.table import Index, Key, Read, Scalar, Scan
 from perdure.core.view import View
+from perdure.cursors import cursor_of, named_by, no_cursor
 from perdure.engine.handling import Handling
 from perdure.engine.notes import NO_APP, Note, Rules
 from perdure.engine.outcomes import encode_error
-from perdure.engine.searching import Page, checked_limit, cursor_of, named_by, no_cursor
+from perdure.engine.searching import Page, checked_limit
 from perdure.errors import AwakeableConflict, AwakeableFailed, AwakeableNotFound, PayloadTooLarge
 from perdure.identity import DEFAULT_TENANT, MessageId, TenantId
 from perdure.messages.mail import split_reference
@@ -168,7 +170,7 @@ async def _shown(reader: Reader, key: Key[AwaitedReplyRow], turn_ref: str) -> Aw
 def _place(cursor: str | None) -> tuple[Scalar, ...] | None:
     if cursor is None:
         return None
-    match named_by(cursor):
+    match named_by(cursor, list[Any]):
         case [str(token), str(process_id), str(operation_id)]:
             return token, process_id, operation_id
         case _:

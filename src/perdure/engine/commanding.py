@@ -13,7 +13,7 @@ import msgspec
 
 from perdure import limits
 from perdure.blobs.contract import BlobStore
-from perdure.blobs.writes import DUE_TOPIC as BLOBS_DUE
+from perdure.blobs.tables import DUE_TOPIC as BLOBS_DUE
 from perdure.blobs.writes import is_there
 from perdure.clock import Micros
 from perdure.commands.contract import CommandEnd, CommandRegistry
@@ -28,7 +28,7 @@ from perdure.engine.handling import Handling, message_key
 from perdure.errors import BlobNotFound, StoreError
 from perdure.headers import traceparent_of
 from perdure.packages.contract import PackageStore
-from perdure.packages.writes import DUE_TOPIC as PACKAGES_DUE
+from perdure.packages.tables import DUE_TOPIC as PACKAGES_DUE
 from perdure.replies import Asker, await_reply, post_reply
 from perdure.store import APART
 

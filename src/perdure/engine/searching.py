@@ -6,8 +6,6 @@ Source: engine.md, "Versions, operations, time".
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -31,6 +29,7 @@ from perdure.conversations.tables import (
 )
 from perdure.core.backend import Reader
 from perdure.core.table import Index, Key, Scalar, Scan
+from perdure.cursors import cursor_of, named_by, no_cursor
 from perdure.errors import UsageError
 from perdure.identity import TenantId
 from perdure.names import shown
@@ -76,24 +75,6 @@ def checked_limit(limit: int) -> int:
     if not 1 <= limit <= limits.PAGE_MAX:
         raise UsageError(f"limit is 1 to {limits.PAGE_MAX}, found {limit}")
     return limit
-
-
-def cursor_of(place: Any) -> str:
-    """Return a text that names a place of a list, for the `next` of a page."""
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(place)).decode().rstrip("=")
-
-
-def named_by(cursor: str) -> Any:
-    """Return the place that a cursor names, as plain data. Raises UsageError when it is none."""
-    try:
-        return msgspec.msgpack.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (binascii.Error, ValueError, msgspec.DecodeError) as error:
-        raise no_cursor(cursor) from error
-
-
-def no_cursor(cursor: str) -> UsageError:
-    """Return the error for an `after` that no page has given out."""
-    return UsageError(f"after={cursor!r}: expected the `next` of the page before")
 
 
 class Range(NamedTuple):
@@ -272,7 +253,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
         """Return the place that a cursor names. Raises UsageError when it is none, or one of another list."""
         if cursor is None:
             return None
-        match named_by(cursor):
+        match named_by(cursor, list[Any]):
             case [bytes(digest), [*place]] if all(isinstance(part, str | int | bytes) for part in place):
                 if digest == self._digest() and len(place) == len(self.index.order):
                     return tuple(place)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
 from perdure import limits
-from perdure.clock import Micros
+from perdure.clock import Micros, micros_of
 from perdure.errors import ArchiveSizeRefused, InvalidContentHash, InvalidIdentifier, PayloadTooLarge, PayloadUnencodable, UsageError
-from perdure.identity import ContentHash, checked_text
+from perdure.identity import ContentHash, checked_count, checked_text
 from perdure.packages.contract import PackagePlace, PackageRecord
 from perdure.packages.routes import By
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def checked_hash(text: str) -> str:
@@ -59,26 +56,14 @@ def instant_of(when: datetime) -> Micros:
     """Return a time of a deployer as microseconds since the epoch. Raises UsageError when it has no time zone."""
     if not isinstance(when, datetime) or when.utcoffset() is None:
         raise UsageError(f"deployed_at: expected a time with its time zone, found {when!r:.{limits.REPR_MAX}}")
-    return (when - EPOCH) // _MICROSECOND
-
-
-def time_of(instant: Micros) -> datetime:
-    """Return a stored time, in UTC."""
-    return EPOCH + instant * _MICROSECOND
+    return micros_of(when)
 
 
 def checked_duration(duration: timedelta, *, what: str) -> Micros:
     """Return a duration in microseconds. Raises UsageError."""
-    if not isinstance(duration, timedelta) or not 0 <= duration // _MICROSECOND <= limits.DURATION_MAX:
+    if not isinstance(duration, timedelta) or not 0 <= duration // timedelta(microseconds=1) <= limits.DURATION_MAX:
         raise UsageError(f"{what}: expected a timedelta from 0 to a century, found {duration!r:.{limits.REPR_MAX}}")
-    return duration // _MICROSECOND
-
-
-def checked_count(value: object, *, what: str, least: int, most: int) -> int:
-    """Return a number of `least`..`most`. Raises UsageError."""
-    if type(value) is not int or not least <= value <= most:
-        raise UsageError(f"{what}: expected {least} to {most:,}, found {value!r:.{limits.REPR_MAX}}")
-    return value
+    return duration // timedelta(microseconds=1)
 
 
 def checked_place(after: PackagePlace) -> PackagePlace:

@@ -5,8 +5,6 @@ Source: contracts.md, 5. PackageStore; packages.md.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,10 +15,10 @@ import msgspec
 from perdure import limits
 from perdure.clock import Micros
 from perdure.core.write import Write
-from perdure.errors import PinHolder, UsageError
+from perdure.cursors import cursor_of, named_by
+from perdure.errors import PinHolder
 
 UNKNOWN_ACTOR: Final = "unknown"
-_decode_place: Final = msgspec.json.Decoder(tuple[str, Micros, str]).decode
 
 
 class PackageRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,15 +69,12 @@ class PackagePlace(msgspec.Struct, frozen=True):
     @property
     def cursor(self) -> str:
         """This place as text, for the next page to begin after."""
-        return base64.urlsafe_b64encode(msgspec.json.encode(msgspec.structs.astuple(self))).decode().rstrip("=")
+        return cursor_of(msgspec.structs.astuple(self))
 
     @classmethod
     def named_by(cls, cursor: str) -> PackagePlace:
         """Return the place that a cursor names. Raises UsageError."""
-        try:
-            return cls(*_decode_place(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars="-_", validate=True)))
-        except (binascii.Error, msgspec.DecodeError, ValueError):
-            raise UsageError(f"after: {cursor[: limits.REPR_MAX]!r} is no `next` of such a page") from None
+        return cls(*named_by(cursor, tuple[str, Micros, str]))
 
 
 class PackageInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,6 @@ Source: packages.md, "Loading"; packages-detail.md, A1 to A8.
 
 from __future__ import annotations
 
-import sys
 import threading
 import traceback
 from collections.abc import Mapping
@@ -19,10 +18,9 @@ from perdure.errors import PackageEntryMissing, PackageImportFailed, PerdureErro
 from perdure.identity import ContentHash
 from perdure.names import TAG_DIGITS, private_name, public_name
 from perdure.packages.finding import VERSIONS, Version, install
+from perdure.packages.paths import is_reserved
 from perdure.packages.requirements import check_requirements
 from perdure.packages.unloading import Remains, withdraw
-
-_RESERVED: Final = sys.stdlib_module_names | {"perdure", "__main__"}
 
 
 class PackageCode(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +161,7 @@ def _imported(code: PackageCode, found: Mapping[str, str]) -> Loaded | PerdureEr
     An error is returned, not raised: in its traceback it would keep the frames of the code that failed, and with them the code.
     """
     for name in code.top_levels:
-        if name in _RESERVED or not name.isidentifier():
+        if is_reserved(name) or not name.isidentifier():
             rule = "a name at the top is an identifier, none of the standard library, and not `perdure`"
             return PackageImportFailed(code.label, module=name, error=rule)
     version = Version(code.content_hash, code.top_levels, code.files)

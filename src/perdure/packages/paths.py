@@ -52,8 +52,13 @@ def check_paths(paths: Collection[str]) -> None:
             raise PackageNativeCode(path, "compiled code; require a distribution that holds it")
     for path in paths:
         top = _top_level(path)
-        if top in _RESERVED:
+        if is_reserved(top):
             raise PackageNameReserved(path, f"{top} is a name of the standard library, the interpreter or Perdure; choose another one")
+
+
+def is_reserved(name: str) -> bool:
+    """Return whether a name at the top is not a package's to have: the standard library's, the interpreter's or Perdure's."""
+    return name in _RESERVED
 
 
 def module_of(path: str) -> str | None:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from perdure import limits
-from perdure.clock import Micros
+from perdure import limits, uploads
+from perdure.clock import Micros, datetime_of
 from perdure.core.access import Access
 from perdure.core.table import Index, Key, RowT, Scan
 from perdure.core.write import Write
@@ -19,16 +19,14 @@ from perdure.errors import (
     PackageMissing,
     PackagePinned,
     PackageRouted,
-    PerdureError,
     PinHolder,
     StoreBusy,
     StoreCorrupt,
     UsageError,
 )
-from perdure.identity import TenantId, uuid7
+from perdure.identity import TenantId, checked_count
 from perdure.packages.arguments import (
     checked_by,
-    checked_count,
     checked_duration,
     checked_hash,
     checked_log,
@@ -37,7 +35,6 @@ from perdure.packages.arguments import (
     checked_type,
     checked_types,
     instant_of,
-    time_of,
 )
 from perdure.packages.contract import (
     UNKNOWN_ACTOR,
@@ -57,7 +54,6 @@ from perdure.packages.packing import digest_of, pack, unpack
 from perdure.packages.routes import PutRoute, Retire, Rollback, SetTenantRule, SetWeight, default_of, default_rules, weighted
 from perdure.packages.tables import (
     DEPLOYMENTS,
-    LEFT,
     OF_PACKAGE,
     PACKAGE,
     PART,
@@ -65,7 +61,7 @@ from perdure.packages.tables import (
     ROUTES,
     RULES,
     TYPES,
-    UPLOAD,
+    UPLOADS,
     VERSIONS,
     LogRow,
     PackageRow,
@@ -75,18 +71,16 @@ from perdure.packages.tables import (
     TypeRow,
 )
 from perdure.packages.writes import (
-    AddPart,
     ArchiveGone,
     Delete,
-    GiveUp,
     NotUnloaded,
     PinIndex,
     Put,
     Staged,
-    SweepParts,
     Unload,
     counted,
 )
+from perdure.uploads import Upload
 
 BuiltWith = Mapping[str, Any] | None
 replace = msgspec.structs.replace
@@ -155,7 +149,19 @@ class Packages:
             with contextlib.suppress(ArchiveGone):  # it was removed meanwhile, and comes again
                 return await commit(None)
         async with self._uploads:
-            return await _Upload(self._access).take(record.archive, commit)
+            return await self._uploaded(record.archive, commit)
+
+    async def _uploaded(self, archive: bytes, commit: Callable[[Staged], Awaitable[Deployed]]) -> Deployed:
+        """Store an archive, each part a transaction of its own, and then what makes it visible."""
+        packed, upload = await pack(archive), Upload(self._access, UPLOADS)
+        try:
+            for part in packed.parts():
+                await upload.add(bytes(part))
+            staged = Staged(upload_id=str(upload.key.parts[0]), parts=upload.parts, stored=len(packed.data), codec=packed.codec)
+            return await commit(staged)
+        except Exception:
+            await upload.give_up()
+            raise
 
     async def list_packages(self) -> list[PackageRecord]:
         """See `PackageStore.list_packages`."""
@@ -166,7 +172,7 @@ class Packages:
             whole = await self._whole(content_hash)
             if whole is not None:
                 records += [
-                    PackageRecord(workflow_type=each, content_hash=content_hash, archive=whole.archive, deployed_at=time_of(at))
+                    PackageRecord(workflow_type=each, content_hash=content_hash, archive=whole.archive, deployed_at=datetime_of(at))
                     for each, at in whole.types
                 ]
         return sorted(records, key=lambda record: (record.deployed_at, record.workflow_type, record.content_hash))
@@ -213,14 +219,14 @@ class Packages:
             content_hash=name,
             archive=whole.archive,
             workflow_types=tuple(each for each, _ in whole.types),
-            deployed_at=time_of(max(at for _, at in whole.types)),
+            deployed_at=datetime_of(max(at for _, at in whole.types)),
         )
 
     async def list_package_info(
         self, *, workflow_type: str | None = None, after: PackagePlace | None = None, limit: int = limits.PAGE_DEFAULT
     ) -> list[PackageInfo]:
         """See `PackageStore.list_package_info`."""
-        wanted = checked_count(limit, what="limit", least=1, most=limits.PAGE_MAX)
+        wanted = checked_count(limit, what="limit", most=limits.PAGE_MAX)
         of_type = None if workflow_type is None else checked_type(workflow_type)
         place = None if after is None else checked_place(after)
         found: list[PackageInfo] = []
@@ -248,7 +254,7 @@ class Packages:
             PackageInfo(
                 workflow_type=each,
                 content_hash=name,
-                deployed_at=time_of(at),
+                deployed_at=datetime_of(at),
                 size=packages[name].size,
                 stored=packages[name].stored,
                 routed=default_of(routes.get(each)) == name,
@@ -305,7 +311,7 @@ class Packages:
     async def deployments(self, workflow_type: str, *, after: int | None = None, limit: int = limits.PAGE_DEFAULT) -> list[Deployment]:
         """See `PackageStore.deployments`."""
         prefix = (checked_type(workflow_type),)
-        most = checked_count(limit, what="limit", least=1, most=limits.PAGE_MAX)
+        most = checked_count(limit, what="limit", most=limits.PAGE_MAX)
         place = None if after is None else (checked_count(after, what="after", least=0, most=limits.SEQUENCE_MAX),)
         rows = await self._access.reader.scan(Scan(DEPLOYMENTS, prefix, most, after=place, backwards=True))
         return [_deployment(key, row) for key, row in rows]
@@ -393,16 +399,11 @@ class Packages:
 
     async def sweep(self, now: Micros) -> int:
         """See `PackageStore.sweep`."""
-        total, more = 0, True
-        while more:
-            done, more = await self._access.writer.run(SweepParts(now))
-            total += done
-        return total
+        return await uploads.sweep(self._access, UPLOADS, now)
 
     async def next_due(self) -> Micros | None:
         """See `PackageStore.next_due`."""
-        left = await self._access.reader.scan(Scan(LEFT, (), 1))
-        return left[0][1].removed_at if left else None
+        return await uploads.next_due(self._access, UPLOADS)
 
     # --- inside ------------------------------------------------------------------------------------------------
 
@@ -447,34 +448,6 @@ class Packages:
         return archive if archive is not None and await digest_of(archive) == row.sha256 else None
 
 
-class _Upload:
-    """The parts of one archive on their way into the store."""
-
-    def __init__(self, access: Access) -> None:
-        self._writer = access.writer
-        self._key = UPLOAD.key(uuid7(now=access.clock.now(), randomness=access.randomness))
-        self._parts = 0
-
-    async def take(self, archive: bytes, commit: Callable[[Staged], Awaitable[Deployed]]) -> Deployed:
-        """Store an archive, each part a transaction of its own, and then what makes it visible."""
-        packed = await pack(archive)
-        try:
-            for part in packed.parts():
-                await self._writer.run(AddPart(key=self._key, number=self._parts, data=bytes(part)), size=len(part))
-                self._parts += 1
-            staged = Staged(upload_id=str(self._key.parts[0]), parts=self._parts, stored=len(packed.data), codec=packed.codec)
-            return await commit(staged)
-        except Exception:
-            await self._give_up()
-            raise
-
-    async def _give_up(self) -> None:
-        """Let the parts go now. If the store cannot, or this was called off, they go when their time is over."""
-        if self._parts:
-            with contextlib.suppress(PerdureError):
-                await self._writer.run(GiveUp(self._key))
-
-
 async def _by_name(get_all: Callable[[Sequence[Key[RowT]]], Awaitable[list[RowT | None]]], keys: list[Key[RowT]]) -> dict[str, RowT]:
     """Return the rows that are there, by the first part of their keys."""
     rows = await get_all(keys) if keys else []
@@ -498,5 +471,5 @@ def _deployment(key: Key[LogRow], row: LogRow) -> Deployment:
         weight=row.weight,
         actor=row.actor,
         built_with=msgspec.json.decode(row.built_with) if row.built_with else None,
-        at=time_of(row.at),
+        at=datetime_of(row.at),
     )

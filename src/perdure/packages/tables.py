@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
+from perdure import limits
 from perdure.clock import Micros
 from perdure.core.table import Index, Table
+from perdure.uploads import PartRow, UploadRow, Uploads
 
 
 class RuleKind(StrEnum):
@@ -36,19 +39,6 @@ class PackageRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     used_at: Micros
     changed: int
     unloading: int = 0
-
-
-class PartRow(msgspec.Struct, frozen=True, gc=False):
-    """Some bytes of an upload."""
-
-    data: bytes
-
-
-class UploadRow(msgspec.Struct, frozen=True, gc=False):
-    """Parts that belong to no archive: one has yet to become of them, or never will. At `removed_at` they go."""
-
-    parts: int
-    removed_at: Micros
 
 
 class TypeRow(msgspec.Struct, frozen=True, gc=False):
@@ -122,5 +112,8 @@ RULES = Index(RULE, "package_rule", prefix=("workflow_type",), order=("kind", "n
 RULES_OF_KIND = Index(RULE, "package_rule", prefix=("workflow_type", "kind"), order=("name",))
 RULED = Index(RULE, "package_rule_package", prefix=("content_hash",), order=("workflow_type", "kind", "name"))
 DEPLOYMENTS = Index(LOG, "package_log", prefix=("workflow_type",), order=("tick",))
+DUE_TOPIC: Final = "packages-due"
+"""Signalled when something is to be removed earlier than whoever looks after that may know."""
+UPLOADS: Final = Uploads(UPLOAD, PART, LEFT, PARTS, DUE_TOPIC, rests=limits.PACKAGE_UPLOAD_US, at_once=limits.PACKAGE_SWEEP_PARTS)
 TABLES = (PACKAGE, PART, UPLOAD, TYPE, ROUTE, RULE, LOG)
 INDEXES = (PARTS, LEFT, TYPES, VERSIONS, OF_PACKAGE, ROUTES, ROUTED, RULES, RULES_OF_KIND, RULED, DEPLOYMENTS)

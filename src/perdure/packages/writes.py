@@ -15,28 +15,23 @@ from perdure import limits
 from perdure.clock import Micros
 from perdure.core.table import Index, Key, Read, Scan
 from perdure.core.view import View
-from perdure.errors import PackageMissing, PackagePinned, PackageRouted, PinHolder, UploadLost
+from perdure.errors import PackageMissing, PackagePinned, PackageRouted, PinHolder
 from perdure.packages.contract import Action, Deployed, Unloaded
 from perdure.packages.routes import By, point, replace
 from perdure.packages.tables import (
-    LEFT,
     OF_PACKAGE,
     PACKAGE,
-    PART,
-    PARTS,
     ROUTE,
     ROUTED,
     RULED,
     TYPE,
     UPLOAD,
+    UPLOADS,
     PackageRow,
-    PartRow,
     TypeRow,
-    UploadRow,
 )
+from perdure.uploads import UploadRow, check_whole
 
-DUE_TOPIC: Final = "packages-due"
-"""Signalled when something is to be removed earlier than whoever looks after that may know."""
 STORED_TOPIC: Final = "packages-stored"
 """Signalled when an archive is there that was not, or was another: whoever could not go on without it may try again."""
 
@@ -72,89 +67,6 @@ def hold(view: View, content_hash: str) -> None:
         raise PackageMissing(content_hash)
     if row.unloading:
         view.update(key, replace(row, unloading=0))
-
-
-# --- uploads ----------------------------------------------------------------------------------------------------
-
-
-class AddPart(msgspec.Struct, frozen=True, kw_only=True):
-    """Store the next bytes of an upload."""
-
-    key: Key[UploadRow]
-    number: int
-    data: bytes
-
-    def reads(self) -> Iterable[Read]:
-        """Name the upload."""
-        yield self.key
-
-    def decide(self, view: View) -> None:
-        """Store them, if the upload was not given up. Raises UploadLost."""
-        row = view.get(self.key)
-        after = UploadRow(self.number + 1, view.now + limits.PACKAGE_UPLOAD_US)
-        if self.number == 0:
-            assert row is None, f"upload {self.key.parts[0]!s} is new"
-            view.insert(self.key, after)
-            view.signal(DUE_TOPIC)
-        else:
-            _check_whole(self.key, row, self.number)
-            view.update(self.key, after)
-        view.insert(PART.key(*self.key.parts, self.number), PartRow(self.data))
-
-
-class GiveUp(msgspec.Struct, frozen=True):
-    """Let the sweep have the parts of an upload that no archive becomes of."""
-
-    key: Key[UploadRow]
-
-    def reads(self) -> Iterable[Read]:
-        """Name the upload."""
-        yield self.key
-
-    def decide(self, view: View) -> None:
-        """Do it, unless it is an archive by now, or was swept already."""
-        row = view.get(self.key)
-        if row is not None:
-            _leave(view, self.key, row)
-
-
-class SweepParts(msgspec.Struct, frozen=True):
-    """Remove some parts of the first upload whose time is over."""
-
-    now: Micros
-
-    def reads(self) -> Iterable[Read]:
-        """Name the upload; its parts depend on it."""
-        yield self._scan
-
-    @property
-    def _scan(self) -> Scan[UploadRow]:
-        return Scan(LEFT, (), 1, upto=(self.now,))
-
-    def decide(self, view: View) -> tuple[int, bool]:
-        """Return how many uploads are gone, and whether there may be more to do."""
-        rows = view.scan(self._scan)
-        if not rows:
-            return 0, False
-        [(key, row)] = rows
-        parts = view.scan(Scan(PARTS, key.parts, limits.PACKAGE_SWEEP_PARTS))
-        for part, _ in parts:
-            view.delete(part)
-        if len(parts) == limits.PACKAGE_SWEEP_PARTS:
-            view.update(key, replace(row, parts=0))  # whoever was to go on with it hears that it is not whole any more
-            return 0, True
-        view.delete(key)
-        return 1, True
-
-
-def _check_whole(key: Key[UploadRow], row: UploadRow | None, parts: int) -> None:
-    if row is None or row.parts != parts:
-        raise UploadLost(f"upload {key.parts[0]!s}: it rested for too long, and what had come of it was removed; begin it again")
-
-
-def _leave(view: View, key: Key[UploadRow], row: UploadRow) -> None:
-    view.update(key, replace(row, removed_at=view.now))
-    view.signal(DUE_TOPIC)
 
 
 # --- putting -------------------------------------------------------------------------------------------------------
@@ -226,10 +138,10 @@ class Put(msgspec.Struct, frozen=True, kw_only=True):
             assert before is not None, "nothing was uploaded because it is there"
             return before
         upload = view.get(self.staged.key)
-        _check_whole(self.staged.key, upload, self.staged.parts)
+        check_whole(self.staged.key, upload, self.staged.parts)
         assert upload is not None, "it was just checked"
         if before is not None and there:
-            _leave(view, self.staged.key, upload)
+            UPLOADS.leave(view, self.staged.key, upload)
             return before
         view.delete(self.staged.key)
         if before is not None:
@@ -262,11 +174,7 @@ class Put(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _leave_archive(view: View, row: PackageRow) -> None:
-    """Let the sweep have the bytes of an archive: they are too many to remove in one transaction."""
-    key = UPLOAD.key(row.upload_id)
-    assert view.get(key) is None, f"upload {row.upload_id} has become an archive"
-    view.insert(key, UploadRow(row.parts, view.now))
-    view.signal(DUE_TOPIC)
+    UPLOADS.leave_whole(view, UPLOAD.key(row.upload_id), row.parts)
 
 
 # --- removing --------------------------------------------------------------------------------------------------------

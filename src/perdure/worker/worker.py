@@ -21,9 +21,9 @@ from perdure import limits
 from perdure.client.calls import micros
 from perdure.client.connection import Connection, path_of
 from perdure.clock import Clock, Micros, sleep
-from perdure.commands.arguments import checked_count, checked_line, checked_name, checked_span
+from perdure.commands.arguments import checked_line, checked_name, checked_span
 from perdure.errors import DefinitionError, PerdureError, ServerRefused, UsageError
-from perdure.identity import DEFAULT_TENANT, SYSTEM_RANDOMNESS, Randomness, TenantId
+from perdure.identity import DEFAULT_TENANT, SYSTEM_RANDOMNESS, Randomness, TenantId, checked_count
 from perdure.protocol.commands import LeaseRequest, Leases
 from perdure.worker.attempt import Attempt
 from perdure.worker.handlers import CommandHandler, handler_of
