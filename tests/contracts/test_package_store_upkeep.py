@@ -57,8 +57,8 @@ async def test_whoever_waits_for_a_package_hears_when_it_is_there(store: Store) 
 @pytest.mark.parametrize("target", DURABLE)
 @pytest.mark.parametrize("source", DURABLE)
 async def test_packages_come_along_when_a_store_moves(request: pytest.FixtureRequest, tmp_path: Path, source: str, target: str) -> None:
-    old, new = store_url(request, source, tmp_path), store_url(request, target, tmp_path / "new")
     (tmp_path / "new").mkdir()
+    old, new = store_url(request, source, tmp_path), store_url(request, target, tmp_path / "new")
     async with open_store(old) as store:
         await put(store, record(V1, archive=LARGE), record(V2, after=DAY))
         await store.packages.set_route("order", V1, tenant="acme", actor="ann")
