@@ -53,10 +53,11 @@ _VERBS: Final = sorted(name for name in _BUILT_IN if not name.startswith("__")) 
 
 
 class HandlerOf(msgspec.Struct, frozen=True):
-    """One handler of a process type."""
+    """One handler of a process type; `takes` is the type of what it is given: the message, or the tuple of a function's arguments."""
 
     function: Callable[..., Coroutine[Any, Any, Any]]
     kind: str
+    takes: Any
     decode: Callable[[bytes], Any]
     output: Output
     result_type: TypeRef | None
@@ -113,13 +114,14 @@ class ProcessType:
             )
         hints = _hints(target, self.name)
         kinds = tuple(hints.get(parameter.name, Any) for parameter in parameters[1:])
-        decode = JSON.decoder(tuple[kinds] if kinds else tuple[()], what=f"the arguments of {self.name}")  # type: ignore[valid-type]  # a tuple type made at run time
+        takes: Any = tuple[kinds] if kinds else tuple[()]  # type: ignore[valid-type]  # a tuple type made at run time
         if on_error == "fail_turn":
             raise DefinitionError(f"{self.name}: a function process ends with its turn; on_error is 'fail_process' or 'park'")
         return HandlerOf(
             function=target,
             kind=kind,
-            decode=decode,
+            takes=takes,
+            decode=JSON.decoder(takes, what=f"the arguments of {self.name}"),
             output=Output(return_type(target)),
             result_type=self._schema(target),
             on_error=on_error or "fail_process",
@@ -145,7 +147,7 @@ class ProcessType:
                 raise AmbiguousKind(f"{self.name}: both {handlers[kind].function.__name__} and {attribute} handle {kind!r}")
             error: OnError = handles.on_error or on_error or ("fail_process" if handles.start else "fail_turn")
             decode, output = JSON.decoder(handles.message), Output(return_type(function))
-            handlers[kind] = HandlerOf(function, kind, decode, output, self._schema(function), error, handles)
+            handlers[kind] = HandlerOf(function, kind, handles.message, decode, output, self._schema(function), error, handles)
         if not handlers:
             raise DefinitionError(f"{self.name}: no method is marked with @perdure.on(Message); nothing could ever reach it")
         return handlers

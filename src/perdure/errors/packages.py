@@ -214,6 +214,17 @@ class PackageEntryMissing(PerdureError):
         self.entry = entry
 
 
+class PackageSchemaDrift(PerdureError):
+    """A type comes out other than when the package was built: one of a distribution's has changed. Build it anew, or narrow its ranges."""
+
+    code = "package-schema-drift"
+
+    def __init__(self, package: str, where: str, expected: str, found: str) -> None:
+        text = f"package {package}: {where}: built with {expected:.{_SHOWN}}, found {found:.{_SHOWN}}"
+        super().__init__(f"{text}; build it anew, or narrow the range of the distribution that the type is from")
+        self.where = where
+
+
 class PackageUnloaded(PerdureError, ImportError):
     """Code of a version was asked for that this process has not loaded, or has evicted; who uses a version has to hold a pin."""
 

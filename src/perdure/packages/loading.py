@@ -5,6 +5,7 @@ Source: packages.md, "Loading"; packages-detail.md, A1 to A8.
 
 from __future__ import annotations
 
+import sys
 import threading
 import traceback
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ import msgspec
 from perdure import limits
 from perdure.errors import PackageEntryMissing, PackageImportFailed, PerdureError
 from perdure.identity import ContentHash
-from perdure.names import TAG_DIGITS, private_name, public_name
+from perdure.names import TAG_DIGITS, private_name, public_name, tag_of
 from perdure.packages.finding import VERSIONS, Version, install
 from perdure.packages.paths import is_reserved
 from perdure.packages.requirements import check_requirements
@@ -86,6 +87,11 @@ class Loaded:
         if found is None:
             raise PackageEntryMissing(self._label, entry)
         return found
+
+    def modules(self) -> list[ModuleType]:
+        """Return the modules that are imported now, in order of their names."""
+        names = sorted(name for name in list(sys.modules) if tag_of(name) == self._version.tag)
+        return [sys.modules[name] for name in names]
 
     def __repr__(self) -> str:
         return f"<package {self._label}>"

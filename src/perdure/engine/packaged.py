@@ -1,0 +1,167 @@
+"""Process types out of packages: what a manifest says of them, and what their code is once it is loaded.
+
+Source: packages-detail.md, B.1 and A8.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from perdure.engine.app import App, HandlerOf, ProcessType
+from perdure.errors import DefinitionError, PackageEntryMissing, PackageSchemaDrift, SchemaUnsupported
+from perdure.names import public_name
+from perdure.packages.archive import Package
+from perdure.packages.loading import Loaded, PackageCode
+from perdure.packages.manifest import Manifest, ManifestMessage, ManifestProcess
+from perdure.packages.paths import top_level_names
+from perdure.schemas import SchemaRegistry, TypeRef, schema_of
+
+
+class Defined(NamedTuple):
+    """What apps define, as a manifest says it: process types, and the documents of their schemas."""
+
+    processes: tuple[ManifestProcess, ...]
+    schemas: SchemaRegistry
+
+
+def code_of(package: Package) -> PackageCode:
+    """Return what is loaded of an archive that was taken apart."""
+    manifest = package.manifest
+    return PackageCode(
+        name=manifest.name,
+        content_hash=package.identity,
+        files=package.files,
+        top_levels=top_level_names(package.files),
+        entries=tuple(dict.fromkeys(process.object for process in manifest.processes)),
+        python=manifest.python,
+        requires=manifest.requires,
+    )
+
+
+def apps_in(modules: Iterable[ModuleType]) -> list[App]:
+    """Return the apps that stand at the top of modules, each once."""
+    found: dict[int, App] = {}
+    for module in modules:
+        found.update({id(value): value for value in vars(module).values() if isinstance(value, App)})
+    return list(found.values())
+
+
+def defined_by(apps: Iterable[App]) -> Defined:
+    """Return what a manifest says of the process types of apps.
+
+    Raises:
+        DefinitionError: two have the same name, one cannot be named from outside its module, or a type has no schema.
+    """
+    processes: dict[str, ManifestProcess] = {}
+    documents: dict[str, bytes] = {}
+    for made in _types(apps).values():
+        row, schemas = _described(made)
+        processes[made.name] = row
+        documents.update(schemas)
+    return Defined(tuple(processes.values()), SchemaRegistry(documents))
+
+
+def types_of(loaded: Loaded, manifest: Manifest) -> dict[str, ProcessType]:
+    """Return the process types of a version that is loaded, by name; they are made once, and go with it.
+
+    Raises:
+        PackageEntryMissing: no app of its modules has a type that the manifest names.
+        PackageSchemaDrift: a type came out other than in the manifest: one that it has from a distribution has changed.
+    """
+    made: dict[str, ProcessType] | None = loaded.derived.get("types")
+    if made is None:
+        made = loaded.derived["types"] = _checked(loaded, manifest)
+    return made
+
+
+def _checked(loaded: Loaded, manifest: Manifest) -> dict[str, ProcessType]:
+    label = f"{loaded.name} {loaded.content_hash[:16]}"
+    found = _types(apps_in(loaded.modules()))
+    types: dict[str, ProcessType] = {}
+    for process in manifest.processes:
+        made = found.get(process.type)
+        if made is None or made.target is not loaded.object(process.object):
+            raise PackageEntryMissing(label, process.object)
+        described, documents = _described(made)
+        if described != process:
+            raise PackageSchemaDrift(label, *_first_difference(process, described, manifest.schemas, documents))
+        types[made.name] = made
+    return types
+
+
+def _types(apps: Iterable[App]) -> dict[str, ProcessType]:
+    types: dict[str, ProcessType] = {}
+    for app in apps:
+        for name, made in app.types.items():
+            if name in types:
+                raise DefinitionError(f"{name}: two apps of the package have a process type of this name; rename one of them")
+            types[name] = made
+    return types
+
+
+def _described(made: ProcessType) -> tuple[ManifestProcess, dict[str, bytes]]:
+    documents: dict[str, bytes] = {}
+
+    def hash_of(kind: Any, what: str) -> str:
+        try:
+            ref, registry = schema_of(kind)
+        except SchemaUnsupported as error:
+            raise DefinitionError(f"{made.name}: {what} has no schema: {error}") from error
+        documents.update(registry)
+        return ref.hash
+
+    messages = [
+        ManifestMessage(kind=kind, schema=hash_of(handler.takes, f"message {kind!r}"), result=_result(made, handler, documents))
+        for kind, handler in made.handlers.items()
+    ]
+    row = ManifestProcess(
+        type=made.name,
+        object=_object(made),
+        fields=hash_of(made.base, "its durable fields") if made.durable else None,
+        messages=tuple(sorted(messages, key=lambda message: message.kind.encode())),
+    )
+    return row, documents
+
+
+def _result(made: ProcessType, handler: HandlerOf, documents: dict[str, bytes]) -> str | None:
+    """Return the hash of the schema of what a handler returns; None when it returns nothing, or what has no schema."""
+    returns: TypeRef | None = handler.result_type
+    if returns is None or inspect.signature(handler.function).return_annotation in {None, "None"}:
+        return None
+    documents.update(made.schemas)
+    return returns.hash
+
+
+def _object(made: ProcessType) -> str:
+    module, name = public_name(made.target.__module__), made.target.__qualname__
+    if "<locals>" in name:
+        raise DefinitionError(f"{made.name}: it is defined inside a function, {module}.{name}; define it at the top of its module")
+    return f"{module}:{name}"
+
+
+def _first_difference(
+    expected: ManifestProcess, found: ManifestProcess, known: Mapping[str, bytes], documents: Mapping[str, bytes]
+) -> tuple[str, str, str]:
+    """Return where a type is other than the manifest says, and both as text."""
+    if expected.object != found.object:
+        return f"{expected.type}.object", expected.object, found.object
+    if expected.fields != found.fields:
+        return f"{expected.type}.fields", _shown(expected.fields, known), _shown(found.fields, documents)
+    here = {message.kind: message for message in found.messages}
+    for message in expected.messages:
+        other = here.pop(message.kind, None)
+        where = f"{expected.type}[{message.kind}]"
+        if other is None:
+            return where, "a handler", "none"
+        if other.schema != message.schema:
+            return where, _shown(message.schema, known), _shown(other.schema, documents)
+        if other.result != message.result:
+            return f"{where} -> result", _shown(message.result, known), _shown(other.result, documents)
+    return f"{expected.type}[{min(here)}]", "no handler", "one"
+
+
+def _shown(name: str | None, documents: Mapping[str, bytes]) -> str:
+    return "nothing" if name is None else documents[name].decode(errors="replace") if name in documents else name
