@@ -36,7 +36,6 @@ def main() -> None:
     archive, *modules = sys.argv[1:]
     answer = os.dup(1)  # which no program that the package starts gets
     os.dup2(2, 1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.argv[1:] = []
     write, end = os.write, os._exit  # as they are before the package can replace them
     status = 1
