@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from perdure.errors import (
     PackageSchemaDrift,
 )
 from tests.deploying.samples import FLOWS, archived
+from tests.gate.tree import ROOT
 
 FLOWS_ONLY = ("shop.flows",)
 
@@ -164,6 +167,18 @@ threading.Event().wait()
     assert trial.cancelled()
     assert await reader.read() == b"", "it ends when nobody holds the other end any more"
     transport.close()
+
+
+def test_an_interpreter_whose_engine_was_killed_ends_by_itself(tmp_path: Path) -> None:
+    path = tmp_path / "package.zip"
+    path.write_bytes(archived("import threading\nthreading.Event().wait()\n"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+    command = [sys.executable, "-P", "-m", "perdure.deploying.child", "1", str(path), *FLOWS_ONLY]
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+    assert done.returncode == -signal.SIGALRM
+    assert done.stdout == b""
 
 
 async def test_a_requirement_that_is_not_met_is_told_before_anything_runs(tmp_path: Path) -> None:
