@@ -8,6 +8,7 @@ from typing import NamedTuple
 from perdure.errors.roots import NotFoundError, PerdureError, RejectedError, UsageError
 
 _SHOWN = 200  # characters of a path in a text
+_PLACES = 5  # lines of source in a text
 
 # --- packages: what their archives are refused for ---------------------------------------------------
 
@@ -150,10 +151,48 @@ class PackageUntrusted(PackageRefused):
         self.signed = tuple(signed)
 
 
+class PackageImportsByText(PackageRefused):
+    """Code of a package gives the package's own name to a function as text, which would find another package or none; nothing of it was run.
+
+    Attributes:
+        places: where, as `path:line: what stands there`.
+    """
+
+    code = "package-imports-by-text"
+
+    def __init__(self, package: str, places: Sequence[str]) -> None:
+        shown = "; ".join(places[:_PLACES]) + (f"; and {len(places) - _PLACES:,} more" if len(places) > _PLACES else "")
+        super().__init__(
+            f"package {package}: {shown}: its code has no public name: write an import statement, __package__, or "
+            f"importlib.import_module('.x', __package__)"
+        )
+        self.places = tuple(places)
+
+
 class SigningUnavailable(UsageError):
     """Signatures of packages need a distribution that is not installed: `pip install 'perdure[signing]'`."""
 
     code = "signing-unavailable"
+
+
+# --- packages: building one ----------------------------------------------------------------------------
+
+
+class PackageBuildRefused(UsageError):
+    """No package can be made of a folder; the text names the file, or the key of `pyproject.toml`, and what to do."""
+
+    code = "package-build-refused"
+
+
+class PackageUnstable(UsageError):
+    """A type comes out otherwise in another interpreter: something in it depends on the order of a set, or on chance. Give it one order."""
+
+    code = "package-unstable"
+
+    def __init__(self, package: str, where: str, first: str, second: str) -> None:
+        text = f"package {package}: {where}: {first:.{_SHOWN}} in one interpreter, {second:.{_SHOWN}} in the next"
+        super().__init__(f"{text}; leave out what depends on the order of a set, or on chance")
+        self.where = where
 
 
 # --- packages: loading a version -----------------------------------------------------------------------
@@ -189,6 +228,7 @@ class PackageImportFailed(PerdureError):
     """Code of the version raised while it was imported; nothing of it stays. Correct it, and deploy what comes of that.
 
     Attributes:
+        package: what errors call the version.
         module: whose import raised, by its public name.
         error: class and text of what it raised.
         traceback: of it, at most `limits.PACKAGE_TRACEBACK_MAX` characters.
@@ -199,6 +239,7 @@ class PackageImportFailed(PerdureError):
     def __init__(self, package: str, *, module: str, error: str, traceback: str = "") -> None:
         text = f"package {package}: the import of {module} failed: {error}; correct it, and deploy the package anew"
         super().__init__(f"{text}\n{traceback}" if traceback else text)
+        self.package = package
         self.module = module
         self.error = error
         self.traceback = traceback
@@ -223,6 +264,8 @@ class PackageSchemaDrift(PerdureError):
         text = f"package {package}: {where}: built with {expected:.{_SHOWN}}, found {found:.{_SHOWN}}"
         super().__init__(f"{text}; build it anew, or narrow the range of the distribution that the type is from")
         self.where = where
+        self.expected = expected
+        self.found = found
 
 
 class PackageUnloaded(PerdureError, ImportError):
