@@ -13,7 +13,7 @@ from typing import Final
 from perdure.conversations.tables import ProcessRow
 from perdure.engine.app import App, ProcessType
 from perdure.engine.notes import Said
-from perdure.engine.packaged import code_of, types_of
+from perdure.engine.packaged import check_isolation, code_of, types_of
 from perdure.engine.resident import Resident
 from perdure.errors import (
     DefinitionError,
@@ -176,6 +176,7 @@ class Versions:
         self._marks[package] = await self._mark(package)
         stored = await self._store.packages.get_package(package)
         taken = await asyncio.to_thread(unpack, stored.archive, identity=package, trust=self._trust)
+        check_isolation(taken)
         self._manifests[package] = taken.manifest
         return code_of(taken)
 
