@@ -20,7 +20,7 @@ import msgspec
 
 from perdure import limits
 from perdure.deploying.report import SIZE_BYTES, Failed, Report, Tried, Warned
-from perdure.engine.packaged import check_isolation, code_of
+from perdure.engine.packaged import code_of
 from perdure.errors import PackageImportFailed
 from perdure.packages.archive import Package, unpack
 
@@ -77,7 +77,6 @@ async def try_load(
     Source: packages.md, "Deploy"; packages-detail.md, A7 and A8.
     """
     package = await asyncio.to_thread(unpack, archive)
-    check_isolation(package)
     with await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="perdure-trial-", ignore_cleanup_errors=True) as folder:
         path, place = Path(folder) / "package.zip", Path(folder) / "empty"
         await asyncio.to_thread(path.write_bytes, archive)

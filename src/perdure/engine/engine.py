@@ -61,6 +61,8 @@ class Engine(Inspecting):
         max_resident: processes in memory; of those that wait, the ones that were not used for the longest time leave first.
         push_allowed: where commands may be sent beyond the public internet.
         trust: who has to have signed a package before its code is loaded; anybody or nobody when not given.
+        environments: a folder for the environments of packages with `isolation: process`; `perdure/environments` in the user's folder
+            of caches when not given.
 
     Raises:
         UsageError: a bound is less than 1.
@@ -91,6 +93,7 @@ class Engine(Inspecting):
         max_resident: int = limits.MAX_RESIDENT,
         push_allowed: Allowed | None = None,
         trust: TrustPolicy | None = None,
+        environments: str | Path | None = None,
     ) -> None:
         if min(max_threads, 1 if max_concurrency is None else max_concurrency, max_steps, max_resident) < 1:
             raise UsageError("max_threads, max_concurrency, max_steps and max_resident are at least 1 each")
@@ -107,6 +110,7 @@ class Engine(Inspecting):
             max_steps=max_steps,
             max_resident=max_resident,
             trust=trust,
+            environments=None if environments is None else Path(environments),
         )
         self.versions = self._owner.versions
         self._doors = Doors(store.access, self._owner.shards.mine)

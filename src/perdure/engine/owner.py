@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from perdure import limits
@@ -21,6 +22,7 @@ from perdure.clock import Micros, SystemClock
 from perdure.core.ownership import Lease
 from perdure.core.signals import Listener
 from perdure.core.write import Transaction, Write
+from perdure.engine.apart.deaths import take_up_again
 from perdure.engine.app import App
 from perdure.engine.cancelling import Cancelling
 from perdure.engine.delivery import Deliver
@@ -76,6 +78,7 @@ class Owner:
         max_steps: steps that run at the same time.
         max_resident: processes in memory, beyond those that have something under way.
         trust: who has to have signed a package.
+        environments: see `Engine`.
     """
 
     evicts: ClassVar[bool] = True
@@ -90,11 +93,13 @@ class Owner:
         max_steps: int,
         max_resident: int,
         trust: TrustPolicy | None = None,
+        environments: Path | None = None,
     ) -> None:
         self.store = store
         self.app = app
         self.clock = store.access.clock
-        self.versions = Versions(store, app, trust=trust)
+        ended = partial(take_up_again, self)
+        self.versions = Versions(store, app, trust=trust, environments=environments, threads=max_threads, ended=ended)
         self.rules = Rules(self.versions.said, self.versions.limits, owns=store.ownership.owns)
         self.ownership = store.ownership
         self._round = limits.LATER_BESIDE if store.beside else limits.LATER_MAX
@@ -171,6 +176,7 @@ class Owner:
             resident.leave()
         self.residents.clear()
         self.threads.shutdown(wait=False, cancel_futures=True)
+        self.versions.drop()
 
     async def _look_out(self, listener: Listener) -> None:
         """Look for what other processes on the same store leave for this engine."""

@@ -38,7 +38,7 @@ from perdure.conversations.tables import (
 from perdure.conversations.writes import shard_of, stream_name
 from perdure.core.signals import Listener
 from perdure.core.table import Index, Scan
-from perdure.engine.app import HandlerOf, ProcessType
+from perdure.engine.apart.remote import AnyHandler, AnyType
 from perdure.engine.control import CancelProcess
 from perdure.engine.endings import failed
 from perdure.engine.flush import Finish, Flush, turn_keys
@@ -87,7 +87,7 @@ class Recovery:
         await self.revive(shards)
         if LEADING in shards:
             await self._hand_over_owed()
-        self._next_suspect()
+        self.next_suspect()
 
     async def _hand_over_owed(self) -> None:
         """Go on with cancelled processes' children and fan-outs, and give what is parked to those whom callers of the registry have put there."""
@@ -169,7 +169,7 @@ class Recovery:
             for note in queue:
                 process = await self._reader.get(PROCESS.key(note.tenant_id, note.process_id))
                 if process is not None and process.status == ProcessStatus.RUNNABLE and process.open_message is None:
-                    await self._recover(note.tenant_id, note.process_id, process, first=False)
+                    await self.recover(note.tenant_id, note.process_id, process, first=False)
         finally:
             del self._to_begin[package]
 
@@ -212,7 +212,7 @@ class Recovery:
                 if revived is None:
                     return False
                 logger.info("process %s goes on: its version can be loaded", process_id)
-                await self._recover(tenant_id, process_id, revived, first=False)
+                await self.recover(tenant_id, process_id, revived, first=False)
         except UNLOADABLE:
             return False
         except LeaseLost:
@@ -249,7 +249,7 @@ class Recovery:
         """Take up one process. False: its tenant has too many that wait already."""
         resident = self._owner.residents.get((tenant_id, process_id))
         if resident is None or (process.open_message is None and resident.turn is None):  # it may be on its way out of memory
-            return await self._recover(tenant_id, process_id, process, first=first)
+            return await self.recover(tenant_id, process_id, process, first=first)
         resident.missed = resident.missed or resident.loading
         if resident.turn is not None:  # something may have come for it
             self._owner.later(resident.roused)
@@ -279,7 +279,8 @@ class Recovery:
             if sealed is not None and sealed.response is not None:
                 self._owner.later(self._owner.route, [Sealed(tenant_id, closed, sealed.outcome, sealed.response)])
 
-    async def _recover(self, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
+    async def recover(self, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
+        """Go on with a runnable process; `first`: its turn was left behind by a crash. False: its tenant has too many that wait."""
         key = (tenant_id, process_id)
         if key == self._suspect or key in self._suspects:
             return True
@@ -291,7 +292,7 @@ class Recovery:
                 self._owner.later(partial(self._owner.strand, *key, ref=process.open_message, error=error))
             return True
 
-    async def _go_on(self, made: ProcessType | None, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
+    async def _go_on(self, made: AnyType | None, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
         if made is None:
             mailbox = await self._reader.get(MAILBOX.key(tenant_id, process_id))
             if not await self._end_forced(tenant_id, process_id, mailbox) and first:
@@ -305,7 +306,7 @@ class Recovery:
             return await self._after_crash(made, tenant_id, process_id, process)
         return process.status != ProcessStatus.RUNNABLE or self._owner.load(tenant_id, process_id)
 
-    async def _after_crash(self, made: ProcessType, tenant_id: str, process_id: str, process: ProcessRow) -> bool:
+    async def _after_crash(self, made: AnyType, tenant_id: str, process_id: str, process: ProcessRow) -> bool:
         assert process.open_message is not None, "it has an open turn"
         message = await self._reader.get(message_key(tenant_id, process.open_message))
         if message is None or message.kind not in made.handlers:
@@ -322,7 +323,8 @@ class Recovery:
 
     # --- the poison lane -------------------------------------------------------------------------------
 
-    def _next_suspect(self) -> None:
+    def next_suspect(self) -> None:
+        """Resume the next suspect, unless one is under way."""
         if self._suspect is None and self._suspects:
             self._suspect = self._suspects.popleft()
             logger.warning("process %s was open at several crashes; it is resumed alone", self._suspect[1])
@@ -338,9 +340,9 @@ class Recovery:
     def came_through(self) -> None:
         """The suspect has ended its turn, or waits: the next one may begin."""
         self._suspect = None
-        self._next_suspect()
+        self.next_suspect()
 
-    async def _poisoned(self, handler: HandlerOf, tenant_id: str, process_id: str, process: ProcessRow, *, attempts: int) -> None:
+    async def _poisoned(self, handler: AnyHandler, tenant_id: str, process_id: str, process: ProcessRow, *, attempts: int) -> None:
         assert process.open_message is not None, "it has an open turn"
         error = PoisonMessage(
             f"message {process.open_message!r}: the engine crashed {attempts} times while it was open; it is a dead letter"
@@ -483,7 +485,7 @@ class Recovery:
             owner.evict(resident)
             owner.strand(resident.tenant_id, resident.process_id, ref=ref, error=error)
 
-    async def _opening(self, resident: Resident, process: ProcessRow, stored: MailboxRow | None, made: ProcessType | None) -> Any:
+    async def _opening(self, resident: Resident, process: ProcessRow, stored: MailboxRow | None, made: AnyType | None) -> Any:
         tenant_id, process_id, reader = resident.tenant_id, resident.process_id, self._reader
         assert process.open_message is not None, "it has an open turn"
         message = await reader.get(message_key(tenant_id, process.open_message))
@@ -501,8 +503,8 @@ class Recovery:
         saved = None if state is None else state.saved
         at = events[0][0] if events else self._owner.clock.now()
         recorded = [(when, event) for when, event in events if not isinstance(event, NO_INPUT)]
-        if not resident.left:
-            self._owner.versions.take(resident, process)
+        if not (resident.left or self._owner.versions.take(resident, process)):  # its interpreter has ended meanwhile
+            return partial(self._owner.overtaken, resident)
 
         def opening() -> None:
             if resident.left:
