@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from perdure import Address, App, Engine, Store, VirtualClock, open_store
+from perdure import Address, App, Engine, Process, Store, VirtualClock, limits, open_store, query
 from perdure.clock import SECOND
 from perdure.engine.export import ProcessExport
-from perdure.errors import StoreBusy
+from perdure.errors import QueryNotFound, StoreBusy, UsageError
 from perdure.packages.archive import Package
-from tests.engine.orders import eventually
-from tests.engine.shop import reply
+from tests.engine.orders import eventually, holds, reaches
+from tests.engine.shop import reply, run, send
 from tests.engine.works import did, works
 from tests.packages.built import deploy
 from tests.stores import KINDS, store_url
@@ -108,3 +110,70 @@ async def test_the_record_of_a_life_is_that_of_shared_code(
     assert len(doings[0]) == 7
     assert records[0] == records[1]
     assert sum(len(turn.events) for turn in records[0].turns) == 30
+
+
+async def test_a_query_is_answered_there_as_of_the_last_commit(store: Store, tmp_path: Path) -> None:
+    await deploy(store, APART)
+    async with Engine(store, NODE, environments=tmp_path) as engine:
+        await engine.deliver(Start("w", str(tmp_path)), id="1", to=Address.start("Works", key="w", id="w"))
+        await armed(engine, "fails")
+        assert [await engine.query(Asks.count, "w"), await engine.query(Asks.count, "w", 5)] == [1, 5]
+        with pytest.raises(ValueError, match="an odd query"):
+            await engine.query(Asks.odd, "w")
+        with pytest.raises(UsageError, match="takes 1 arguments, found 2"):
+            await engine.query(Asks.count, "w", 1, 2)  # type: ignore[call-arg]  # that is the point
+        with pytest.raises(QueryNotFound):
+            await engine.query(Asks.unknown, "w")
+
+
+class Asks(Process):
+    """Queries by the names that those of the package have."""
+
+    @query
+    def count(self, times: int = 1) -> int:
+        return times
+
+    @query
+    def odd(self) -> int:
+        return 0
+
+    @query
+    def unknown(self) -> int:
+        return 0
+
+
+async def test_its_code_has_its_public_name_and_another_process_of_the_system(store: Store, tmp_path: Path) -> None:
+    await deploy(store, APART)
+    async with Engine(store, NODE, environments=tmp_path) as engine:
+        module, again, child, _, python = await run(engine, "where", id="1")
+        assert (module, again) == ("shop.flows", "shop.flows")
+        assert int(child) == engine.versions.apart[APART.identity] != os.getpid()
+        assert Path(python).is_relative_to(tmp_path)
+        assert "shop" not in sys.modules
+
+
+async def test_code_that_does_not_fit_its_record_is_stuck_with_the_reason(store: Store, tmp_path: Path) -> None:
+    await deploy(store, APART)
+    async with Engine(store, NODE, environments=tmp_path) as engine:
+        await send(engine, "deadlocked", id="d")
+        await reaches(engine, "d", "stuck")
+        assert "waits for something that is not durable" in (await engine.process("d")).note
+
+
+async def test_a_message_that_cannot_be_read_fails_its_turn(store: Store, tmp_path: Path) -> None:
+    await deploy(store, APART)
+    async with Engine(store, NODE, environments=tmp_path) as engine:
+        assert "expected" in (await run(engine, "asleep", "no number", id="a")).lower()
+
+
+async def test_versions_that_nobody_uses_are_stopped_when_they_are_too_many(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "APART_IDLE", 1)
+    async with Engine(store, NODE, environments=tmp_path) as engine:
+        for number in range(3):
+            package = works(apart=True, more=f"NUMBER = {number}\n")
+            await deploy(store, package)
+            await run(engine, "where", id=str(number))
+            last = package.identity
+        await holds(lambda: list(engine.versions.apart) == [last])

@@ -20,6 +20,7 @@ from perdure.engine.apart.frames import Down, Parts, Reply, Up, framed, read_up
 
 logger = logging.getLogger("perdure.engine")
 _REPLY: Final[Any] = Reply
+CLOSED: Final = "it has closed its socket"
 
 
 class ChildGone(Exception):
@@ -104,7 +105,7 @@ class Channel:
             self.close(f"it cannot be read from: {error}")
             return
         if not data:
-            self.close("it has closed its socket")
+            self.close(CLOSED)
             return
         self._parts.put(data)
         try:

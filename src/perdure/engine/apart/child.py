@@ -27,7 +27,7 @@ from typing import Any, Final, NoReturn
 from perdure import limits
 from perdure.clock import Micros, boottime
 from perdure.codec import JSON
-from perdure.engine.apart.extracted import import_extracted
+from perdure.engine.apart.extracted import check_flows, import_extracted
 from perdure.engine.apart.frames import (
     Advance,
     Advanced,
@@ -61,7 +61,7 @@ from perdure.engine.app import ProcessType
 from perdure.engine.outcomes import encode_error
 from perdure.engine.packaged import code_of, types_of
 from perdure.engine.refusals import Failed
-from perdure.errors import DefinitionError, PackageImportFailed, PerdureError, StoreUnavailable
+from perdure.errors import PackageImportFailed, PerdureError, StoreUnavailable
 from perdure.packages.archive import Package
 from perdure.packages.manifest import decode_manifest
 
@@ -130,22 +130,13 @@ def _imported(welcome: Welcome) -> tuple[dict[str, ProcessType], dict[str, str]]
     extracted = import_extracted(code, Path(welcome.folder))
     try:
         types = types_of(extracted, manifest)
-        for made in types.values():
-            _check_flow(made)
+        check_flows(types.values())
     except PerdureError:
         raise
     except Exception as error:  # types of the package are asked what they are, and may raise anything
         text = f"{type(error).__name__}: {error}"[: limits.PACKAGE_ERROR_MAX]
         raise PackageImportFailed(code.label, module=code.name, error=text) from error
     return types, extracted.found
-
-
-def _check_flow(made: ProcessType) -> None:
-    if made.flow is not None and not made.flow.is_fixed:
-        raise DefinitionError(
-            f"{made.name}: key= and priority= of its flow are functions, which the engine's transactions would call; "
-            f"leave them out, or build the package with isolation: shared"
-        )
 
 
 def _says(made: ProcessType) -> SaysType:

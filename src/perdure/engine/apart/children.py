@@ -23,7 +23,7 @@ from perdure import limits
 from perdure.clock import Alarm, Clock, Micros, SystemClock, sleep
 from perdure.conversations.tables import LOG_ENTRIES
 from perdure.core.table import Scan
-from perdure.engine.apart.channel import Channel, ChildGone
+from perdure.engine.apart.channel import CLOSED, Channel, ChildGone
 from perdure.engine.apart.environments import Environment, Environments
 from perdure.engine.apart.extracted import extract
 from perdure.engine.apart.frames import (
@@ -81,6 +81,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._over: asyncio.Task[None] | None = None
+        self.over = asyncio.Event()  # that it has ended was told
 
     async def start(self, package: Package, environment: Environment, *, threads: int) -> None:
         """Start it, and let it import its package.
@@ -225,12 +226,22 @@ class Child:
         for alarm in self._alarms.values():
             alarm.cancel()
         self._alarms.clear()
+        self._reads.add(ending := asyncio.ensure_future(self._end(reason)))
+        ending.add_done_callback(self._reads.discard)
+
+    async def _end(self, reason: str) -> None:
+        assert self._process is not None, "it was started"
+        if reason == CLOSED:  # it is about to end, and how is worth a moment
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limits.APART_END_SECONDS):
+                    reason = _how(await self._process.wait())
         self._kill()
         if not self._ready.done():
             failed = PackageImportFailed(self.label, module=self.label.partition(" ")[0], error=f"its interpreter has ended: {reason}")
             self._ready.set_exception(failed)
             self._ready.exception()  # looked at: nobody may wait for it any more
         self._told_end(self, reason)
+        self.over.set()
 
     def _kill(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -363,6 +374,8 @@ class Children:
                 raise UsageError("the engine is closed; its packages run no more")
             if slot.child is not None and slot.child.lives:
                 return slot.child
+            if slot.child is not None:
+                await slot.child.over.wait()
             if slot.starting is None:
                 slot.starting = asyncio.ensure_future(self._start(content_hash, slot, source))
                 slot.starting.add_done_callback(partial(self._started, slot))

@@ -16,7 +16,7 @@ import shutil
 import signal
 import sys
 import sysconfig
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -28,6 +28,7 @@ from perdure import limits
 from perdure.engine.packaged import LOCK
 from perdure.errors import PackageEnvironmentFailed
 
+Build = Callable[[Path], Awaitable[None]]
 _DIGITS: Final = 32  # of the hash that an environment is named by
 _WHOLE: Final = "whole"  # the file that says so
 # What pip needs to find and fetch distributions. The sources of those may run code: whatever else is in the environment of an engine is kept from it.
@@ -72,7 +73,7 @@ class Environments:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
-        self._making: dict[str, asyncio.Future[Environment]] = {}
+        self._making: dict[str, asyncio.Future[Path]] = {}
 
     async def of(self, label: str, lock: bytes) -> Environment:
         """Return the environment of a lock file, built now if there is none.
@@ -84,36 +85,45 @@ class Environments:
         Raises:
             PackageEnvironmentFailed: it cannot be built; nothing that is not whole is used by anybody.
         """
-        key = _key(lock)
-        making = self._making.get(key)
-        if making is None:
-            making = self._making[key] = asyncio.ensure_future(self._made(label, lock, self._folder / key))
-            making.add_done_callback(lambda _: self._making.pop(key))
-        return await asyncio.shield(making)
-
-    async def _made(self, label: str, lock: bytes, place: Path) -> Environment:
         try:
             own, needed = await asyncio.to_thread(_perdures_own, self._folder)
-            if not (place / _WHOLE).exists():
-                async with _locked(place):
-                    await self._build(label, lock, place)
+            place = await self._whole(_key(lock), lambda place: self._build(label, lock, place))
         except OSError as error:
             raise PackageEnvironmentFailed(label, f"{error}; give the engine a folder that it may write to (environments=)") from error
-        return Environment(place / "bin" / "python", own, needed)
+        return Environment(_python(place), own, needed)
+
+    async def _whole(self, name: str, build: Build) -> Path:
+        """Return a folder of this name that is whole; it is built once however many want it at the same time."""
+        making = self._making.get(name)
+        if making is None:
+            making = self._making[name] = asyncio.ensure_future(_made(self._folder / name, build))
+            making.add_done_callback(lambda done: self._making.pop(name) and (done.cancelled() or done.exception()))
+        await asyncio.wait([making])  # it goes on when who waits goes away: others may wait, too
+        return making.result()
 
     async def _build(self, label: str, lock: bytes, place: Path) -> None:
-        if (place / _WHOLE).exists():  # another has built it while this one waited for its turn
+        await _run(label, sys.executable, "-m", "venv", "--without-pip", str(place))
+        if not _asks_for_anything(lock):
             return
-        await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)  # what somebody has left who was killed
-        asks = _asks_for_anything(lock)
-        await _run(label, sys.executable, "-m", "venv", *([] if asks else ["--without-pip"]), str(place))
+        pip = await self._whole(f"pip-{_key(b'')}", lambda place: _run(label, sys.executable, "-m", "venv", str(place)))
         file = place / LOCK
         await asyncio.to_thread(file.write_bytes, lock)
-        if asks:
-            python = str(place / "bin" / "python")
-            options = ("--require-hashes", "--no-deps", "--no-input", "--disable-pip-version-check")
-            await _run(label, python, "-m", "pip", "install", *options, "-r", str(file))
-        await asyncio.to_thread((place / _WHOLE).touch)
+        options = ("--require-hashes", "--no-deps", "--no-input", "--disable-pip-version-check")
+        await _run(label, str(_python(pip)), "-m", "pip", "--python", str(_python(place)), "install", *options, "-r", str(file))
+
+
+async def _made(place: Path, build: Build) -> Path:
+    if not (place / _WHOLE).exists():
+        async with _locked(place):
+            if not (place / _WHOLE).exists():  # else another has built it while this one waited for its turn
+                await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)  # what somebody has left who was killed
+                await build(place)
+                await asyncio.to_thread((place / _WHOLE).touch)
+    return place
+
+
+def _python(place: Path) -> Path:
+    return place / "bin" / "python"
 
 
 def _asks_for_anything(lock: bytes) -> bool:

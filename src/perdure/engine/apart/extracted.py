@@ -8,13 +8,14 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 from perdure import limits
-from perdure.errors import PackageEntryMissing, PackageImportFailed, PerdureError
+from perdure.engine.app import ProcessType
+from perdure.errors import DefinitionError, PackageEntryMissing, PackageImportFailed, PerdureError
 from perdure.packages.loading import PackageCode
 from perdure.packages.paths import is_reserved
 from perdure.packages.requirements import check_requirements
@@ -95,6 +96,16 @@ def import_extracted(code: PackageCode, folder: Path) -> Extracted:
         if missing:
             raise PackageEntryMissing(code.label, entry)
     return made
+
+
+def check_flows(types: Iterable[ProcessType]) -> None:
+    """Refuse flow control that the engine's transactions would have to ask a child about. Raises DefinitionError."""
+    for made in types:
+        if made.flow is not None and not made.flow.is_fixed:
+            raise DefinitionError(
+                f"{made.name}: key= or priority= of its flow is a function, which the engine's transactions would have to call; "
+                f"give a number, or build the package with isolation: shared"
+            )
 
 
 def _import_failed(code: PackageCode, folder: Path, entry: str, error: BaseException) -> PerdureError:
