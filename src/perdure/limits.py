@@ -272,11 +272,18 @@ PACKAGE_PIECE: Final = 64 * KIB  # bytes compressed at once: one or two ms that 
 PACKAGE_UPLOADS: Final = 2  # archives of one store that are compressed and stored at once: each is in memory twice
 PACKAGE_UPLOAD_US: Final = 3_600 * 1_000_000  # microseconds that an upload waits for its next part before it goes
 PACKAGE_SWEEP_PARTS: Final = 2  # parts that one transaction removes: they are read first
+PACKAGE_DEPLOY_US: Final = 120_000_000  # microseconds that a deploy may take over HTTP: the trial import, and 64 MiB that are stored
+PACKAGE_DEPLOY_TRIES: Final = 10  # to add signatures to an archive that others add theirs to
 PACKAGE_READ_TRIES: Final = 5  # of an archive that is replaced while it is read
 PACKAGE_BUILT_WITH_MAX: Final = 64 * KIB  # bytes of what was found when it was built, as JSON: a thousand distributions
 PACKAGE_PINS_SHOWN: Final = 100  # processes that are named to who asks why a package stays
 PACKAGE_TYPES_SHOWN: Final = 100  # types whose routes lead to a package, likewise
 PACKAGE_UNLOAD_TRIES: Final = 10  # to remove a package that others begin to use again and again, or cease to
+PACKAGE_PREFIX_MIN: Final = 8  # hex digits that name a package: among 1,000 some two begin alike in one of 8,600 stores
+PACKAGE_KEEP_LAST: Final = 3  # versions of a type that it leaves alone when nobody says how many: this one, the one before, and one more
+PACKAGE_KEEP_US: Final = (
+    30 * 86_400 * 1_000_000
+)  # microseconds for which it leaves alone what is not used any more, when nobody says how long
 PACKAGE_KEEP_MAX: Final = 1_000  # versions of a type that a collection leaves alone
 ROUTE_BASIS_POINTS: Final = 10_000  # of a whole: a weight is a hundredth of a per cent
 ROUTE_WEIGHTS_MAX: Final = 10  # weighted versions of one type at once; each start reads them
@@ -329,6 +336,7 @@ HTTP_BODY_MAX: Final = MESSAGE_MAX + HEADERS_MAX + 64 * KIB  # bytes: a message,
 HTTP_HEAD_SECONDS: Final = 10.0  # from the first byte of a connection to the end of the head
 HTTP_BODY_SECONDS: Final = 30.0  # to receive a body: 1 MiB at 300 kbit/s
 HTTP_PIECE: Final = 256 * KIB  # bytes of a body that is streamed, which have to come within the time of a whole body: 70 kbit/s
+HTTP_ARCHIVES: Final = 2  # archives that are received at once: each is in memory, whole
 HTTP_IDLE_SECONDS: Final = 65  # whole seconds that a connection waits for its next request: longer than the pools of proxies, which keep 60
 HTTP_REQUESTS_MAX: Final = 4_000  # under way at once, long polls included: some 20 kB each
 HTTP_CONNECTIONS_MAX: Final = 10_000  # open at once; a system gives a program that many files

@@ -29,6 +29,12 @@ class PackageTooLarge(PackageRefused):
         self.limit = limit
 
 
+class PackageWithoutTypes(PackageRefused):
+    """A package defines no process type, so that nothing could be started from it."""
+
+    code = "package-without-types"
+
+
 class PackageArchiveMalformed(PackageRefused):
     """An archive has a byte that `perdure package build` does not write; the text says where. Build it anew."""
 
@@ -253,6 +259,18 @@ class ArchiveSizeRefused(UsageError):
         super().__init__(f"archive: expected 1 to {limit:,} bytes, found {size:,}; leave data out that the code does not need")
         self.size = size
         self.limit = limit
+
+
+class ArchiveConflict(RejectedError):
+    """Another archive of this package was put since it was looked at; look at it again, and decide again."""
+
+    code = "archive-conflict"
+
+
+class PackageAmbiguous(RejectedError):
+    """The hashes of several packages begin with what was given; give more digits."""
+
+    code = "package-ambiguous"
 
 
 class PackageMissing(NotFoundError):

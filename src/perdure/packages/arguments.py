@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -15,6 +16,8 @@ from perdure.identity import ContentHash, checked_count, checked_text
 from perdure.packages.contract import PackagePlace, PackageRecord
 from perdure.packages.routes import By
 
+_PREFIX: Final = re.compile(rf"[0-9a-f]{{{limits.PACKAGE_PREFIX_MIN},64}}")
+
 
 def checked_hash(text: str) -> str:
     """Return the name of a package. Raises InvalidContentHash."""
@@ -22,6 +25,14 @@ def checked_hash(text: str) -> str:
         return str(ContentHash(text))
     except InvalidIdentifier as error:
         raise InvalidContentHash(str(error)) from None
+
+
+def checked_prefix(text: str) -> str:
+    """Return the beginning of a package's name. Raises InvalidContentHash."""
+    if not isinstance(text, str) or not _PREFIX.fullmatch(text):
+        rule = f"{limits.PACKAGE_PREFIX_MIN} to 64 lower-case hex digits"
+        raise InvalidContentHash(f"the beginning of a package's hash: expected {rule}, found {text!r:.{limits.REPR_MAX}}")
+    return text
 
 
 def checked_type(text: str) -> str:

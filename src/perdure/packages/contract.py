@@ -236,6 +236,7 @@ class PackageStore(Protocol):
         *,
         routes: Sequence[str] | None = None,
         also: Sequence[Write[Any]] = (),
+        replaces: str | msgspec.UnsetType | None = msgspec.UNSET,
         actor: str = UNKNOWN_ACTOR,
         built_with: Mapping[str, Any] | None = None,
     ) -> Deployed:
@@ -246,10 +247,13 @@ class PackageStore(Protocol):
             workflow_types: the types that it is listed for, beside the record's.
             routes: the types whose routes are pointed at it; all of them when not given, none when empty.
             also: writes of other rooms that commit with it, or not at all.
+            replaces: not given, whatever there is; None, only a package that is not stored; the SHA-256 of an archive, only this one. The
+                same bytes as there are never replace anything.
             actor: who does it.
             built_with: what was found when it was built.
 
-        Raises: what `put_package` raises, and what a write of `also` rejects with; nothing was written then.
+        Raises: what `put_package` raises, what a write of `also` rejects with, and
+            ArchiveConflict: the archive that is there is not the one that this replaces. Nothing was written then.
 
         Source: packages.md, "Deploy".
         """
@@ -313,6 +317,18 @@ class PackageStore(Protocol):
             PackageMissing: it is not stored.
             StoreCorrupt: the archive is damaged.
             StoreBusy: it was replaced again and again meanwhile; repeat the call.
+        """
+        ...
+
+    async def find_package(self, prefix: str) -> str:
+        """Return the hash of the one package whose hash begins so, whatever it was put for.
+
+        Args:
+            prefix: 8..64 lower-case hex digits.
+
+        Raises:
+            PackageMissing: there is none.
+            PackageAmbiguous: there are several.
         """
         ...
 
@@ -426,6 +442,7 @@ class PackageStore(Protocol):
         *,
         keep_last: int = 3,
         older_than: timedelta,
+        dry_run: bool = False,
         actor: str = UNKNOWN_ACTOR,
         built_with: Mapping[str, Any] | None = None,
     ) -> list[Unloaded]:
@@ -434,6 +451,7 @@ class PackageStore(Protocol):
         Args:
             keep_last: of each type that a package was put for, the so many latest by `deployed_at` stay; 0..1,000.
             older_than: nothing goes that was put, or that a rule has led to, within this time, by the store's time.
+            dry_run: only return what would go now.
             actor: who does it.
             built_with: for the log.
         """

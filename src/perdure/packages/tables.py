@@ -94,6 +94,7 @@ ROUTE = Table("package_route", ("workflow_type",), RouteRow, guard=True)
 RULE = Table("package_rule", ("workflow_type", "kind", "name"), RuleRow)
 LOG = Table("package_log", ("workflow_type", "tick"), LogRow, kind="log")
 
+PACKAGES = Index(PACKAGE, "package", order=("content_hash",))
 PARTS = Index(PART, "package_part", prefix=("upload_id",), order=("number",))
 LEFT = Index(UPLOAD, "package_upload_left", order=("removed_at", "upload_id"))
 TYPES = Index(TYPE, "package_type", order=("workflow_type", "content_hash"))
@@ -116,4 +117,4 @@ DUE_TOPIC: Final = "packages-due"
 """Signalled when something is to be removed earlier than whoever looks after that may know."""
 UPLOADS: Final = Uploads(UPLOAD, PART, LEFT, PARTS, DUE_TOPIC, rests=limits.PACKAGE_UPLOAD_US, at_once=limits.PACKAGE_SWEEP_PARTS)
 TABLES = (PACKAGE, PART, UPLOAD, TYPE, ROUTE, RULE, LOG)
-INDEXES = (PARTS, LEFT, TYPES, VERSIONS, OF_PACKAGE, ROUTES, ROUTED, RULES, RULES_OF_KIND, RULED, DEPLOYMENTS)
+INDEXES = (PACKAGES, PARTS, LEFT, TYPES, VERSIONS, OF_PACKAGE, ROUTES, ROUTED, RULES, RULES_OF_KIND, RULED, DEPLOYMENTS)
