@@ -266,6 +266,13 @@ PACKAGES_WATCHED: Final = 1_000  # evicted versions that are watched for whether
 PACKAGE_ERROR_MAX: Final = 1 * KIB  # characters of a failed import's class and text
 PACKAGE_TRACEBACK_MAX: Final = 8 * KIB  # characters of a failed import's traceback, its end: some 60 frames
 
+# --- packages: building one, and trying one out ----------------------------------------------------------------
+PACKAGE_TRIAL_SECONDS: Final = 60.0  # that an interpreter has to import a package: large distributions take some 10 s on a cold disk
+PACKAGE_TRIAL_END_SECONDS: Final = 1.0  # that its output is waited for afterwards: somebody who left its group may keep the pipe open
+PACKAGE_TRIAL_OUTPUT: Final = 4 * KIB  # bytes that are kept of what its code prints, the end: what was printed before a crash
+PACKAGE_TRIAL_REPORT_MAX: Final = 16 * MIB  # bytes of what an interpreter reports: every schema, in base64, and the warnings
+PACKAGE_WARNINGS_MAX: Final = 100  # of one kind that are named
+
 # --- packages: the store of archives, and routes ---------------------------------------------------------------
 PACKAGE_PART: Final = 1 * MIB  # bytes of one row of an archive, which is one transaction: other callers get in between
 PACKAGE_PIECE: Final = 64 * KIB  # bytes compressed at once: one or two ms that the event loop waits
@@ -395,6 +402,7 @@ assert PACKAGE_FILES_MAX * (PACKAGE_PATH_MAX + 100) < PACKAGE_MANIFEST_MAX <= PA
 assert SCHEMA_TYPES_MAX**2 <= PACKAGE_SCHEMA_WORK_MAX, "the largest recursive group that a schema may have fits into a package"
 assert PACKAGE_FILES_MAX + 2 < 2**16 - 1, "entries are counted in 16 bits, of which the last number means something else"
 assert PACKAGE_PART * PACKAGE_SWEEP_PARTS < TRANSACTION_BYTES_MAX, "parts that are removed together fit into a transaction"
+assert PACKAGE_MANIFEST_MAX * 4 // 3 < PACKAGE_TRIAL_REPORT_MAX, "the schemas of any package fit into a report"
 assert PACKAGE_PIECE <= PACKAGE_PART, "a part is made of pieces"
 assert PACKAGE_BUILT_WITH_MAX < TRANSACTION_BYTES_MAX, "what a package was built with fits into the log of a type"
 assert BLOB_PART * BLOB_SWEEP_PARTS < TRANSACTION_BYTES_MAX, "parts that are removed together fit into a transaction"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from perdure.errors.roots import NotFoundError, PerdureError, RejectedError, UsageError
 
 _SHOWN = 200  # characters of a path in a text
+_PLACES = 5  # lines of source in a text
 
 # --- packages: what their archives are refused for ---------------------------------------------------
 
@@ -156,6 +157,24 @@ class PackageUntrusted(PackageRefused):
         self.signed = tuple(signed)
 
 
+class PackageImportsByText(PackageRefused):
+    """Code of a package gives the package's own name to a function as text, which would find another package or none; nothing of it was run.
+
+    Attributes:
+        places: where, as `path:line: what stands there`.
+    """
+
+    code = "package-imports-by-text"
+
+    def __init__(self, package: str, places: Sequence[str]) -> None:
+        shown = "; ".join(places[:_PLACES]) + (f"; and {len(places) - _PLACES:,} more" if len(places) > _PLACES else "")
+        super().__init__(
+            f"package {package}: {shown}: its code has no public name: write an import statement, __package__, or "
+            f"importlib.import_module('.x', __package__)"
+        )
+        self.places = tuple(places)
+
+
 class SigningUnavailable(UsageError):
     """Signatures of packages need a distribution that is not installed: `pip install 'perdure[signing]'`."""
 
@@ -229,6 +248,8 @@ class PackageSchemaDrift(PerdureError):
         text = f"package {package}: {where}: built with {expected:.{_SHOWN}}, found {found:.{_SHOWN}}"
         super().__init__(f"{text}; build it anew, or narrow the range of the distribution that the type is from")
         self.where = where
+        self.expected = expected
+        self.found = found
 
 
 class PackageUnloaded(PerdureError, ImportError):

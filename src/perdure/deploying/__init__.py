@@ -1,0 +1,1 @@
+"""Packages on their way to a store: how one is built, and tried out."""
