@@ -403,6 +403,7 @@ assert SCHEMA_TYPES_MAX**2 <= PACKAGE_SCHEMA_WORK_MAX, "the largest recursive gr
 assert PACKAGE_FILES_MAX + 2 < 2**16 - 1, "entries are counted in 16 bits, of which the last number means something else"
 assert PACKAGE_PART * PACKAGE_SWEEP_PARTS < TRANSACTION_BYTES_MAX, "parts that are removed together fit into a transaction"
 assert PACKAGE_MANIFEST_MAX * 4 // 3 < PACKAGE_TRIAL_REPORT_MAX, "the schemas of any package fit into a report"
+assert PACKAGE_TRIAL_SECONDS * 1_000_000 < PACKAGE_DEPLOY_US, "a deploy over HTTP has the time for its trial import"
 assert PACKAGE_PIECE <= PACKAGE_PART, "a part is made of pieces"
 assert PACKAGE_BUILT_WITH_MAX < TRANSACTION_BYTES_MAX, "what a package was built with fits into the log of a type"
 assert BLOB_PART * BLOB_SWEEP_PARTS < TRANSACTION_BYTES_MAX, "parts that are removed together fit into a transaction"
