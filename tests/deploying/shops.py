@@ -30,7 +30,7 @@ def shop(number: int = 1, *types: str) -> bytes:
     """Return version `number` of a package that is never imported, of these types (`Order`, `Refund`), with a schema."""
     ref, schemas = schema_of(Fields)
     files = {"shop/__init__.py": b"", "shop/flows.py": f"VERSION = {number}\n".encode()}
-    rows = [ManifestProcess(type=each, object=f"shop.flows:{each}", fields=ref.hash, messages=()) for each in types or ("Order", "Refund")]
+    rows = [ManifestProcess(type=each, object="shop.flows:Made", fields=ref.hash, messages=()) for each in types or ("Order", "Refund")]
     return pack(describe(files, name="shop", python=">=3.11", processes=rows, schemas=schemas), files)
 
 

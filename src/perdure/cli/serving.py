@@ -25,7 +25,18 @@ from perdure.cli.shared import named
     metavar="NETWORK|HOST",
     help="Where commands may be sent beyond the public internet, such as 10.0.0.0/8 or hooks.internal; several times for several.",
 )
-def serve(*, file: str | None, push_allowed: tuple[str, ...], **given: object) -> None:
+@click.option(
+    "--trusted-keys",
+    multiple=True,
+    metavar="KEY",
+    help="Public keys whose packages are taken, 64 hex digits each; several times for several.",
+)
+@click.option(
+    "--require-signature/--no-require-signature",
+    default=None,
+    help="Whether a package that none of them has signed is refused.  [default: it is]",
+)
+def serve(*, file: str | None, push_allowed: tuple[str, ...], trusted_keys: tuple[str, ...], **given: object) -> None:
     """Run an app and serve it over HTTP, until SIGTERM or SIGINT.
 
     Each option can also be a variable of the environment, PERDURE_STORE and so on, or a key of the file that --config names.
@@ -36,5 +47,6 @@ def serve(*, file: str | None, push_allowed: tuple[str, ...], **given: object) -
     from perdure.server.config import load_config  # noqa: PLC0415
     from perdure.server.program import serve as run  # noqa: PLC0415
 
-    config = load_config({**given, "push_allowed": push_allowed or None}, environment=os.environ, file=file)
+    several = {"push_allowed": push_allowed or None, "trusted_keys": trusted_keys or None}
+    config = load_config({**given, **several}, environment=os.environ, file=file)
     asyncio.run(run(config, named(config.app, App, what="app:", wrong=ConfigInvalid), say=click.echo))

@@ -85,7 +85,7 @@ async def deploy(
         with contextlib.suppress(ArchiveConflict):  # somebody else's signatures came in between: ours are added to theirs
             done = await _put(store, package, merged, pointed, actor=actor, built_with=built_with)
             return DeployedPackage(
-                content_hash=package.identity,
+                content_hash=str(package.identity),
                 name=package.manifest.name,
                 types=types,
                 freshly_stored=done.freshly_stored and merged.replaces is None,

@@ -53,7 +53,7 @@ class DeployedPackage(msgspec.Struct, frozen=True, kw_only=True):
     route_changed: bool
     routes_changed: tuple[str, ...]
     signed_by: tuple[str, ...]
-    warnings: tuple[TrialWarning, ...] = ()
+    warnings: tuple[TrialWarning, ...]
 
 
 class PackageVersion(msgspec.Struct, frozen=True, kw_only=True):

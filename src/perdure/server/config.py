@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from perdure.errors import ConfigInvalid, TargetRefused
+from perdure.errors import ConfigInvalid, TargetRefused, UsageError
+from perdure.packages.signing import TrustPolicy
 from perdure.sending.targets import Allowed
 
 PREFIX: Final = "PERDURE_"
@@ -30,6 +31,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         tls_key: file of its key, PEM, if that is not in the same file.
         push_allowed: networks such as `10.0.0.0/8`, and hosts such as `hooks.internal` or `localhost:8080`, that commands may be
             sent to beyond the public internet.
+        trusted_keys: public Ed25519 keys, 64 hex digits each, whose packages are taken; none takes those of anybody.
+        require_signature: whether a package that none of `trusted_keys` has signed is refused.
     """
 
     store: str
@@ -40,6 +43,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tls_cert: str | None = None
     tls_key: str | None = None
     push_allowed: tuple[str, ...] = ()
+    trusted_keys: tuple[str, ...] = ()
+    require_signature: bool = True
 
     @property
     def allowed(self) -> Allowed:
@@ -51,6 +56,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             )
         except TargetRefused as error:
             raise ConfigInvalid(f"push_allowed: {error}") from None
+
+    @property
+    def trust(self) -> TrustPolicy | None:
+        """What `trusted_keys` and `require_signature` say. Raises ConfigInvalid."""
+        if not self.trusted_keys:
+            return None
+        try:
+            return TrustPolicy(self.trusted_keys, required=self.require_signature)
+        except UsageError as error:
+            raise ConfigInvalid(f"trusted_keys: {error}") from None
 
 
 KEYS: Final = Config.__struct_fields__
@@ -81,8 +96,10 @@ def load_config(given: Mapping[str, Any], *, environment: Mapping[str, str], fil
             raise ConfigInvalid(f"{key} is missing: give --{key}, {PREFIX}{key.upper()}, or `{key} = …` in a file for --config")
     if "tls_key" in found and "tls_cert" not in found:
         raise ConfigInvalid("tls_key is given without tls_cert: give both")
+    if found.get("require_signature") and not found.get("trusted_keys"):
+        raise ConfigInvalid("require_signature is given without trusted_keys: give those whose packages are taken")
     config = Config(**found)
-    _ = config.allowed  # what is not of its form is refused before anything is opened
+    _ = config.allowed, config.trust  # what is not of its form is refused before anything is opened
     return config
 
 
@@ -102,7 +119,7 @@ def _of_text(key: str, text: str) -> Any:
     kind = Config.__annotations__[key]
     if kind == "bool":
         return _FLAGS.get(text.lower(), text)
-    if key == "push_allowed":
+    if key in {"push_allowed", "trusted_keys"}:
         return text.split()
     return int(text) if key == "port" and text.isdecimal() else text
 

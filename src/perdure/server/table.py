@@ -22,6 +22,7 @@ from perdure.protocol.webhooks import WebhookReceipt
 from perdure.server import messages, pages, processes, webhooks
 from perdure.server.command_table import COMMANDS
 from perdure.server.metrics import METRICS_TYPE
+from perdure.server.package_table import PACKAGES
 from perdure.server.push_table import PUSH
 from perdure.server.route import EVENTS_TYPE, Route
 
@@ -340,5 +341,5 @@ _WEBHOOKS: Final = (
         absent=errors.SourceNotFound,
     ),
 )
-ROUTES: Final[tuple[Route, ...]] = (*_MESSAGES, *_WEBHOOKS, *_PROCESSES, *COMMANDS, *PUSH, *_SELF)
+ROUTES: Final[tuple[Route, ...]] = (*_MESSAGES, *_WEBHOOKS, *_PROCESSES, *COMMANDS, *PUSH, *PACKAGES, *_SELF)
 """All of them. A route that is not here does not exist: neither for the server, nor for authorisation, nor in the document."""
