@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from perdure.cli import awakeables, commands, messages, processes, push, remote, schedules, serving, store, tokens
+from perdure.cli import awakeables, commands, messages, packages, processes, push, remote, schedules, serving, store, tokens
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,6 +33,7 @@ for _group in (
     remote.send,
     remote.call,
     remote.worker,
+    *packages.COMMANDS,
 ):
     cli.add_command(_group)
 
