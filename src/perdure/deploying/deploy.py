@@ -162,6 +162,7 @@ async def _put(
         record,
         types,
         routes=routes,
+        kinds={process.type: [message.kind for message in process.messages] for process in package.manifest.processes},
         also=[PutSchemas(schemas)] if schemas else [],
         replaces=merged.replaces,
         actor=actor,

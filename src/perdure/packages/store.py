@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
@@ -30,6 +30,7 @@ from perdure.packages.arguments import (
     checked_by,
     checked_duration,
     checked_hash,
+    checked_kinds,
     checked_log,
     checked_place,
     checked_prefix,
@@ -123,6 +124,7 @@ class Packages:
         workflow_types: Sequence[str] = (),
         *,
         routes: Sequence[str] | None = None,
+        kinds: Mapping[str, Iterable[str]] | None = None,
         also: Sequence[Write[Any]] = (),
         replaces: str | msgspec.UnsetType | None = msgspec.UNSET,
         actor: str = UNKNOWN_ACTOR,
@@ -140,6 +142,7 @@ class Packages:
             size=len(record.archive),
             staged=None,
             by=checked_by(actor, built_with),
+            kinds=checked_kinds(kinds or {}),
             replaces=replaces if replaces is None or isinstance(replaces, msgspec.UnsetType) else checked_hash(replaces),
         )
         size = checked_log((*put.types, *put.routes), put.by)

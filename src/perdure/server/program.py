@@ -30,7 +30,7 @@ async def serve(config: Config, app: App, *, say: Callable[[str], None]) -> None
         loop.add_signal_handler(number, stop.set)
     if config.tls_cert is None and not is_loopback(config.host):
         logger.warning("%s is served without TLS: let something before it speak TLS, or give --tls-cert", config.host)
-    async with open_store(config.store) as store, Engine(store, app, push_allowed=config.allowed) as engine:
+    async with open_store(config.store) as store, Engine(store, app, push_allowed=config.allowed, trust=config.trust) as engine:
         try:
             async with serving(
                 engine,
