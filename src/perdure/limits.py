@@ -271,6 +271,7 @@ PACKAGE_TRIAL_SECONDS: Final = 60.0  # that an interpreter has to import a packa
 PACKAGE_TRIAL_END_SECONDS: Final = 1.0  # that its output is waited for afterwards: somebody who left its group may keep the pipe open
 PACKAGE_TRIAL_OUTPUT: Final = 4 * KIB  # bytes that are kept of what its code prints, the end: what was printed before a crash
 PACKAGE_TRIAL_REPORT_MAX: Final = 16 * MIB  # bytes of what an interpreter reports: every schema, in base64, and the warnings
+PACKAGE_GIT_SECONDS: Final = 10.0  # that git has to tell the commit of a folder: it looks at each file of a large working copy
 PACKAGE_WARNINGS_MAX: Final = 100  # of one kind that are named
 
 # --- packages: the store of archives, and routes ---------------------------------------------------------------

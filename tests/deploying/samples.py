@@ -32,6 +32,15 @@ class Order(perdure.Process):
 async def hello(p: perdure.Process, name: str) -> None:
     pass
 """
+PYPROJECT = """\
+[project]
+name = "Shop"
+requires-python = ">=3.11"
+dependencies = ["perdure", "msgspec >= 0.21"]
+
+[tool.perdure.package]
+entries = ["shop.flows"]
+"""
 REQUIRES = ("msgspec>=0.21", "perdure")
 
 

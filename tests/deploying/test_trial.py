@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from perdure.deploying.trial import Tried, try_load
+from perdure.deploying.trial import Tried, _Child, try_load
 from perdure.errors import (
     DefinitionError,
     PackageArchiveMalformed,
@@ -20,6 +22,7 @@ from perdure.errors import (
     PackageSchemaDrift,
 )
 from tests.deploying.samples import FLOWS, archived
+from tests.gate.tree import ROOT
 
 FLOWS_ONLY = ("shop.flows",)
 
@@ -70,7 +73,9 @@ async def test_the_environment_of_the_engine_is_not_that_of_the_trial(monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "beside.py").touch()
 
-    await tried("import os\nassert 'SHOP_SECRET' not in os.environ\nassert not os.listdir()\n")
+    await tried(
+        "import os\nassert 'SHOP_SECRET' not in os.environ\nassert not os.listdir()\nimport sys\nassert os.getcwd() not in sys.path\n"
+    )
 
     with pytest.raises(PackageImportFailed, match="No module named 'beside'"):
         await tried("import beside\n")
@@ -105,6 +110,26 @@ async def test_an_interpreter_that_ends_is_a_failed_import(code: str, says: str)
     assert caught.value.traceback == "the last words"
 
 
+async def test_an_interpreter_that_cannot_report_any_more_ends_whatever_it_has_left_behind() -> None:
+    breaks = "import builtins, threading\nthreading.Thread(target=threading.Event().wait).start()\nbuiltins.dict = None\n"
+
+    with pytest.raises(PackageImportFailed, match="with status 1") as caught:
+        await tried(breaks)
+
+    assert "TypeError" in caught.value.traceback
+
+
+def test_what_comes_behind_a_report_is_none_of_it() -> None:
+    child = _Child()
+
+    for part in (b"\0\0", b"\0\3ab", b"c and more"):
+        assert child.report == b""
+        child.pipe_data_received(1, part)
+
+    assert child.report == b"abc"
+    assert child.told.is_set()
+
+
 async def test_a_report_that_cannot_be_read_is_a_failed_import() -> None:
     forged = "import os\nfor number in range(3, 20):\n    try:\n        os.write(number, bytes([0, 0, 0, 1, 65]))\n    except OSError:\n        continue\n"
 
@@ -128,7 +153,7 @@ async def test_a_trial_that_is_given_up_is_killed_with_what_it_has_started(tmp_p
     hangs = f"""\
 import os, subprocess, threading
 held = os.open({str(pipe)!r}, os.O_WRONLY)
-subprocess.Popen(["tail", "-f", "/dev/null"], pass_fds=[held])
+subprocess.Popen(["sleep", "100"], pass_fds=[held])
 os.write(held, b"begun\\n")
 threading.Event().wait()
 """
@@ -142,6 +167,18 @@ threading.Event().wait()
     assert trial.cancelled()
     assert await reader.read() == b"", "it ends when nobody holds the other end any more"
     transport.close()
+
+
+def test_an_interpreter_whose_engine_was_killed_ends_by_itself(tmp_path: Path) -> None:
+    path = tmp_path / "package.zip"
+    path.write_bytes(archived("import threading\nthreading.Event().wait()\n"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+    command = [sys.executable, "-P", "-m", "perdure.deploying.child", "1", str(path), *FLOWS_ONLY]
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+    assert done.returncode == -signal.SIGALRM
+    assert done.stdout == b""
 
 
 async def test_a_requirement_that_is_not_met_is_told_before_anything_runs(tmp_path: Path) -> None:

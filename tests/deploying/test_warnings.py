@@ -52,12 +52,12 @@ async def test_a_package_that_changes_nothing_is_not_warned_of() -> None:
 
 
 async def test_distributions_that_are_imported_and_not_required_are_named() -> None:
-    code = "def late():\n    import rich.table\n    import no_such_module\nimport packaging\nimport typing\nif typing.TYPE_CHECKING:\n    import click\n"
+    code = "def late():\n    import rich.table\n    import no_such_module\nimport packaging\nimport typing_extensions\nimport typing\nif typing.TYPE_CHECKING:\n    import click\n"
 
-    found = await warned(code + FLOWS, requires=("packaging", "MsgSpec>=0"))
+    found = await warned(code + FLOWS, requires=("packaging", "MsgSpec>=0", "Typing_Extensions"))
 
     assert [code for code, _ in found] == ["package-requirement-undeclared"] * 2
-    assert "shop/flows.py:9: import perdure: perdure is of perdure" in found[0][1]
+    assert "shop/flows.py:10: import perdure: perdure is of perdure" in found[0][1]
     assert "shop/flows.py:2: import rich.table: rich is of rich" in found[1][1]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from perdure.cli import awakeables, commands, messages, packages, processes, push, remote, schedules, serving, store, tokens
+from perdure.cli import awakeables, commands, deploying, messages, package, processes, push, remote, schedules, serving, store, tokens
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,11 +29,12 @@ for _group in (
     schedules.schedules,
     push.push,
     tokens.token,
+    package.package,
     serving.serve,
     remote.send,
     remote.call,
     remote.worker,
-    *packages.COMMANDS,
+    *deploying.COMMANDS,
 ):
     cli.add_command(_group)
 

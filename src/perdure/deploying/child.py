@@ -1,7 +1,8 @@
-"""What runs in an interpreter of its own to try a package: `python -P -m perdure.deploying.child ARCHIVE [MODULE …]`.
+"""What runs in an interpreter of its own to try a package: `python -P -m perdure.deploying.child SECONDS ARCHIVE [MODULE …]`.
 
 It imports the package as an engine does, with these modules besides, and writes its report to standard output. What the
-package prints goes to standard error. It ends without asking anybody: a package may have left threads behind.
+package prints goes to standard error. It ends without asking anybody: a package may have left threads behind. After some
+SECONDS it ends in any case, for whoever has started it may have been killed.
 
 Source: packages-detail.md, A7 and A8.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,10 +35,10 @@ from perdure.packages.loading import PackageCode, load
 
 def main() -> None:
     """Try the package, report, and end."""
-    archive, *modules = sys.argv[1:]
+    seconds, archive, *modules = sys.argv[1:]
+    signal.alarm(int(seconds))  # the system ends it then
     answer = os.dup(1)  # which no program that the package starts gets
     os.dup2(2, 1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.argv[1:] = []
     write, end = os.write, os._exit  # as they are before the package can replace them
     status = 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -79,8 +80,13 @@ async def try_load(
         path, place = Path(folder) / "package.zip", Path(folder) / "empty"
         await asyncio.to_thread(path.write_bytes, archive)
         await asyncio.to_thread(place.mkdir)
-        ended = await _run([python, *_CHILD, str(path), *modules], place, hash_seed=hash_seed, seconds=seconds)
+        ended = await _run([python, *_CHILD, str(_alarm(seconds)), str(path), *modules], place, hash_seed=hash_seed, seconds=seconds)
     return _returned(package, modules, ended, seconds)
+
+
+def _alarm(seconds: float) -> int:
+    """Return when an interpreter ends by itself: after this one would have killed it, if it is still there."""
+    return math.ceil(seconds + limits.PACKAGE_TRIAL_END_SECONDS)
 
 
 def _environment(hash_seed: int | None) -> dict[str, str]:

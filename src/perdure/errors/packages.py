@@ -181,6 +181,26 @@ class SigningUnavailable(UsageError):
     code = "signing-unavailable"
 
 
+# --- packages: building one ----------------------------------------------------------------------------
+
+
+class PackageBuildRefused(UsageError):
+    """No package can be made of a folder; the text names the file, or the key of `pyproject.toml`, and what to do."""
+
+    code = "package-build-refused"
+
+
+class PackageUnstable(UsageError):
+    """A type comes out otherwise in another interpreter: something in it depends on the order of a set, or on chance. Give it one order."""
+
+    code = "package-unstable"
+
+    def __init__(self, package: str, where: str, first: str, second: str) -> None:
+        text = f"package {package}: {where}: {first:.{_SHOWN}} in one interpreter, {second:.{_SHOWN}} in the next"
+        super().__init__(f"{text}; leave out what depends on the order of a set, or on chance")
+        self.where = where
+
+
 # --- packages: loading a version -----------------------------------------------------------------------
 
 
@@ -214,6 +234,7 @@ class PackageImportFailed(PerdureError):
     """Code of the version raised while it was imported; nothing of it stays. Correct it, and deploy what comes of that.
 
     Attributes:
+        package: what errors call the version.
         module: whose import raised, by its public name.
         error: class and text of what it raised.
         traceback: of it, at most `limits.PACKAGE_TRACEBACK_MAX` characters.
@@ -224,6 +245,7 @@ class PackageImportFailed(PerdureError):
     def __init__(self, package: str, *, module: str, error: str, traceback: str = "") -> None:
         text = f"package {package}: the import of {module} failed: {error}; correct it, and deploy the package anew"
         super().__init__(f"{text}\n{traceback}" if traceback else text)
+        self.package = package
         self.module = module
         self.error = error
         self.traceback = traceback
