@@ -344,6 +344,7 @@ HTTP_BODY_MAX: Final = MESSAGE_MAX + HEADERS_MAX + 64 * KIB  # bytes: a message,
 HTTP_HEAD_SECONDS: Final = 10.0  # from the first byte of a connection to the end of the head
 HTTP_BODY_SECONDS: Final = 30.0  # to receive a body: 1 MiB at 300 kbit/s
 HTTP_PIECE: Final = 256 * KIB  # bytes of a body that is streamed, which have to come within the time of a whole body: 70 kbit/s
+HTTP_BUILT_WITH_MAX: Final = 16 * KIB  # bytes of what a package was built with, in a header: half of a head
 HTTP_ARCHIVES: Final = 2  # archives that are received at once: each is in memory, whole
 HTTP_IDLE_SECONDS: Final = 65  # whole seconds that a connection waits for its next request: longer than the pools of proxies, which keep 60
 HTTP_REQUESTS_MAX: Final = 4_000  # under way at once, long polls included: some 20 kB each
@@ -398,6 +399,7 @@ assert PUSH_TIMEOUT_US < SEND_SECONDS_MAX * 1_000_000 < PUSH_RESULT_US <= COMMAN
 )
 assert COMMAND_PARAMS_MAX + 64 * KIB <= SEND_BODY_MAX, "params fit into what is sent"
 assert HTTP_WAIT_MS_MAX * 1_000 < IDEMPOTENCY_RETAIN_US, "an answer outlives the wait for it"
+assert 2 * HTTP_BUILT_WITH_MAX <= HTTP_HEAD_MAX, "what a package was built with fits into a head, with all that is in one besides"
 assert HTTP_HEAD_MAX + HTTP_BODY_MAX < TRANSACTION_BYTES_MAX, "what is taken in fits into a transaction"
 assert PACKAGE_FILES_MAX * (PACKAGE_PATH_MAX + 100) < PACKAGE_MANIFEST_MAX <= PACKAGE_ARCHIVE_MAX, "the longest paths fit into a manifest"
 assert SCHEMA_TYPES_MAX**2 <= PACKAGE_SCHEMA_WORK_MAX, "the largest recursive group that a schema may have fits into a package"

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 import perdure
-from perdure import errors
+from perdure import errors, limits
 from perdure.client.connection import _error_of
 from perdure.errors import (
     PackageAmbiguous,
@@ -19,6 +19,8 @@ from perdure.errors import (
     PackagePinned,
     PackageRouted,
     PackageTooLarge,
+    PayloadTooLarge,
+    PayloadUnencodable,
     PerdureError,
     RouteMissing,
 )
@@ -87,6 +89,16 @@ async def test_what_nobody_needs_goes(client: perdure.Client, hub: Hub) -> None:
     gone = await client.unload(ONE)
 
     assert (kept.packages, told.packages) == ([], [gone])
+
+
+async def test_what_it_was_built_with_is_told(client: perdure.Client) -> None:
+    await client.deploy(V1, load=False, built_with={"name": "Größe"})
+
+    assert (await client.deployments("Order")).entries[0].built_with == {"name": "Größe"}
+    with pytest.raises(PayloadTooLarge):
+        await client.deploy(V1, load=False, built_with={"a": "x" * limits.HTTP_BUILT_WITH_MAX})
+    with pytest.raises(PayloadUnencodable):
+        await client.deploy(V1, load=False, built_with={"a": object()})
 
 
 async def test_a_refusal_is_the_servers_own_error(client: perdure.Client, hub: Hub) -> None:

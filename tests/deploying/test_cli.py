@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from perdure import open_store
+from perdure.deploying.files import BUILT_WITH
 from tests.client.shop import shop_elsewhere
 from tests.contracts.packages import Start
 from tests.deploying.samples import FLOWS
@@ -86,6 +87,15 @@ def test_a_package_is_tried_first_and_its_warnings_are_told(shell: Shop) -> None
     assert (status, "Order, hello" in out) == (0, True)
     assert error.startswith("warning [")
     assert "environ" in error
+
+
+def test_what_a_build_has_left_beside_it_goes_into_the_log(shell: Shop) -> None:
+    path = Path(shell.file(V1))
+    path.with_name(path.stem + BUILT_WITH).write_text('{"commit": "c0ffee"}')
+
+    shell.json("deploy", str(path), "--no-load")
+
+    assert shell.json("versions", "Order", "--log")["entries"][0]["built_with"] == {"commit": "c0ffee"}
 
 
 def test_it_is_only_stored_or_routed_in_part(shell: Shop) -> None:

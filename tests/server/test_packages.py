@@ -36,6 +36,13 @@ async def test_a_package_is_tried_stored_and_routed(ci: Deployer) -> None:
     assert (entry["actor"], entry["action"], entry["content_hash"]) == ("token ci", "deployed", identity(archive))
 
 
+async def test_what_it_was_built_with_goes_into_the_log(ci: Deployer) -> None:
+    said = await ci.deploy(V1, headers={"Built-With": '{"commit": "c0ffee"}'})
+
+    [entry] = (await ci.get(f"{ORDER}/deployments"))["entries"]
+    assert (said.status, entry["built_with"]) == (200, {"commit": "c0ffee"})
+
+
 async def test_the_query_says_which_package_it_is_and_which_routes_lead_to_it(ci: Deployer) -> None:
     none = await ci.deploy(V1, f"no_load=true&no_route=true&content_hash={ONE}")
     one = await ci.deploy(V1, "no_load=true&route=Refund")

@@ -65,6 +65,15 @@ async def test_an_archive_that_is_refused_leaves_nothing(ci: Deployer, archive: 
     assert await nothing_is_there(ci.served)
 
 
+@pytest.mark.parametrize("text", ["", "x", "[]", "{", "{}" + " " * limits.HTTP_BUILT_WITH_MAX, '{"a": "\u00e4"}', "[" * 10_000])
+async def test_what_it_was_built_with_is_an_object(ci: Deployer, text: str) -> None:
+    said = await ci.deploy(V1, headers={"Built-With": text})
+
+    assert (said.status, said.code) == (422, "request-invalid")
+    assert "built-with" in said.json["detail"]
+    assert await nothing_is_there(ci.served)
+
+
 @pytest.mark.parametrize(
     ("archive", "required", "status"),
     [(V1, True, 403), (V1, False, 200), (signed(V1, 2), True, 403), (signed(V1, 1), True, 200), (forged(V1, 1), False, 403)],

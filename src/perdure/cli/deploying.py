@@ -166,14 +166,24 @@ def deploy(
     no_load: bool,
     **where: Any,
 ) -> None:
-    """Verify the package in FILE, import it for a trial, store it, and let new processes start on it."""
+    """Verify the package in FILE, import it for a trial, store it, and let new processes start on it.
+
+    What its build has left beside FILE, such as the commit, goes into the deployment log.
+    """
+    from perdure.deploying.files import read_built_with, read_package  # noqa: PLC0415  # see `cli/__init__.py`
+
     place = Place(url, **where)
     if no_route and routes:
         raise click.UsageError("--route and --no-route exclude one another")
     if place.server is not None and where["trusted_keys"]:
         raise click.UsageError("--trusted-key is for a store; a server has its own")
-    data = Path(file).read_bytes()
-    given: dict[str, Any] = {"content_hash": content_hash, "routes": () if no_route else routes or None, "load": not no_load}
+    data = read_package(Path(file))
+    given: dict[str, Any] = {
+        "content_hash": content_hash,
+        "routes": () if no_route else routes or None,
+        "load": not no_load,
+        "built_with": read_built_with(Path(file)),
+    }
     with _progress(len(data), shown=not as_json, uploads=place.server is not None) as progress:
         more = given if place.server is None else {**given, "progress": progress}
         done = place.ask(lambda packages: packages.deploy(data, **more))

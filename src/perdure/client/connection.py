@@ -184,6 +184,7 @@ class Connection:
         content_type: str,
         method: str = "PUT",
         query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
         wait: Micros = 0,
         progress: Callable[[int], None] | None = None,
         patience: Micros | None = None,
@@ -191,12 +192,17 @@ class Connection:
         """Send bytes, with their SHA-256, until the server has answered; the same bytes again change nothing.
 
         Args and errors are those of `send`, and `progress`: called with how many bytes were taken to be sent, again from the
-        first on when the request is repeated.
+        first on when the request is repeated; `headers`: more of them.
         """
-        headers = {"accept": JSON_TYPE, "content-type": content_type, _DIGEST: digest_header(hashlib.sha256(data).digest())}
+        given = {
+            "accept": JSON_TYPE,
+            "content-type": content_type,
+            _DIGEST: digest_header(hashlib.sha256(data).digest()),
+            **(headers or {}),
+        }
         if method == "POST":
-            headers["idempotency-key"] = _quoted(self.key())
-        request = _Request(method, path, headers, data, query, _time_for(len(data)) + wait, progress=progress)
+            given["idempotency-key"] = _quoted(self.key())
+        request = _Request(method, path, given, data, query, _time_for(len(data)) + wait, progress=progress)
         return _decoded(await self._until_answered(request, patience), returns, f"{method} {path}")
 
     async def fetch(self, path: str, *, sha256: str, size: int, patience: Micros | None = None) -> bytes:

@@ -5,12 +5,15 @@ Source: packages.md, "Deploy" and "Routes".
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+import json
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure import limits
 from perdure.client.connection import Connection, path_of
+from perdure.errors import PayloadTooLarge, PayloadUnencodable
+from perdure.headers import BUILT_WITH
 from perdure.protocol.packages import (
     Collected,
     CollectRequest,
@@ -49,6 +52,7 @@ class PackageCalls:
         content_hash: str | None = None,
         routes: Sequence[str] | None = None,
         load: bool = True,
+        built_with: Mapping[str, Any] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> DeployedPackage:
         """Deploy a package on the server; needs the capability `deploy`. See `perdure.deploy`, whose `trust` is the server's here.
@@ -58,6 +62,7 @@ class PackageCalls:
             content_hash: of the package that it has to be, 64 hex digits; any when not given.
             routes: the process types whose default routes are pointed at it; all that it defines when not given, none when empty.
             load: whether the server imports its code for a trial.
+            built_with: what was found when it was built, for the log; at most 16 KiB as JSON in ASCII.
             progress: called with how many bytes were taken to be sent.
 
         Raises:
@@ -76,6 +81,7 @@ class PackageCalls:
             content_type="application/zip",
             method="POST",
             query=query,
+            headers={} if built_with is None else {BUILT_WITH: _ascii(built_with)},
             wait=limits.PACKAGE_DEPLOY_US,
             progress=progress,
         )
@@ -161,10 +167,13 @@ class SyncPackageCalls:
         content_hash: str | None = None,
         routes: Sequence[str] | None = None,
         load: bool = True,
+        built_with: Mapping[str, Any] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> DeployedPackage:
         """See `Client.deploy`; `progress` is called on another thread."""
-        return self._wait(self._client.deploy(archive, content_hash=content_hash, routes=routes, load=load, progress=progress))
+        return self._wait(
+            self._client.deploy(archive, content_hash=content_hash, routes=routes, load=load, built_with=built_with, progress=progress)
+        )
 
     def versions(
         self, workflow_type: str | None = None, *, processes: bool = False, after: str | None = None, limit: int = limits.PAGE_DEFAULT
@@ -211,6 +220,17 @@ class SyncPackageCalls:
     def collect(self, *, keep_last: int = limits.PACKAGE_KEEP_LAST, older_than: timedelta = _KEEP_FOR, dry_run: bool = False) -> Collected:
         """See `Client.collect`."""
         return self._wait(self._client.collect(keep_last=keep_last, older_than=older_than, dry_run=dry_run))
+
+
+def _ascii(built_with: Mapping[str, Any]) -> str:
+    """Return it as a header has it. Raises PayloadTooLarge, PayloadUnencodable."""
+    try:
+        text = json.dumps(dict(built_with), separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PayloadUnencodable(f"built_with: expected a dict that can be written as JSON: {error}") from None
+    if len(text) > limits.HTTP_BUILT_WITH_MAX:
+        raise PayloadTooLarge("built_with", size=len(text), limit=limits.HTTP_BUILT_WITH_MAX)
+    return text
 
 
 def _package(content_hash: str, *parts: str) -> str:

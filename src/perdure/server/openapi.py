@@ -229,6 +229,15 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
                 "example": "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:",
                 "description": "What the body has to be (RFC 9530); of its algorithms, sha-256 counts.",
             }
+    if route.octets:
+        yield {
+            "name": "Built-With",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "maxLength": limits.HTTP_BUILT_WITH_MAX, "pattern": "^\\{[ -~]*\\}$"},
+            "example": '{"commit": "c0ffee"}',
+            "description": "What was found when the package was built, an object of JSON in ASCII: for the deployment log.",
+        }
     if EVENTS_TYPE in route.media_types:
         yield {
             "name": "Last-Event-ID",

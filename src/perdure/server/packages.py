@@ -8,13 +8,14 @@ Source: packages.md, "Deploy" and "Routes".
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from perdure import limits
 from perdure.deploying.door import PackageDoor
 from perdure.errors import RequestInvalid, UsageError
+from perdure.headers import BUILT_WITH
 from perdure.protocol.packages import CollectRequest, HashText, RouteRequest, TenantText, TypeText
 from perdure.protocol.processes import Limit
 from perdure.protocol.text import NAMES_CURSOR, cursor
@@ -67,7 +68,11 @@ async def deploy(call: Call) -> Answer:
     if query.no_route and query.route:
         raise RequestInvalid("query: 'route' and 'no_route' exclude one another")
     routes = () if query.no_route else query.route or None
-    return answer(await _door(call).deploy(call.body, content_hash=query.content_hash, routes=routes, load=not query.no_load))
+    built_with = _built_with(call.headers.get(BUILT_WITH))
+    done = await _door(call).deploy(
+        call.body, content_hash=query.content_hash, routes=routes, load=not query.no_load, built_with=built_with
+    )
+    return answer(done)
 
 
 async def listed(call: Call) -> Answer:
@@ -131,6 +136,17 @@ async def retire(call: Call) -> Answer:
 async def deployments(call: Call) -> Answer:
     """Return a page of a type's deployment log."""
     return answer(await _door(call).deployments(call.parts["type"], after=call.query.after, limit=call.query.limit))
+
+
+def _built_with(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    if len(text) > limits.HTTP_BUILT_WITH_MAX or not text.isascii():
+        raise RequestInvalid(f"{BUILT_WITH}: expected at most {limits.HTTP_BUILT_WITH_MAX:,} characters of ASCII, found {len(text):,}")
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RequestInvalid(f"{BUILT_WITH}: expected an object of JSON: {error}") from None
 
 
 def _door(call: Call) -> PackageDoor:
