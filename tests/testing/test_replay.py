@@ -188,6 +188,43 @@ async def test_what_cannot_be_read_or_handled_any_more_is_told_apart(app: App, v
     assert f"open message s: {verdict}" in str(report)
 
 
+def app_with_fields(*more: tuple[str, type, Any]) -> App:
+    app = App("fields")
+    fields = msgspec.defstruct("Fields", [("n", int, 0), *more], bases=(Process,))
+
+    @app.process
+    class Job(fields):  # type: ignore[misc, valid-type]  # as above
+        @on(Start, start=True, key=lambda message: "job")
+        async def start(self, message: Start) -> Any:
+            self.n += 1
+            return await as_it_was(self, message)
+
+    return app
+
+
+async def test_a_durable_field_comes_and_goes_while_a_turn_is_open() -> None:
+    before, after = app_with_fields(), app_with_fields(("more", str, "none"))
+    async with open_store("sqlite:///:memory:", clock=VirtualClock()) as store:
+        async with Engine(store, before) as engine:
+            process_id = (await engine.deliver(Start("a"), id="s")).process_id or ""
+            await reaches(engine, process_id, "waiting")
+            exported = await engine.export_process(process_id)
+
+        replay(exported, after).check()
+
+        for app in (after, before, after):  # each replays the turn, and holds it again
+            async with Engine(store, app) as engine:
+                assert await engine.pause(process_id)
+                await reaches(engine, process_id, "paused")
+                await engine.resume(process_id)
+                await reaches(engine, process_id, "waiting")
+        async with Engine(store, after) as engine:
+            await engine.deliver(Go(), id="g", to=Address.process(process_id))
+            await reaches(engine, process_id, "idle")
+            found = await inspection.process(store, process_id)
+    assert found.fields == {"n": 1, "more": "none"}
+
+
 async def counted(app: App) -> ProcessExport:
     async with engine(app) as made:
         receipt = await made.deliver(Start("a"), id="s")

@@ -169,8 +169,16 @@ class ProcessType:
         """Let the verbs and the logs of a process object be those of a turn."""
         process._turn = turn  # noqa: SLF001  # the slot that the verbs look into
         turn.module, turn.known = self.target.__module__, self._steps.known
+        turn.replay.rewrite = self._rewritten
         for name, of in self.logs.items():
             getattr(process, name).bind(turn, of)
+
+    def _rewritten(self, fields: bytes) -> bytes:
+        """Return fields as this code writes them: one that was added since has its default, one that was taken away is gone."""
+        try:
+            return JSON.encode(self._decode_fields(fields))
+        except PayloadInvalid:
+            return fields
 
     def save(self, process: Process) -> bytes:
         """Return the bytes of the durable fields.
