@@ -171,9 +171,9 @@ def app_with_field(kind: Any) -> App:
 @pytest.mark.parametrize(
     ("app", "verdict", "text"),
     [
-        (app_with(as_it_was, StartNumbered), "cannot-decode", "the message cannot be read any more"),
+        (app_with(as_it_was, StartNumbered), "undecodable", "the message cannot be read any more"),
         (app_with(number), "diverges", "step 'fetch' was recorded for"),
-        (app_with_field(str), "cannot-decode", "the durable fields cannot be read any more"),
+        (app_with_field(str), "undecodable", "the durable fields cannot be read any more"),
         (App("empty"), "no-handler", "no process type 'Job'"),
     ],
 )
