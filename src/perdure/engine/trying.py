@@ -21,7 +21,7 @@ from perdure.engine.export import ExportedTurn, ProcessExport
 from perdure.engine.outcomes import encode_error, error_text
 from perdure.engine.process import Process
 from perdure.engine.turn import Turn
-from perdure.errors import DeadlockedTurn, NondeterministicTurn, PayloadInvalid, TurnTooLong
+from perdure.errors import NondeterministicTurn, PayloadInvalid, PerdureError
 
 Verdict = Literal["compatible", "diverges", "undecodable", "no-handler"]
 RequestOf = Callable[[Callable[..., Any], tuple[Any, ...]], Request]
@@ -141,7 +141,7 @@ class Trial:
             raise _Differs("diverges", f"{turn.id}: {text}", step=exported.events[-1].name)
         assert self._type is not None, "a turn was made of it"
         if exported.outcome == "ok" and self._type.durable:
-            self._fields = self._type.save(process)
+            self._fields = _saved(self._type, process)
         if exported.reply is None or turn.cancelled is not None or (outcome, reply) == (exported.outcome, exported.reply):
             return ""
         return f"replies {_shown(outcome, reply)}, the record says {_shown(exported.outcome, exported.reply)}"
@@ -159,7 +159,7 @@ class Trial:
             step = _place(turn, inputs)
             turn.leave()
             raise _Differs("undecodable" if isinstance(error.__cause__, PayloadInvalid) else "diverges", str(error), step=step) from error
-        except (DeadlockedTurn, TurnTooLong) as error:
+        except Exception as error:  # an edge: deadlocks and limits, and whatever the fields of the user's raise when they are encoded
             step = _place(turn, inputs)
             turn.leave()
             raise _Differs("diverges", str(error), step=step) from error
@@ -209,6 +209,13 @@ def _code(made: ProcessType, handler: HandlerOf, exported: ExportedTurn, found: 
         return process, handler.open(process, exported.payload)
     except PayloadInvalid as error:
         raise _Differs("undecodable", f"the message cannot be read any more: {error}") from error
+
+
+def _saved(made: ProcessType, process: Process) -> bytes:
+    try:
+        return made.save(process)
+    except PerdureError as error:
+        raise _Differs("diverges", str(error)) from error
 
 
 def _place(turn: Turn, inputs: Sequence[Event]) -> str:
