@@ -136,7 +136,7 @@ def _telling() -> Iterator[Callable[[Progress], None]]:
 
 def _tell(progress: Progress) -> None:
     if progress.done % _TOLD == 0:
-        click.echo(f"{progress.done:,} of {progress.total:,} processes; {progress.breaking:,} things break", err=True)
+        click.echo(f"{progress.done:,} of {progress.total:,} processes; {progress.breaking:,} found that would break", err=True)
 
 
 def _plain(report: CheckReport) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def _print(report: CheckReport) -> None:
         click.echo(f"version {missing} is not stored, or cannot be read: its schemas were not compared", err=True)
     for process_id in report.not_checked:
         click.echo(f"process {process_id} changed at every look, and was not checked: try again", err=True)
-    click.echo(f"{report.candidate}: " + ("compatible" if report.ok else f"{report.breaking:,} things would break"))
+    click.echo(f"{report.candidate}: " + ("compatible" if report.ok else f"not compatible; {report.breaking:,} found that would break"))
 
 
 def _row(finding: Finding) -> tuple[object, ...]:
