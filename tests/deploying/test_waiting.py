@@ -115,6 +115,7 @@ class Changing:
         row = await self._reader.get(key)
         if key != PROCESS.key("default", self._process_id):
             return row
+        assert row is not None
         self._looks += 1
         return msgspec.structs.replace(row, updated_at=self._looks)
 

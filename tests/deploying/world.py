@@ -16,6 +16,7 @@ from perdure.core.table import Key
 from perdure.core.view import View
 from perdure.engine import inspection
 from perdure.engine.packaged import code_of
+from perdure.identity import DEFAULT_TENANT, RegistryKey
 from perdure.packages.archive import unpack
 from perdure.packages.contract import PackageRecord
 from perdure.packages.loading import load, unload
@@ -85,7 +86,7 @@ async def lived(store: Store, clock: VirtualClock) -> str:
 
 async def found(engine: Engine, key: str) -> str:
     """Return the process under a key."""
-    identity = await engine.store.processes.lookup("default", key)
+    identity = await engine.store.processes.lookup(DEFAULT_TENANT, RegistryKey(key))
     assert identity is not None
     return str(identity.process_id)
 

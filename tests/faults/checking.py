@@ -50,9 +50,8 @@ FAULTS: Final = (
         "            except KeyError as error:\n",
         WAITS,
     ),
-    Fault("check-replays-any-number-of-finished-turns", CHECK, "row.head <= limits.CHECK_EVENTS_MAX\n", "row.head >= 0\n", WAITS),
     Fault("check-samples-over-all-types", CHECK, "chosen.setdefault(process.row.process_type, [])\n", 'chosen.setdefault("", [])\n', EDITS),
-    Fault("check-keeps-every-finding", REPORT, "        if len(kept) < limits.CHECK_FINDINGS_MAX:\n", "        if True:\n", EDITS),
+    Fault("check-tells-every-finding", REPORT, "][: limits.CHECK_FINDINGS_MAX],\n", "],\n", EDITS),
     # --- what waits --------------------------------------------------------------------------------------
     Fault("check-overlooks-parked-for-keys", WAITING, "        if key.parked:\n", "        if False:\n", WAITS),
     Fault(
