@@ -143,7 +143,7 @@ INCOMPATIBLE: Final = (
     Edit("a message needs one field more", "    text: str\n", "    text: str\n    author: str\n", "message", "undecodable at $", "author"),
     Edit("the field of a message is renamed", "order_id: str\n    total", "number: str\n    total", "schema", "undecodable at $.number", "field-required"),
     Edit("a bound is tightened", "    total: int\n", "    total: __import__('typing').Annotated[int, msgspec.Meta(ge=10)]\n", "schema", "undecodable at $.total", ""),
-    Edit("a message has another kind", 'tag="place"', 'tag="order"', "turn", "no handler", "'place'"),
+    Edit("a message has another kind", 'tag="place"', 'tag="order"', "schema", "no handler", "'place' any more"),
     Edit("a kind is not handled any more", NOTED, "", "message", "no handler", "any more"),
     Edit("a reply is another type", "    status: str\n\n", "    status: int\n\n", "schema", "undecodable at $.status", "the reply to 'place'"),
     Edit("a function has other arguments", "order_id: str) -> str:\n    await", "order_id: int) -> str:\n    await", "turn", "undecodable at $[0]", "the arguments of pick"),
