@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from perdure import Address, Engine, VirtualClock, limits, open_store
+from perdure import Address, App, Engine, VirtualClock, limits, open_store
 from perdure.deploying.candidates import candidate_of_app, candidate_of_archive
 from perdure.deploying.checking import check
 from perdure.deploying.report import CheckReport, Finding, Progress
 from perdure.errors import UsageError
+from perdure.packages.archive import unpack
 from perdure.store import Store
 from tests.deploying import marks
 from tests.deploying.versions import COMPATIBLE, FLOWS, INCOMPATIBLE, NOTED, PICK, Edit, archive_of, edited
-from tests.deploying.world import Pin, dump, flows_of, ids, lived
+from tests.deploying.world import Pin, dump, flows_of, ids, lived, record_of
 from tests.engine.orders import reaches
 from tests.stores import KINDS, store_url
 
@@ -125,6 +127,25 @@ async def test_processes_that_are_on_a_version_are_looked_at_and_named_with_it()
     }
     assert other.ok, "the processes of another package are not its own"
     assert [one.process_type for one in other.types] == ["Order"]
+
+
+async def test_processes_that_were_started_on_a_package_are_looked_at() -> None:
+    archive = archive_of(FLOWS)
+    async with open_store("sqlite:///:memory:", clock=VirtualClock()) as store, Engine(store, App("nothing of its own")) as engine:
+        await store.packages.deploy(record_of(archive, "Order"), ["pick"])
+        place = msgspec.defstruct("Place", [("order_id", str), ("total", int), ("size", str)], tag="place")
+        await engine.deliver(place("1", 30, "small"), id="p1", to=Address.start("Order", key="order:1", id="order-1"))
+        await reaches(engine, "order-1", "waiting")
+        marks.ran.clear()
+
+        bad, good = [await checked(store, edited(edit)) for edit in (INCOMPATIBLE[0], COMPATIBLE[4])]
+
+    assert [(one.process_id, one.version, one.result) for one in broken(bad)] == [
+        ("order-1", unpack(archive).identity, "diverges at step reserve")
+    ]
+    assert good.ok
+    assert [(one.version, one.open_turns) for one in good.types] == [(unpack(archive).identity, 1)]
+    assert marks.ran == []
 
 
 async def test_versions_that_are_not_stored_any_more_are_named() -> None:

@@ -94,7 +94,7 @@ async def test_a_caller_that_gives_up_leaves_nothing_behind(running: Running) ->
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
-        assert sum(map(len, engine._owner._waiters.values())) == 0
+        assert sum(map(len, engine._owner.waiters._waiters.values())) == 0
 
 
 async def test_a_redrive_whose_caller_leaves_still_wakes_the_process(running: Running, clock: VirtualClock) -> None:

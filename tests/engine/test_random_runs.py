@@ -203,7 +203,7 @@ class Run:
         for _ in range(20_000):
             await asyncio.sleep(0)
             owner = self.engine._owner
-            busy = self.store.access.writer.waiting or owner._later or len(owner._tasks) > 2 + len(self.engine._clocks)
+            busy = self.store.access.writer.waiting or owner._later or len(owner._tasks) > 3 + len(self.engine._clocks)
             now = self.store.access.writer.commits
             quiet, commits = (quiet + 1 if not busy and now == commits else 0), now
             if quiet > 30:

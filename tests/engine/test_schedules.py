@@ -116,7 +116,7 @@ async def test_queue_runs_slots_one_after_the_other_in_order_and_skips_what_is_o
         await eventually(lambda: _ran(log, 3))
         await quiet(engine)
         info = await engine.schedules.describe("hourly")
-        assert engine._owner._watchers == {}
+        assert engine._owner.waiters._watchers == {}
 
     assert (held.waiting, held.skipped) == (2, 1)
     assert [firing.outcome for firing in held.recent] == ["fired", "queued", "queued", "skipped"]

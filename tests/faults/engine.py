@@ -46,7 +46,7 @@ FAULTS: Final = (
     Fault(
         "expired-mail-that-has-a-handler-dies",
         "src/perdure/engine/handling.py",
-        "        expires_at = None if row.kind in self.rules.kinds.get(process.process_type, ()) else row.expires_at\n",
+        "        expires_at = None if handled else row.expires_at\n",
         "        expires_at = row.expires_at\n",
         ("tests/engine/test_expiry.py::test_mail_with_a_handler_has_no_expiry_once_it_is_queued",),
     ),

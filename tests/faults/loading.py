@@ -179,7 +179,7 @@ FAULTS: Final = (
     Fault(
         "catalog-evicts-what-was-loaded-first",
         CATALOG,
-        "            self._slots[content_hash] = self._slots.pop(content_hash)\n",
+        "        self._slots[content_hash] = self._slots.pop(content_hash)\n",
         "",
         USES,
     ),
@@ -200,7 +200,7 @@ FAULTS: Final = (
         imports=True,
     ),
     Fault("catalog-evicts-nothing", CATALOG, "(*unloaded, *unused)", "unloaded", USES),
-    Fault("catalog-keeps-pins", CATALOG, "            slot.pins -= 1\n", "            pass\n", USES),
+    Fault("catalog-keeps-pins", CATALOG, "        self._slots[content_hash].pins -= 1\n", "        pass\n", USES),
     Fault("catalog-imports-for-each", CATALOG, "        if slot.loading is None:\n", "        if True:\n", USES),
     Fault("catalog-stops-with-who-asked-first", CATALOG, "        await asyncio.wait([loading])", "        await loading", USES),
     Fault("catalog-never-tries-again", CATALOG, "        slot.loading = None\n        if", "        if", USES, hangs=True),

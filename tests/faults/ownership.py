@@ -184,7 +184,7 @@ FAULTS: Final = (
     ),
     Fault(
         "shards-a-firing-on-another-node-is-never-over",
-        f"{ENGINE}/owner.py",
+        f"{ENGINE}/waiters.py",
         "[*self._waiters, *self._watchers]",
         "[*self._waiters]",
         (f"{LEADING}::test_a_slot_that_waits_for_the_firing_before_it_is_released_though_that_ran_on_the_other_node",),

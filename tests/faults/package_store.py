@@ -29,8 +29,8 @@ FAULTS: Final = (
     Fault(
         "package-put-again-keeps-its-time",
         f"{HERE}/writes.py",
-        "        view.update(key, row)\n        return False\n\n    def _point",
-        "        return False\n\n    def _point",
+        "            view.update(key, row)\n        return before is None\n",
+        "            pass\n        return before is None\n",
         (STORE,),
     ),
     Fault(

@@ -157,8 +157,8 @@ FAULTS: Final = (
     Fault(
         "another-apps-schedule-fires",
         SCHEDULED,
-        '        return row.declared_by in ("", app.name) and (',
-        "        return (",
+        '        if row.declared_by not in ("", app.name):\n',
+        "        if False:\n",
         (f"{PEOPLE}::test_the_schedules_of_another_app_are_left_alone",),
     ),
     Fault(

@@ -23,7 +23,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     Fault(
         "time-passes-for-nobody",
         f"{HERE}/engine.py",
-        "        if not (self._auto_advance and self._owner.is_awaited):\n",
+        "        if not (self._auto_advance and self._owner.waiters):\n",
         "        if not self._auto_advance:\n",
         (f"{TIME}::test_time_stands_still_when_nobody_waits_for_a_reply",),
     ),

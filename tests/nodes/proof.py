@@ -18,6 +18,7 @@ from perdure import Address, Joined, open_store
 from perdure.conversations.events import StepCompleted, decode_event
 from perdure.conversations.writes import shard_of
 from perdure.engine import queries
+from perdure.engine.versions import Versions
 from tests.nodes.app import Account, Answer, make_app
 
 PATIENCE = 600  # looks for quiet, each some 100 ms
@@ -173,7 +174,7 @@ async def _compare_accounts(url: str, connection: asyncpg.Connection[Any], found
     app = make_app(None)
     async with open_store(url) as store:
         for (process_id,) in await connection.fetch("select process_id from perdure.process where process_type = 'Shared'"):
-            seen.update(await queries.ask(store, app, Account.all, (), process_id=process_id, tenant="default"))
+            seen.update(await queries.ask(store, Versions(store, app), Account.all, (), process_id=process_id, tenant="default"))
     found.lost += sorted(wanted - seen.keys())
     found.twice += sorted(name for name, count in seen.items() if count > 1)
 

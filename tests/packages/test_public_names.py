@@ -196,7 +196,7 @@ def test_kinds_and_schemas_are_those_of_local_code(both: Both, name: str) -> Non
 
 def test_process_types_are_those_of_local_code(both: Both) -> None:
     for target in ("Order", "hello"):
-        local, loaded = (ProcessType(getattr(module, target), on_error=None) for module in both)
+        local, loaded = (ProcessType(getattr(module, target), App("shop"), on_error=None) for module in both)
 
         assert (loaded.name, loaded.schemas, loaded.initial) == (local.name, local.schemas, local.initial)
         assert list(loaded.handlers) == list(local.handlers)
@@ -300,7 +300,7 @@ def test_a_schema_that_cannot_be_made_says_where_with_public_names(both: Both) -
 
 def test_what_the_engine_logs_is_not_named_after_a_version(both: Both, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    made = ProcessType(both.loaded.Order, on_error=None)
+    made = ProcessType(both.loaded.Order, App("shop"), on_error=None)
     made.save(both.loaded.Order(total=1))
 
     assert not [record for record in caplog.records if "@" in record.name or "@" in record.getMessage()]

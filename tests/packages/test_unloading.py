@@ -121,7 +121,7 @@ def use_schemas(module: Any) -> None:
 
 
 def use_process(module: Any) -> None:
-    made = ProcessType(module.Stock, on_error=None)
+    made = ProcessType(module.Stock, App("shop"), on_error=None)
     App("shop").process(module.Stock)
     made.load(b'{"pets":[{"type":"cat","name":"a"}]}')
     for _ in range(3):

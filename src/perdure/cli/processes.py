@@ -220,11 +220,20 @@ def query(url: str, tenant: str, process_id: str, name: str, *, as_json: bool, a
     """Run the query NAME of a process on what is committed. ARGUMENTS are JSON; nothing is changed."""
     from perdure.engine import queries  # noqa: PLC0415  # see `cli/__init__.py`
     from perdure.engine.app import App  # noqa: PLC0415
+    from perdure.engine.versions import Versions  # noqa: PLC0415
     from perdure.errors import PerdureError  # noqa: PLC0415
 
     app, texts = named(app_name, App, what="--app"), [argument.encode() for argument in arguments]
+
+    async def asked(opened: Store) -> Any:
+        versions = Versions(opened, app)
+        try:
+            return await queries.ask_by_name(opened, versions, name, texts, process_id=process_id, tenant=tenant)
+        finally:
+            await versions.close()
+
     try:
-        found = plain(run(url, lambda opened: queries.ask_by_name(opened, app, name, texts, process_id=process_id, tenant=tenant)))
+        found = plain(run(url, asked))
     except PerdureError:
         raise
     except Exception as error:  # the query is the user's: what it raises is an answer, and no fault of this program

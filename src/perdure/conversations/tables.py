@@ -197,6 +197,15 @@ RUNNABLE = Index(
     where=lambda row: row.status in RECOVERED,
     where_sql="status in ('runnable', 'stuck')",
 )
+# Whose version cannot be loaded: it is tried again when something has changed that may help.
+STRANDED = Index(
+    PROCESS,
+    "process_stranded",
+    prefix=("shard",),
+    order=("tenant_id", "process_id"),
+    where=lambda row: row.status == ProcessStatus.STRANDED,
+    where_sql="status = 'stranded'",
+)
 # The others are most of all processes, or only for a moment: an index of them would cost each commit, and find nothing quickly.
 HALTED = (ProcessStatus.PAUSED, ProcessStatus.STUCK, ProcessStatus.STRANDED, ProcessStatus.FAILED)
 BY_STATUS = Index(
@@ -245,6 +254,7 @@ INDEXES = (
     EVENTS,
     PROCESSES,
     RUNNABLE,
+    STRANDED,
     BY_STATUS,
     CREATED,
     BY_PACKAGE,

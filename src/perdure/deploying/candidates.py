@@ -8,19 +8,16 @@ packages inside of a service starts the command line for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from perdure.engine.addressing import Request
 from perdure.engine.app import App, ProcessType
-from perdure.engine.packaged import TypeSchemas, apps_in, code_of, schemas_of, types_of
-from perdure.engine.trying import Code
+from perdure.engine.packaged import TypeSchemas, code_of, schemas_of, types_of
 from perdure.engine.upcasting import Known
-from perdure.errors import DefinitionError, UnknownProcessType
+from perdure.errors import DefinitionError
 from perdure.identity import ContentHash
-from perdure.names import shown
 from perdure.packages.archive import Package, unpack
 from perdure.packages.loading import Loaded, load, unload
 from perdure.packages.signing import TrustPolicy
@@ -32,21 +29,21 @@ class Candidate(NamedTuple):
     Attributes:
         name: of the app or of the package.
         package: its hash; None for an app.
-        code: its process types.
+        types: its process types, by name.
         schemas: of each of them; a type that has no schema is not in it, and only values are tried on it.
         upcasters: likewise, of the app of each type.
     """
 
     name: str
     package: ContentHash | None
-    code: Code
+    types: Mapping[str, ProcessType]
     schemas: Mapping[str, TypeSchemas]
     upcasters: Mapping[str, Known]
 
 
 def candidate_of_app(app: App) -> Candidate:
     """Return an app as a candidate."""
-    return _candidate(app.name, None, [app], app.types)
+    return _candidate(app.name, None, app.types)
 
 
 @asynccontextmanager
@@ -67,7 +64,7 @@ async def candidate_of_archive(archive: bytes, *, trust: TrustPolicy | None = No
         package, loaded = await loop.run_in_executor(thread, _loaded, archive, trust)
         try:
             types = await loop.run_in_executor(thread, types_of, loaded, package.manifest)
-            yield _candidate(package.manifest.name, package.identity, apps_in(loaded.modules()), types)
+            yield _candidate(package.manifest.name, package.identity, types)
         finally:
             unload(loaded)
 
@@ -77,15 +74,9 @@ def _loaded(archive: bytes, trust: TrustPolicy | None) -> tuple[Package, Loaded]
     return package, load(code_of(package))
 
 
-def _candidate(name: str, package: ContentHash | None, apps: Iterable[App], types: Mapping[str, ProcessType]) -> Candidate:
-    of = {made.name: app for app in apps for made in app.types.values()}
-    return Candidate(
-        name,
-        package,
-        Code(types, _request(list({id(app): app for app in of.values()}.values()))),
-        {one: schemas for one, made in types.items() if (schemas := _schemas(made)) is not None},
-        {one: of[one].upcasting.known() for one in types},
-    )
+def _candidate(name: str, package: ContentHash | None, types: Mapping[str, ProcessType]) -> Candidate:
+    schemas = {one: found for one, made in types.items() if (found := _schemas(made)) is not None}
+    return Candidate(name, package, types, schemas, {one: made.app.upcasting.known() for one, made in types.items()})
 
 
 def _schemas(made: ProcessType) -> TypeSchemas | None:
@@ -93,18 +84,3 @@ def _schemas(made: ProcessType) -> TypeSchemas | None:
         return schemas_of(made)
     except DefinitionError:
         return None  # a local type may have messages without a schema; values are tried on it all the same
-
-
-def _request(apps: list[App]) -> Callable[[Callable[..., Any], tuple[Any, ...]], Request]:
-    def request(function: Callable[..., Any], args: tuple[Any, ...]) -> Request:
-        for app in apps:
-            try:
-                app.handler(function)
-            except UnknownProcessType:
-                continue
-            return app.request(function, args)
-        raise UnknownProcessType(
-            f"no app has a handler {shown(getattr(function, '__qualname__', function))}; register it with @app.process"
-        )
-
-    return request

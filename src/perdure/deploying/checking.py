@@ -160,7 +160,7 @@ class _Check:
 
     async def _look(self, process: _Open) -> None:
         tenant, process_id = process.place
-        row, made = process.row, self._candidate.code.types.get(process.row.process_type)
+        row, made = process.row, self._candidate.types.get(process.row.process_type)
         counts, before = self._found.of(*process.of), self._found.breaking
         if made is None:
             self._add(process, what="turn", verdict="no-handler", text=f"{self._candidate.name} has no process type {row.process_type!r}")
@@ -181,7 +181,7 @@ class _Check:
         counts.breaking += self._found.breaking > before
 
     async def _try(self, process: _Open, made: ProcessType, exported: ProcessExport) -> None:
-        trial = Trial(exported, self._candidate.code)
+        trial = Trial(exported, self._candidate.types)
         turns = await asyncio.get_running_loop().run_in_executor(self._thread, trial.run)
         counts = self._found.of(*process.of)
         for turn in turns:
@@ -261,10 +261,8 @@ class _Check:
             seen[message.what] = seen.get(message.what, 0) + 1
             if self._sample is not None and seen[message.what] > self._sample:
                 continue
-            takes = [made for made in self._candidate.code.types.values() if self._takes(made, message)]
-            names = [made.name for made in takes] or [
-                name for name in self._candidate.code.types if self._earlier.handles(name, message.kind)
-            ]
+            takes = [made for made in self._candidate.types.values() if self._takes(made, message)]
+            names = [made.name for made in takes] or [name for name in self._candidate.types if self._earlier.handles(name, message.kind)]
             if names and self._wanted(names[0]):
                 self._found.messages += 1
                 # Which one it goes to is decided when it is delivered: one that can read it is enough.

@@ -53,7 +53,7 @@ class Earlier:
 
     async def routed(self) -> None:
         """Read the versions that the routes of the candidate's types lead to."""
-        for name in self._candidate.code.types:
+        for name in self._candidate.types:
             for rule in await self._store.packages.route_of(name):
                 await self.read(rule.content_hash)
 
@@ -62,7 +62,7 @@ class Earlier:
 
         Those of local code are an app's. Those of a package are the next version's of that package.
         """
-        if process_type in self._candidate.code.types:
+        if process_type in self._candidate.types:
             return True
         if version is None or self._candidate.package is None:
             return version is None and self._candidate.package is None
@@ -83,7 +83,7 @@ class Earlier:
             if version == self._candidate.package:
                 continue
             for process in manifest.processes:
-                if process.type in self._candidate.code.types:
+                if process.type in self._candidate.types:
                     yield from self._of_type(version, manifest, process)
                 elif manifest.name == self._candidate.name:
                     text = f"{self._candidate.name} has no process type {process.type!r} any more"
@@ -91,7 +91,7 @@ class Earlier:
 
     def _of_type(self, version: str, manifest: Manifest, old: ManifestProcess) -> Iterator[Finding]:
         new = self._candidate.schemas.get(old.type)
-        handlers = self._candidate.code.types[old.type].handlers
+        handlers = self._candidate.types[old.type].handlers
         here = {} if new is None else {message.kind: message for message in new.messages}
         for message in old.messages:
             if message.kind not in handlers:

@@ -82,11 +82,13 @@ class ProcessType:
         handlers: by kind of message.
         queries: by name.
         logs: by name.
+        app: that it is registered with.
     """
 
-    def __init__(self, target: Any, *, on_error: OnError | None, flow: Flow | None = None, upcasting: Upcasting | None = None) -> None:
+    def __init__(self, target: Any, app: App, *, on_error: OnError | None, flow: Flow | None = None) -> None:
         self.target = target
-        self._upcasting = upcasting or Upcasting()
+        self.app = app
+        self._upcasting = app.upcasting
         self.name = checked_text(target.__name__, what="process type", limit=limits.REGISTRY_KEY_MAX)
         self.is_function = not isinstance(target, type)
         self._steps = StepFunctions(self._upcasting.decoder)
@@ -264,7 +266,7 @@ class App:
     def _register(self, target: Any, on_error: OnError | None, flow: Flow | None) -> Any:
         if not (inspect.isfunction(target) or (isinstance(target, type) and issubclass(target, Process))):
             raise DefinitionError(f"@app.process takes a subclass of perdure.Process or an async function, found {shown(target)}")
-        made = ProcessType(target, on_error=on_error, flow=flow, upcasting=self.upcasting)
+        made = ProcessType(target, self, on_error=on_error, flow=flow)
         if made.name in self.types:
             raise DefinitionError(f"{made.name}: the app has a process type of this name already; rename one of them")
         for kind, handler in made.handlers.items():

@@ -20,6 +20,7 @@ from perdure.errors import IllegalTransition, ProcessEnded, ProcessNotFound
 from perdure.identity import checked_text
 from perdure.messages.tables import MAILBOX
 from perdure.messages.writes import mailbox_of
+from perdure.packages.writes import hold
 
 replace = msgspec.structs.replace
 
@@ -116,18 +117,21 @@ class PauseProcess(Control, frozen=True, gc=False):
 
 
 class ResumeProcess(Control, frozen=True, gc=False):
-    """Let a paused process go on; one that paused on a failed message goes on without it, one that is stuck is tried again."""
+    """Let a paused process go on; one that paused on a failed message goes on without it, one that is stuck or stranded is tried again."""
 
     def decide(self, view: View) -> list[Note]:
         """Make it runnable, or idle and open its next turn.
 
         Raises:
-            ProcessNotFound, IllegalTransition: there is no such process, or it is neither paused nor stuck.
+            ProcessNotFound, IllegalTransition: there is no such process, or it is neither paused, stuck nor stranded.
+            PackageMissing: its version is not stored; nothing was written.
         """
         handling = Handling(view, self.rules)
         process = self.process(view)
-        if process.status not in (ProcessStatus.PAUSED, ProcessStatus.STUCK):
-            raise IllegalTransition(f"process {self.process_id!r} is {process.status}, neither paused nor stuck")
+        if process.status not in (ProcessStatus.PAUSED, ProcessStatus.STUCK, ProcessStatus.STRANDED):
+            raise IllegalTransition(f"process {self.process_id!r} is {process.status}, neither paused nor stuck nor stranded")
+        if process.package_hash is not None:
+            hold(view, process.package_hash)
         open_turn = process.open_message is not None
         foreign = handling.foreign(process)
         status = ProcessStatus.RUNNABLE if open_turn or foreign else ProcessStatus.IDLE

@@ -19,6 +19,7 @@ from perdure.engine.notes import Envelope, Note, Receipt, Rules
 from perdure.identity import derived_id
 from perdure.messages.tables import FAN_OUT, MESSAGE, FanOutRow, MessageStatus
 from perdure.operations.tables import OperationRow
+from perdure.packages.tables import ROUTE
 from perdure.routing.tables import KEY, MEMBERS
 
 replace = msgspec.structs.replace
@@ -42,8 +43,11 @@ class Deliver(msgspec.Struct, frozen=True, gc=False):
             yield KEY.key(tenant_id, address.name)
         if address.way != "key" and not envelope.fresh:
             yield PROCESS.key(tenant_id, process_id)
-        if address.way == "start" and self.rules.initial.get(address.process_type):
-            yield PROCESS_STATE.key(tenant_id, process_id)
+        if address.way == "start":
+            yield ROUTE.key(address.process_type)
+            local = self.rules.types.get((address.process_type, None))
+            if local is None or local.initial:
+                yield PROCESS_STATE.key(tenant_id, process_id)
 
     def decide(self, view: View) -> tuple[Receipt, list[Note], OperationRow | None]:
         """Accept, or recognise a duplicate."""

@@ -47,7 +47,8 @@ def encoded(app: App, kind: str, payload: bytes, *, id: str, to: Address | None)
     """Return the message that a kind and JSON mean. Its bytes are those that the app's own code would send.
 
     The kind of a function process is its name and `()`, and its payload the list of its arguments; without `to` it starts
-    as `Engine.call` starts it. A kind that no handler of the app has can only be sent with `to`, and is any JSON.
+    as `Engine.call` starts it. A kind that no handler of the app has can only be sent with `to`, and is any JSON: so is one for a
+    type that only a package defines.
 
     Raises:
         PayloadInvalid: the payload is no such message.
@@ -55,8 +56,7 @@ def encoded(app: App, kind: str, payload: bytes, *, id: str, to: Address | None)
         InvalidIdentifier, NoRoute, UnknownProcessType, UsageError: the kind or the address is wrong.
     """
     checked_text(kind, what="kind", limit=limits.REGISTRY_KEY_MAX)
-    if to is not None and to.way == "start":
-        made = app.type_named(to.process_type)
+    if to is not None and to.way == "start" and (made := app.types.get(to.process_type)) is not None:
         found = made.handlers.get(kind)
         if found is None:
             raise NoRoute(f"{kind!r}: {made.name} has no handler for it, so nothing can start with it; it has {sorted(made.handlers)}")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from perdure import limits
 from perdure.core.ownership import Renew
-from perdure.engine import inspection, queries
+from perdure.engine import queries
 from perdure.engine.addressing import Address, Request, checked_address, checked_id
 from perdure.engine.app import App
 from perdure.engine.archive import Archive, Folder
@@ -19,7 +19,7 @@ from perdure.engine.commanding import blob_clock, command_clock, package_clock
 from perdure.engine.control import CancelProcess, PauseProcess, ResumeProcess, checked_reason
 from perdure.engine.doors import Doors
 from perdure.engine.encoded import encoded
-from perdure.engine.export import ProcessExport, export_process
+from perdure.engine.inspecting import Inspecting
 from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
 from perdure.engine.notes import Envelope, Receipt
 from perdure.engine.outcomes import decode_error
@@ -30,12 +30,13 @@ from perdure.engine.redriving import Redrive, Skip
 from perdure.engine.restarting import Fork, RestartFrom
 from perdure.engine.retention import Retention, Swept
 from perdure.engine.schedules import Schedules, declare
-from perdure.engine.searching import AttributeFilter, Order, Page
 from perdure.engine.sweeper import Sweeper, Sweeping
 from perdure.engine.upkeep import PutSchemas
 from perdure.errors import ReplyNotSingle, TurnFailed, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId, uuid7
 from perdure.names import shown
+from perdure.packages.arguments import checked_hash
+from perdure.packages.signing import TrustPolicy
 from perdure.sending.targets import Allowed
 from perdure.store import Store
 
@@ -44,7 +45,7 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 
-class Engine:
+class Engine(Inspecting):
     """Runs an app's processes on a store: `async with perdure.Engine(store, app) as engine:`.
 
     Args:
@@ -59,6 +60,7 @@ class Engine:
         max_steps: steps that run at the same time.
         max_resident: processes in memory; of those that wait, the ones that were not used for the longest time leave first.
         push_allowed: where commands may be sent beyond the public internet.
+        trust: who has to have signed a package before its code is loaded; anybody or nobody when not given.
 
     Raises:
         UsageError: a bound is less than 1.
@@ -69,6 +71,7 @@ class Engine:
 
     Attributes:
         schedules: those that are kept in the store: make, list, pause, resume, trigger, delete.
+        versions: the packages that are loaded, and why others cannot be.
 
     Source: engine.md.
     """
@@ -87,6 +90,7 @@ class Engine:
         max_steps: int = limits.MAX_STEPS,
         max_resident: int = limits.MAX_RESIDENT,
         push_allowed: Allowed | None = None,
+        trust: TrustPolicy | None = None,
     ) -> None:
         if min(max_threads, 1 if max_concurrency is None else max_concurrency, max_steps, max_resident) < 1:
             raise UsageError("max_threads, max_concurrency, max_steps and max_resident are at least 1 each")
@@ -96,8 +100,15 @@ class Engine:
         self.clock = store.access.clock
         self._randomness = store.access.randomness
         self._owner = self.owner_type(
-            store, app, max_threads=max_threads, max_concurrency=max_concurrency, max_steps=max_steps, max_resident=max_resident
+            store,
+            app,
+            max_threads=max_threads,
+            max_concurrency=max_concurrency,
+            max_steps=max_steps,
+            max_resident=max_resident,
+            trust=trust,
         )
+        self.versions = self._owner.versions
         self._doors = Doors(store.access, self._owner.shards.mine)
         self.schedules = Schedules(store, app=app, rules=self._owner.rules, run=self._owner.run)
         kept_in = Folder(archive, self.clock.now) if isinstance(archive, str | Path) else archive
@@ -227,8 +238,6 @@ class Engine:
         address = self.app.route(message) if to is None else checked_address(to)
         if wait and address.way == "tag":
             raise ReplyNotSingle("a message to a tag has many receivers; deliver it without wait, or address one process")
-        if address.way == "start":
-            self.app.type_named(address.process_type)
         kind, payload = kind_of(checked_message_type(type(message))), encoded_message(message)
         lasting = expires_after if expires_after is not None else keep_for
         request = Request("", kind, payload, None)
@@ -351,7 +360,7 @@ class Engine:
             process_id, args = args[0], args[1:]
         else:
             process_id = await queries.holder_of(self.store, key, tenant=tenant)
-        return await queries.ask(self.store, self.app, method, args, process_id=process_id, tenant=tenant)
+        return await queries.ask(self.store, self.versions, method, args, process_id=process_id, tenant=tenant)
 
     async def complete_awakeable(self, token: str, value: object = None, *, tenant: str = DEFAULT_TENANT) -> None:
         """Complete an awakeable with a value, JSON data. The same completion again changes nothing.
@@ -432,6 +441,15 @@ class Engine:
         """
         await self._owner.run(ResumeProcess(self._owner.rules, TenantId(tenant), ProcessId(process_id)), lambda notes: notes)
 
+    async def retry_stranded(self, content_hash: str) -> int:
+        """Try to load a package again that could not be loaded here, and return how many stranded processes go on.
+
+        Raises InvalidContentHash.
+        """
+        package = checked_hash(content_hash)
+        self.versions.try_again(package)
+        return await self._owner.recovery.revive(package=package)
+
     async def restart_from(self, step: str, process_id: str, *, tenant: str = DEFAULT_TENANT) -> str:
         """Run the last turn of a process again, from the first record of a step on; reopens one that has failed.
 
@@ -475,92 +493,6 @@ class Engine:
         write = Fork(self._owner.rules, TenantId(tenant), ProcessId(process_id), step, new_id)
         await self._owner.run(write, lambda notes: notes)
         return new_id
-
-    async def processes(
-        self,
-        *,
-        type: Any = None,
-        status: str | None = None,
-        attributes: Mapping[str, AttributeFilter] | None = None,
-        created_after: datetime | None = None,
-        updated_before: datetime | None = None,
-        order: Order | None = None,
-        limit: int = limits.PAGE_DEFAULT,
-        after: str | None = None,
-        tenant: str = DEFAULT_TENANT,
-    ) -> Page[inspection.ProcessInfo]:
-        """Return a page of processes as of their last commits, those that are over included.
-
-        Args:
-            type: only those of a process type: the class, the function, or its name.
-            status: only those that are idle, runnable, waiting, paused, stuck, stranded, failed or ended.
-            attributes: only those with these search attributes: a value, `Between(low, high)` or `StartsWith(text)` by name.
-            created_after: only those made later; a datetime with a time zone.
-            updated_before: only those that nothing has happened to since.
-            order: `id`, `created` (oldest first) or `-created` (newest first). When not given, the quickest: by the first
-                attribute that is one value, or else the first one, and then by id; by creation with `created_after`; by id.
-            limit: rows of the page, 1 to 1,000. There may be fewer: some 10,000 rows are looked at for one page.
-            after: `next` of the page before; the other arguments as for that one.
-            tenant: whose.
-
-        Returns:
-            The page, a list; its `next` is None when no page follows. What does not change meanwhile comes once.
-
-        Raises:
-            UsageError, InvalidIdentifier: the text says which argument is wrong.
-        """
-        return await inspection.processes(
-            self.store,
-            tenant=tenant,
-            type=type,
-            status=status,
-            attributes=attributes,
-            created_after=created_after,
-            updated_before=updated_before,
-            order=order,
-            limit=limit,
-            after=after,
-        )
-
-    async def process(self, process_id: str, *, tenant: str = DEFAULT_TENANT) -> inspection.ProcessInfo:
-        """Return one process, with fields, attributes, keys and tags as of its last commit. Raises ProcessNotFound."""
-        return await inspection.process(self.store, process_id, tenant=tenant)
-
-    async def children(
-        self, process_id: str, *, after: str | None = None, limit: int = limits.PAGE_DEFAULT, tenant: str = DEFAULT_TENANT
-    ) -> Page[inspection.ProcessInfo]:
-        """Return a page of the children of a process that have not ended, by id, also after its own end.
-
-        Raises ProcessNotFound, UsageError.
-
-        Args:
-            process_id: which.
-            after: `next` of the page before.
-            limit: rows of the page, 1 to 1,000.
-            tenant: whose.
-        """
-        return await inspection.children(self.store, process_id, tenant=tenant, after=after, limit=limit)
-
-    async def timeline(
-        self, process_id: str, *, after: int = -1, limit: int = limits.PAGE_DEFAULT, tenant: str = DEFAULT_TENANT
-    ) -> inspection.Timeline:
-        """Return a page of what happened in a process, and what it waits for now. Raises ProcessNotFound, UsageError.
-
-        Args:
-            process_id: which.
-            after: `next` of the page before.
-            limit: events of the page, 1 to 1,000.
-            tenant: whose.
-        """
-        return await inspection.timeline(self.store, process_id, tenant=tenant, after=after, limit=limit)
-
-    async def export_process(self, process_id: str, *, tenant: str = DEFAULT_TENANT) -> ProcessExport:
-        """Return a process with its record, for `perdure.testing.replay`. Raises ProcessNotFound, StoreBusy."""
-        return await export_process(self.store, process_id, tenant=tenant)
-
-    async def explain(self, message_id: str, *, source: str = "", tenant: str = DEFAULT_TENANT) -> inspection.Explanation:
-        """Return where a message is, and why. Raises MessageNotFound."""
-        return await inspection.explain(self.store, message_id, source=source, tenant=tenant)
 
     async def sweep(self) -> Swept:
         """Remove at once what retention no longer keeps, and return what was removed; the engine does the same by itself.

@@ -277,11 +277,11 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def _talk(self, handling: Handling, effect: Talk) -> None:
         match effect:
             case SendEffect():
-                receipt = handling.accept(self._envelope(effect))
+                receipt = handling.accept(self._envelope(handling.view, effect))
                 if effect.child:
                     take_child(handling, self.keys.process, receipt, effect.message_id)
             case AskEffect():
-                ask(handling, effect, self._envelope(effect), self._asker(effect))
+                ask(handling, effect, self._envelope(handling.view, effect), self._asker(effect))
             case AwakeableEffect():
                 await_completion(handling.view, handling.notes, effect.token, self._asker(effect))
             case CommandEffect():
@@ -301,7 +301,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         else:
             view.update(key, row)
 
-    def _envelope(self, effect: SendEffect | AskEffect) -> Envelope:
+    def _envelope(self, view: View, effect: SendEffect | AskEffect) -> Envelope:
         address = effect.address
         process_id = address.process_id or (address.name if address.way == "process" else effect.message_id)
         return Envelope(
@@ -316,6 +316,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             available_at=effect.due if isinstance(effect, SendEffect) else None,
             inner=True,
             sender=self.process_id,
+            package=present(view.get(self.keys.process)).package_hash,
         )
 
     def _bind(self, handling: Handling, key: Key[ProcessRow], operation_id: str, name: str) -> tuple[str, str, str]:
@@ -357,7 +358,7 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             state = self.keys.state
             before = view.get(state)
             if before is None:  # it was started from where no app is
-                view.insert(state, ProcessStateRow(self.rules.initial[present(view.get(key)).process_type], self.fields))
+                view.insert(state, ProcessStateRow(present(self.rules.of(present(view.get(key)))).initial, self.fields))
             else:
                 view.update(state, ProcessStateRow(before.found, self.fields))
         row = present(view.get(key))
@@ -429,7 +430,8 @@ class Flush(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def _settle_fields(self, view: View, *, ok: bool) -> None:
         """A turn that failed goes back to the fields that it found."""
         state_key = self.keys.state
-        if not self.rules.initial.get(present(view.get(self.keys.process)).process_type):
+        said = self.rules.of(present(view.get(self.keys.process)))
+        if said is None or not said.initial:
             return
         state = view.get(state_key)
         if state is None:

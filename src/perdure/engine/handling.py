@@ -33,8 +33,9 @@ from perdure.core.signals import elsewhere
 from perdure.core.table import Key, Scan
 from perdure.core.view import View
 from perdure.engine.children import release_child
-from perdure.engine.notes import Due, Envelope, FanOutBegun, Note, Receipt, Rules, Sealed, TurnStarted
+from perdure.engine.notes import Due, Envelope, FanOutBegun, Note, Receipt, RoomMade, Rules, Said, Sealed, ToLoad, TurnStarted
 from perdure.engine.outcomes import encode_error
+from perdure.engine.starting import place_of, version_for
 from perdure.errors import (
     MessageConflict,
     MessageExpired,
@@ -42,6 +43,7 @@ from perdure.errors import (
     PerdureError,
     ProcessEnded,
     ProcessNotFound,
+    UnknownProcessType,
     UsageError,
     WrongProcessType,
 )
@@ -67,6 +69,7 @@ from perdure.messages.writes import dead, enqueue, mark_addressed, tag_parking, 
 from perdure.operations.contract import Outcome
 from perdure.operations.tables import OPERATION, OperationRow
 from perdure.operations.writes import seal_in
+from perdure.packages.tables import TYPE
 from perdure.replies import ENGINE, REPLY_KIND, MailArrived, answer_all
 from perdure.routing.tables import KEY, MEMBERS
 from perdure.routing.writes import bind_key, park_under, release, take_parked
@@ -169,24 +172,34 @@ class Handling(msgspec.Struct, eq=False):
             return self._refuse(envelope.key, replace(row, process_id=process_id), "wrong-process-type", error, inner=envelope.inner)
         if held is not None or existing is not None:
             return self.hand(envelope.key, replace(row, process_id=process_id, expires_at=envelope.expires_at), inner=envelope.inner)
-        if not self.rules.foreign and row.kind not in self.rules.kinds.get(address.process_type, ()):
+        try:
+            package = version_for(self.view, envelope, process_id)
+        except PerdureError as error:  # the type is retired, or the package is gone
+            return self._refuse(envelope.key, row, error.code, error, inner=envelope.inner)
+        said = self._said(address.process_type, package)
+        if said is None and package is None and not self.rules.foreign:
+            unknown = UnknownProcessType(f"{address}: neither this app nor a deployed package has a process type {address.process_type!r}")
+            return self._refuse(envelope.key, row, "no-handler", unknown, inner=envelope.inner)
+        if said is not None and row.kind not in said.kinds:
             unhandled = NoRoute(f"{address}: {address.process_type!r} has no handler for {row.kind!r}, so nothing can start with it")
             return self._refuse(envelope.key, row, "no-handler", unhandled, inner=envelope.inner)
-        return self._start_process(envelope, row, key)
+        return self._start_process(envelope, row, key, package=package)
 
-    def _start_process(self, envelope: Envelope, row: MessageRow, key: Key[ProcessRow]) -> MessageRow:
+    def _start_process(self, envelope: Envelope, row: MessageRow, key: Key[ProcessRow], *, package: str | None) -> MessageRow:
         """Make a process; the message is its first turn, as soon as there is a place for it."""
         tenant_id, address, process_id = envelope.tenant_id, envelope.address, str(key.parts[1])
+        said = self.rules.types.get((address.process_type, package))
         try:
-            place = self._place_of(address.process_type, row)
+            place = place_of(said, row)
         except UsageError as error:
             return self._refuse(envelope.key, row, "flow-unknown", error, inner=envelope.inner)
-        process = new_process(self.view, tenant_id, process_id, process_type=address.process_type, status=ProcessStatus.IDLE)
-        initial = self.rules.initial.get(address.process_type)
-        if initial:
+        process = new_process(
+            self.view, tenant_id, process_id, process_type=address.process_type, status=ProcessStatus.IDLE, package_hash=package
+        )
+        if said is not None and said.initial:
             state = PROCESS_STATE.key(tenant_id, process_id)
             assert self.view.get(state) is None, f"process {process_id} is new and has fields"
-            self.view.insert(state, ProcessStateRow(initial, initial))
+            self.view.insert(state, ProcessStateRow(said.initial, said.initial))
         if address.name:
             owner = bind_key(self.view, tenant_id, address.name, identity_of(tenant_id, process_id, process))
             assert owner == process_id, "the key was free"
@@ -194,7 +207,7 @@ class Handling(msgspec.Struct, eq=False):
         self.view.insert(key, process, unseen=envelope.fresh)
         if self.rules.foreign:
             return self.hand(envelope.key, replace(row, process_id=process_id), inner=envelope.inner)
-        if self.foreign(process):
+        if said is None or self.foreign(process):
             row = self.hand(envelope.key, replace(row, process_id=process_id), inner=envelope.inner)
             if address.name:
                 self.hand_over(tenant_id, process_id, under_key(address.name))
@@ -244,7 +257,8 @@ class Handling(msgspec.Struct, eq=False):
             and process.status == ProcessStatus.IDLE
             and not self.foreign(process)
             and not process.placed  # it waits for a place, and what started it goes first
-            and row.kind in self.rules.kinds.get(process.process_type, ())
+            and (said := self.rules.of(process)) is not None
+            and row.kind in said.kinds
         ):
             return self.begin_turn(process_key, key, row)
         return self._queue(process_key, key, row, inner=inner)
@@ -261,12 +275,15 @@ class Handling(msgspec.Struct, eq=False):
         # What a turn waits for is taken even if the mailbox is full of other things: nothing else would empty it.
         number = enqueue(self.view, tenant_id, process_id, refuse=not (inner or wakes))
         self.tell_owner(process_key)
-        if wakes or (process.status == ProcessStatus.IDLE and self.foreign(process)):
+        if wakes:
             self.view.update(process_key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=self.view.now))
+        handled = self.handles(process, row.kind)
         mail = Mail(number, str(key.parts[1]), str(key.parts[2]), row.kind, row.payload)
         self.notes.append(MailArrived(tenant_id, process_id, mail, wakes))
+        if process.status == ProcessStatus.IDLE and (self.foreign(process) or (handled is not False and self.absent(process))):
+            self.leave_to_owner(process_key)
         # What has a handler waits in line for it, as long as that takes.
-        expires_at = None if row.kind in self.rules.kinds.get(process.process_type, ()) else row.expires_at
+        expires_at = None if handled else row.expires_at
         return replace(row, status=MessageStatus.QUEUED, mail_number=number, parked_under=None, expires_at=expires_at)
 
     def begin_turn(self, process_key: Key[ProcessRow], key: Key[MessageRow], row: MessageRow, *, at: Micros | None = None) -> MessageRow:
@@ -293,10 +310,10 @@ class Handling(msgspec.Struct, eq=False):
         if process.head and not process.aging:
             age(self.view, tenant_id, process_id, AgingRow(Aging.TURNS, self.view.now))
         self.view.insert(TURN.key(tenant_id, process_id, ref), TurnRow(state=TurnState.STARTED, attempts=1), unseen=True)
-        fields = None
-        if self.rules.initial.get(process.process_type):
+        fields, said = None, self.rules.of(process)
+        if said is None or said.initial:
             state = self.view.get(PROCESS_STATE.key(tenant_id, process_id))
-            fields = self.rules.initial[process.process_type] if state is None else state.found
+            fields = state.found if state is not None else None if said is None else said.initial
         # A new process has no mail, unless it was started from where no app is: its mailbox is made when it first waits or is sent more.
         self.tell_owner(process_key)
         known = process.head or row.mail_number is not None
@@ -308,6 +325,33 @@ class Handling(msgspec.Struct, eq=False):
     def foreign(self, process: ProcessRow) -> bool:
         """Return whether another node owns a process, or this is decided where no app is."""
         return self.rules.foreign or not self.rules.owns(process.shard)
+
+    def absent(self, process: ProcessRow) -> bool:
+        """Return whether the version that a process is on has to be loaded before a turn of it can begin."""
+        return process.package_hash is not None and self.rules.of(process) is None
+
+    def leave_to_owner(self, process_key: Key[ProcessRow]) -> None:
+        """Let the owner of an idle process begin its next turn, when that cannot be done here, or not yet."""
+        process = self.view.get(process_key)
+        assert process is not None, "the process is there"
+        self.view.update(process_key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=self.view.now))
+        if not self.foreign(process):
+            self.notes.append(ToLoad(str(process_key.parts[0]), str(process_key.parts[1])))
+
+    def handles(self, process: ProcessRow, kind: str) -> bool | None:
+        """Return whether a process has a handler for a kind of message; None when nobody can tell here."""
+        said = self._said(process.process_type, process.package_hash)
+        if said is None:
+            return None if self.absent(process) else False
+        return kind in said.kinds
+
+    def _said(self, process_type: str, package: str | None) -> Said | None:
+        """Return what the code of a type says: as it is loaded, or as its manifest says it."""
+        said = self.rules.types.get((process_type, package))
+        if said is not None or package is None:
+            return said
+        row = self.view.get(TYPE.key(process_type, package))
+        return None if row is None or row.kinds is None else Said(frozenset(row.kinds.split("\n")), here=False)
 
     def tell_owner(self, process_key: Key[ProcessRow]) -> None:
         """Leave word for the owner of a process, when this is decided by somebody else."""
@@ -353,7 +397,11 @@ class Handling(msgspec.Struct, eq=False):
         tenant_id, process_id = str(process_key.parts[0]), str(process_key.parts[1])
         if process.placed and not holds(self.view, tenant_id, process_id):
             return
-        kinds = self.rules.kinds.get(process.process_type, frozenset())
+        said = self.rules.of(process)
+        if said is None and self.absent(process) and self.view.scan(Scan(MAIL, (tenant_id, process_id), 1)):
+            self.leave_to_owner(process_key)
+        if said is None:
+            return
         after: tuple[Any, ...] | None = None
         look = limits.MAIL_LOOK
         while rows := self.view.scan(Scan(MAIL, (tenant_id, process_id), look, after=after)):
@@ -362,7 +410,7 @@ class Handling(msgspec.Struct, eq=False):
                 if row.kind == REPLY_KIND:  # nobody waits for it: the turn that asked is over
                     unqueue(self.view, tenant_id, process_id, 1)
                     self.view.delete(key)
-                elif row.kind in kinds:
+                elif row.kind in said.kinds:
                     if not (process.head or process.placed) and not self._let_in(process_key, row):
                         return
                     unqueue(self.view, tenant_id, process_id, 1)
@@ -372,16 +420,12 @@ class Handling(msgspec.Struct, eq=False):
 
     # --- flow control ------------------------------------------------------------------------------------
 
-    def _place_of(self, process_type: str, row: MessageRow) -> PlaceRow | None:
-        rule = self.rules.flows.get(process_type)
-        return None if rule is None else rule.place(row.kind, row.payload)
-
     def _let_in(self, process_key: Key[ProcessRow], row: MessageRow) -> bool:
         """Return whether a process that was started from where no app is may begin; what its flow cannot tell does not hold it up."""
         process = self.view.get(process_key)
         assert process is not None, "it is to begin"
         try:
-            place = self._place_of(process.process_type, row)
+            place = place_of(self.rules.of(process), row)
         except UsageError:
             return True
         return place is None or self._may_begin(process_key, place)
@@ -391,7 +435,7 @@ class Handling(msgspec.Struct, eq=False):
         process = self.view.get(process_key)
         assert process is not None, "it is to begin"
         self.view.update(process_key, replace(process, placed=1))
-        bounds = self.rules.flows[process.process_type].limits
+        bounds = self._bounds(process.process_type, self.rules.of(process))
         begins = ask(self.view, tenant_id, process_id, place=place, bounds=bounds)
         if not begins:
             self._tell_when(tenant_id, place.process_type, place.flow_key)
@@ -407,7 +451,10 @@ class Handling(msgspec.Struct, eq=False):
         self.view.update(process_key, replace(process, placed=0))
         place = self.view.get(PLACE.key(tenant_id, process_id))
         assert place is not None, "who is placed has a place"
-        self.begin_placed(tenant_id, give_back(self.view, tenant_id, process_id, self._bounds(process.process_type)))
+        bounds = self._bounds(process.process_type, self.rules.of(process))
+        self.begin_placed(tenant_id, give_back(self.view, tenant_id, process_id, bounds))
+        if bounds is CLOSED and not self.rules.foreign:
+            self.notes.append(RoomMade())
         self._tell_when(tenant_id, place.process_type, place.flow_key)
         self.tell_engine()
 
@@ -425,7 +472,7 @@ class Handling(msgspec.Struct, eq=False):
             process = self.view.get(key)
             assert process is not None, "who waits exists"
             if process.status == ProcessStatus.IDLE and self.foreign(process):
-                self.view.update(key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=self.view.now))
+                self.leave_to_owner(key)
                 self.tell_owner(key)
             elif process.status == ProcessStatus.IDLE:
                 self.start_next(key)
@@ -433,11 +480,13 @@ class Handling(msgspec.Struct, eq=False):
             if place is not None and place.flow_key:
                 self._tell_when(tenant_id, place.process_type, place.flow_key)
 
-    def _bounds(self, process_type: str) -> Limits:
-        if self.rules.foreign:  # only the engine knows them: it looks for itself
+    def _bounds(self, process_type: str, said: Said | None = None) -> Limits:
+        """Return the limits of a type, or of one version of it; CLOSED when nobody knows them here: the engine looks for itself."""
+        if self.rules.foreign:
             return CLOSED
-        rule = self.rules.flows.get(process_type)
-        return UNLIMITED if rule is None else rule.limits
+        if said is not None:
+            return UNLIMITED if said.flow is None else said.flow.limits
+        return self.rules.limits.get(process_type, CLOSED)
 
     def _tell_when(self, tenant_id: str, process_type: str, flow_key: str) -> None:
         for key in {"", flow_key}:
@@ -468,7 +517,6 @@ class Handling(msgspec.Struct, eq=False):
     def _return_mail(self, process_key: Key[ProcessRow], process: ProcessRow, queued: int) -> None:
         """Answer all that is in the mailbox of a process that has ended."""
         tenant_id, process_id = str(process_key.parts[0]), str(process_key.parts[1])
-        kinds = self.rules.kinds.get(process.process_type, frozenset())
         error = ProcessEnded(f"process {process_id!r} is {process.status}; nothing more reaches it")
         count = 0
         while queued > count and (mail := self.view.scan(Scan(MAIL, (tenant_id, process_id), limits.MAIL_WINDOW))):
@@ -476,7 +524,7 @@ class Handling(msgspec.Struct, eq=False):
                 if row.kind == REPLY_KIND:
                     self.view.delete(key)
                     continue
-                reason = "process-ended" if row.kind in kinds else "no-handler"
+                reason = "no-handler" if self.handles(process, row.kind) is False else "process-ended"
                 self.view.update(key, dead(self.view, key, replace(row, expires_at=None), reason=reason, detail=str(error)))
                 self.seal_error(tenant_id, ref_of(key), error, asked=row.asked)
             count += len(mail)

@@ -53,12 +53,13 @@ __all__ = [
 class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One process as it is stored. Times are microseconds since the epoch, UTC.
 
-    Of `events`, those before `first_event` are removed. `parent` is the process whose child it is, or was. Lists leave `fields`, `attributes`, `keys` and `tags` out.
+    `package_hash` is the version that it runs on, None for local code. Of `events`, those before `first_event` are removed. `parent` is the process whose child it is, or was. Lists leave `fields`, `attributes`, `keys` and `tags` out.
     """
 
     tenant_id: str
     process_id: str
     process_type: str
+    package_hash: str | None
     status: str
     open_message: str | None
     events: int
@@ -230,6 +231,7 @@ def _info(parts: tuple[Any, ...], row: ProcessRow) -> ProcessInfo:
         tenant_id=parts[0],
         process_id=parts[1],
         process_type=row.process_type,
+        package_hash=row.package_hash,
         status=row.status,
         open_message=row.open_message,
         events=row.head,

@@ -11,7 +11,7 @@ import msgspec
 
 from perdure import limits
 from perdure.conversations.events import ErrorOccurred, ProcessingStarted, encode_event
-from perdure.conversations.tables import EVENT, PROCESS, RECOVERED, TURN, EventRow, ProcessStatus
+from perdure.conversations.tables import EVENT, PROCESS, RECOVERED, TURN, EventRow, ProcessRow, ProcessStatus
 from perdure.core.table import Key, Read
 from perdure.core.view import View
 from perdure.engine.cancelling import cancelled_note
@@ -111,6 +111,47 @@ class MarkStuck(msgspec.Struct, frozen=True, gc=False):
             turn = present(view.get(turn_key))
             view.update(turn_key, replace(turn, attempts=max(0, turn.attempts - 1)))  # it was not a crash
             view.update(key, replace(process, status=ProcessStatus.STUCK, note=text, head=process.head + 1, updated_at=view.now))
+
+
+class Strand(msgspec.Struct, frozen=True, gc=False):
+    """Stop a process whose version cannot be loaded; its turn is as it was."""
+
+    tenant_id: str
+    process_id: str
+    text: str
+
+    def reads(self) -> Iterable[Read]:
+        """Name the process."""
+        yield PROCESS.key(self.tenant_id, self.process_id)
+
+    def decide(self, view: View) -> None:
+        """Mark it, if it has something to go on with."""
+        key = PROCESS.key(self.tenant_id, self.process_id)
+        process = view.get(key)
+        if process is not None and process.status in {ProcessStatus.RUNNABLE, ProcessStatus.STUCK, ProcessStatus.STRANDED}:
+            text = self.text[: limits.ERROR_TEXT_MAX]
+            view.update(key, replace(process, status=ProcessStatus.STRANDED, note=text, updated_at=view.now))
+
+
+class Revive(msgspec.Struct, frozen=True, gc=False):
+    """Let a stranded process go on: its version is loaded."""
+
+    tenant_id: str
+    process_id: str
+
+    def reads(self) -> Iterable[Read]:
+        """Name the process."""
+        yield PROCESS.key(self.tenant_id, self.process_id)
+
+    def decide(self, view: View) -> ProcessRow | None:
+        """Return it, runnable again; None when it is not stranded any more."""
+        key = PROCESS.key(self.tenant_id, self.process_id)
+        process = view.get(key)
+        if process is None or process.status != ProcessStatus.STRANDED:
+            return None
+        revived = replace(process, status=ProcessStatus.RUNNABLE, note="", updated_at=view.now)
+        view.update(key, revived)
+        return revived
 
 
 class StartQueued(msgspec.Struct, frozen=True, gc=False):

@@ -12,6 +12,7 @@ from perdure.conversations.tables import ProcessRow
 from perdure.core.table import Key
 from perdure.engine.addressing import Address
 from perdure.engine.flow import FlowRule
+from perdure.flows.writes import Limits
 from perdure.messages.tables import MESSAGE, MessageRow
 from perdure.replies import MailArrived
 
@@ -24,18 +25,36 @@ def owns_all(shard: int) -> bool:
     return True
 
 
-class Rules(msgspec.Struct, frozen=True, gc=False):
-    """What the app says, as far as decisions need it: kinds that start a turn, first fields, and flow control, by process type.
+class Said(msgspec.Struct, frozen=True, gc=False):
+    """What the code of a process type says, as far as decisions need it.
 
-    Without an app (`foreign`: a command line, say) nothing can be started: the process is made runnable, and the engine
-    that owns it starts what is queued. The same holds for processes of shards that another node `owns`.
+    `kinds` start a turn; `initial` are its first fields, empty when it has none; `flow` is its flow control. `here`: the code
+    is here to run, and not only known by its manifest.
     """
 
-    kinds: Mapping[str, frozenset[str]]
-    initial: Mapping[str, bytes]
-    flows: Mapping[str, FlowRule] = {}
+    kinds: frozenset[str]
+    initial: bytes = b""
+    flow: FlowRule | None = None
+    here: bool = True
+
+
+class Rules(msgspec.Struct, frozen=True, gc=False):
+    """What decisions go by: what code says, by process type and package, the app's own under None.
+
+    Of packages, those are here that are loaded; they come and go. `limits` are those of flow control by process type, as the
+    version says that was loaded last. Without an app (`foreign`: a command line, say) nothing can
+    be started: the process is made runnable, and the engine that owns it starts what is queued. The same holds for processes
+    of shards that another node `owns`, and of versions that are not loaded.
+    """
+
+    types: Mapping[tuple[str, str | None], Said]
+    limits: Mapping[str, Limits] = {}
     foreign: bool = False
     owns: Callable[[int], bool] = owns_all
+
+    def of(self, process: ProcessRow) -> Said | None:
+        """Return what the code of a process says, if it is here."""
+        return self.types.get((process.process_type, process.package_hash))
 
     @property
     def leads(self) -> bool:
@@ -43,7 +62,7 @@ class Rules(msgspec.Struct, frozen=True, gc=False):
         return not self.foreign and self.owns(LEADING)
 
 
-NO_APP = Rules({}, {}, foreign=True)
+NO_APP = Rules({}, foreign=True)
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -52,6 +71,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `inner` is one of a process's own, or a copy of a fan-out: it cannot be refused any more, so what nobody can take
     becomes a dead letter. `process_id` names the process that it would start. `available_at` is when it is delivered, if
     not at once. `fresh`: its id, and that of the process, were made for it, so that nobody has to look whether they are there.
+    `package` is the sender's: a process of a type that it defines starts on it too, and not where the route leads.
     """
 
     tenant_id: str
@@ -68,6 +88,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     inner: bool = False
     sender: str = ""
     fresh: bool = False
+    package: str | None = None
 
     @property
     def key(self) -> Key[MessageRow]:
@@ -133,12 +154,23 @@ class Resumed(msgspec.Struct, frozen=True, gc=False):
     process_id: str
 
 
+class ToLoad(msgspec.Struct, frozen=True, gc=False):
+    """A process has a turn to begin, and its version is not loaded."""
+
+    tenant_id: str
+    process_id: str
+
+
 class Dropped(msgspec.Struct, frozen=True, gc=False):
     """What is in memory of a process does not count any more; `reload` says that it goes on from the store."""
 
     tenant_id: str
     process_id: str
     reload: bool = False
+
+
+class RoomMade(msgspec.Struct, frozen=True, gc=False):
+    """A process has left its place, and how many there are for others of its type was not known."""
 
 
 class ChildrenToAsk(msgspec.Struct, frozen=True, gc=False):
@@ -151,7 +183,7 @@ class Due(msgspec.Struct, frozen=True, gc=False):
     at: Micros
 
 
-Note = TurnStarted | MailArrived | FanOutBegun | Sealed | CancelAsked | Held | Resumed | Dropped | ChildrenToAsk | Due
+Note = TurnStarted | MailArrived | FanOutBegun | Sealed | CancelAsked | Held | Resumed | ToLoad | Dropped | ChildrenToAsk | RoomMade | Due
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):

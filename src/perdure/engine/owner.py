@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
@@ -25,7 +26,7 @@ from perdure.engine.cancelling import Cancelling
 from perdure.engine.delivery import Deliver
 from perdure.engine.dispatcher import Dispatcher, Want
 from perdure.engine.fan_outs import FanOuts
-from perdure.engine.leaving import Leave, MarkStuck
+from perdure.engine.leaving import Leave, MarkStuck, Strand
 from perdure.engine.notes import (
     CancelAsked,
     ChildrenToAsk,
@@ -37,20 +38,25 @@ from perdure.engine.notes import (
     Note,
     Receipt,
     Resumed,
+    RoomMade,
     Rules,
     Sealed,
+    ToLoad,
     TurnStarted,
 )
 from perdure.engine.recovery import Recovery
-from perdure.engine.redriving import first_id
 from perdure.engine.residency import Residency
 from perdure.engine.resident import Resident
 from perdure.engine.shards import SEALED, Shards
+from perdure.engine.versions import Versions
+from perdure.engine.waiters import Waiters, fail
 from perdure.engine.watchdog import Watchdog
 from perdure.engine.wheel import Wheel
 from perdure.errors import LeaseLost, PerdureError, SequenceConflict, StoreError, StoreUnavailable, TransactionRefused, UsageError
 from perdure.messages.mail import reference
 from perdure.operations.tables import OperationRow
+from perdure.packages.signing import TrustPolicy
+from perdure.packages.writes import STORED_TOPIC
 from perdure.replies import MailArrived
 from perdure.store import Store
 
@@ -70,20 +76,27 @@ class Owner:
         max_concurrency: turns that run at the same time.
         max_steps: steps that run at the same time.
         max_resident: processes in memory, beyond those that have something under way.
+        trust: who has to have signed a package.
     """
 
     evicts: ClassVar[bool] = True
 
-    def __init__(self, store: Store, app: App, *, max_threads: int, max_concurrency: int | None, max_steps: int, max_resident: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        app: App,
+        *,
+        max_threads: int,
+        max_concurrency: int | None,
+        max_steps: int,
+        max_resident: int,
+        trust: TrustPolicy | None = None,
+    ) -> None:
         self.store = store
         self.app = app
         self.clock = store.access.clock
-        self.rules = Rules(
-            app.kinds(),
-            {name: made.initial for name, made in app.types.items()},
-            {name: made.flow for name, made in app.types.items() if made.flow is not None},
-            owns=store.ownership.owns,
-        )
+        self.versions = Versions(store, app, trust=trust)
+        self.rules = Rules(self.versions.said, self.versions.limits, owns=store.ownership.owns)
         self.ownership = store.ownership
         self._round = limits.LATER_BESIDE if store.beside else limits.LATER_MAX
         self.threads = ThreadPoolExecutor(max_threads, thread_name_prefix="perdure-step")
@@ -91,8 +104,7 @@ class Owner:
         self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # there is none before `open`
         self._writer = store.access.writer
         self._random = random.Random()  # noqa: S311  # for jitter only
-        self._waiters: dict[tuple[str, str], list[asyncio.Future[tuple[str, bytes]]]] = {}
-        self._watchers: dict[tuple[str, str], asyncio.Future[tuple[str, bytes]]] = {}
+        self.waiters = Waiters()
         self._stuck: dict[_Key, Exception] = {}
         self._later: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._running_later = False
@@ -122,8 +134,10 @@ class Owner:
         """Take up what is open in the store."""
         self._random.seed(self.store.access.randomness(16))
         listener = self._listening.enter_context(self.store.access.signals.listen("engine"))  # before the first look
+        stored = self._listening.enter_context(self.store.access.signals.listen(STORED_TOPIC))
         await self.recovery.run()
         self.wheel.start()
+        self.background(self.recovery.look_for_packages(stored))
         self.background(self._look_out(listener))
         if not self.ownership.whole:
             self.background(self.shards.look_for_replies())
@@ -142,7 +156,8 @@ class Owner:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._leave_all()
         self.threads.shutdown(wait=False, cancel_futures=True)
-        self.fail_all(StoreUnavailable(_STOPPED))
+        await self.versions.close()
+        self.waiters.fail_all(StoreUnavailable(_STOPPED))
 
     def drop(self) -> None:
         """Forget everything at once, as a kill does: nothing more is committed, and nobody is told. Not from inside a task."""
@@ -230,31 +245,22 @@ class Owner:
             if sealed is not None and sealed.response is not None:
                 reply.set_result((sealed.outcome, sealed.response))
             elif receipt.duplicate and stuck is not None:
-                _fail([reply], stuck)
+                fail([reply], stuck)
             elif not self._open:
-                _fail([reply], StoreUnavailable(_STOPPED))
+                fail([reply], StoreUnavailable(_STOPPED))
             else:
-                self._waiters.setdefault(key, []).append(reply)
+                self.waiters.add(key, reply)
 
         self.accept(envelope, reply, accepted)
         try:
             return await reply
         except asyncio.CancelledError:
-            if others := [one for one in self._waiters.pop(key, ()) if one is not reply]:
-                self._waiters[key] = others
+            self.waiters.remove(key, reply)
             raise
 
-    @contextmanager
-    def sealing(self, tenant_id: str, ref: str) -> Iterator[asyncio.Future[tuple[str, bytes]]]:
+    def sealing(self, tenant_id: str, ref: str) -> AbstractContextManager[asyncio.Future[tuple[str, bytes]]]:
         """Watch for a message's reply that is sealed from now on: outcome and bytes. Unlike `reply`, nobody waits for it."""
-        key = (tenant_id, ref)
-        sealed: asyncio.Future[tuple[str, bytes]] = self.loop.create_future()
-        self._watchers[key] = sealed
-        try:
-            yield sealed
-        finally:
-            if self._watchers.get(key) is sealed:
-                del self._watchers[key]
+        return self.waiters.watching((tenant_id, ref), self.loop.create_future())
 
     async def run(self, write: Write[R], notes_of: Callable[[R], list[Note]], *, lease: Lease | None = None) -> R:
         """Commit a write and do what it asks of the owner: outside of any task, and even if the caller leaves."""
@@ -277,16 +283,6 @@ class Owner:
     def is_open(self) -> bool:
         """Whether it runs turns. An alarm may ring after the engine has closed: the processes are another's by then."""
         return self._open
-
-    @property
-    def waiting(self) -> list[tuple[str, str]]:
-        """The messages whose replies somebody waits for, or watches for, by tenant and reference."""
-        return list(dict.fromkeys([*self._waiters, *self._watchers]))
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether somebody waits for a reply."""
-        return bool(self._waiters)
 
     @property
     def runs_steps(self) -> bool:
@@ -354,16 +350,18 @@ class Owner:
                     self.fan_outs.go_on(note.tenant_id, note.source, note.message_id)
                 case ChildrenToAsk():
                     self.cancelling.look()
+                case RoomMade():
+                    self.wheel.look_at_flows()
                 case Due():
                     self.wheel.look(note.at)
-                case CancelAsked() | Held() | Resumed() | Dropped():
+                case _:
                     self._control(note)
 
     def _concerns(self, note: Note) -> bool:
         """Return whether this node has to do something; if not, word was left in the store for the one that has."""
         if isinstance(note, Sealed):
             return True
-        if isinstance(note, FanOutBegun | ChildrenToAsk | Due):
+        if isinstance(note, FanOutBegun | ChildrenToAsk | RoomMade | Due):
             return self.rules.leads
         mine = self.shards.mine(note.tenant_id, note.process_id)
         if isinstance(note, TurnStarted) and not mine:
@@ -387,7 +385,11 @@ class Owner:
     def _begin(self, note: TurnStarted, resident: Resident | None) -> None:
         if resident is None:
             key = (note.tenant_id, note.process_id)
-            resident = self.residents[key] = Resident(self, *key, self.app.types[note.process.process_type])
+            resident = Resident(self, *key)
+            if not self.versions.take(resident, note.process):  # it was let go since the turn was opened
+                self.recovery.load(*key)
+                return
+            self.residents[key] = resident
         self.dispatcher.give_slot(resident)
         resident.window.started(note.ref, seen=note.mail_seen, queued=note.queued)
         process = note.process
@@ -439,9 +441,12 @@ class Owner:
             self.background(self.recovery.take_up(tenant_id=tenant_id))
             self.wheel.look(self.clock.now())
 
-    def _control(self, note: CancelAsked | Held | Resumed | Dropped) -> None:
+    def _control(self, note: CancelAsked | Held | Resumed | ToLoad | Dropped) -> None:
         """Do what people ask of a process."""
         key = (note.tenant_id, note.process_id)
+        if isinstance(note, ToLoad):
+            self.recovery.begin(*key)
+            return
         self.dispatcher.stale(*key)
         resident = self.residents.get(key)
         if isinstance(note, CancelAsked):
@@ -471,12 +476,8 @@ class Owner:
             resident.roused()
 
     def _answer(self, note: Sealed) -> None:
-        key = (note.tenant_id, note.ref)
-        hear = [*self._waiters.pop(key, ()), *([self._watchers[key]] if key in self._watchers else [])]
-        for future in hear:
-            if not future.done():
-                future.set_result((note.outcome, note.response))
-        if not (hear or self.ownership.whole):
+        heard = self.waiters.answer((note.tenant_id, note.ref), (note.outcome, note.response))
+        if not (heard or self.ownership.whole):
             self.store.announce(SEALED)
 
     def armed(self, due: Iterable[Micros]) -> None:
@@ -515,10 +516,6 @@ class Owner:
         again = partial(self.load, resident.tenant_id, resident.process_id)
         self.clock.call_at(self.clock.now() + limits.STALL_US, partial(self.later, again))
 
-    def awaited(self, tenant_id: str, ref: str) -> list[str]:
-        """Return the messages that somebody waits for and that this one is a repetition of, by its name, or may be."""
-        return [other for tenant, other in self._waiters if tenant == tenant_id and first_id(other) == first_id(ref)]
-
     def settled(self, resident: Resident) -> None:
         """Forget a process that has nothing under way; tell the poison lane when a suspect has come through."""
         if resident.holds_still:
@@ -541,7 +538,7 @@ class Owner:
         logger.error("stuck: %s", error)
         self._stuck[key] = error
         self.evict(resident)
-        _fail(self._waiters.pop((resident.tenant_id, resident.ref), ()), error)
+        self.waiters.fail((resident.tenant_id, resident.ref), error)
         self.submit(MarkStuck(*key, resident.ref, str(error)), 0, _logged, lease=resident.lease)
 
     def lost(self, resident: Resident, ref: str, error: Exception) -> None:
@@ -553,16 +550,20 @@ class Owner:
             return
         logger.error("process %s left memory: %s", resident.process_id, error)
         if not isinstance(error, StoreError) or isinstance(error, TransactionRefused):  # this commit's own fault: others go on
-            _fail(self._waiters.pop((resident.tenant_id, ref), ()), error)
+            self.waiters.fail((resident.tenant_id, ref), error)
             return
         # The store has stopped: nobody here will be answered. What was accepted is kept.
-        self.fail_all(error)
+        self.waiters.fail_all(error)
 
-    def fail_all(self, error: Exception) -> None:
-        """Tell everybody who waits for a reply that none will come from here."""
-        waiters, self._waiters = self._waiters, {}
-        for futures in waiters.values():
-            _fail(futures, error)
+    def strand(self, tenant_id: str, process_id: str, *, ref: str | None, error: PerdureError) -> None:
+        """Stop a process whose version cannot be loaded here, and tell who waits; it goes on when that has changed."""
+        key = (tenant_id, process_id)
+        text = f"{error.code}: {error}" + ("" if self.ownership.whole else f" (on {platform.node()})")
+        logger.error("stranded: process %s: %s", process_id, text)
+        self._stuck[key] = error
+        if ref is not None:
+            self.waiters.fail((tenant_id, ref), error)
+        self.submit(Strand(tenant_id, process_id, text), 0, _logged, lease=self.shards.lease_of(tenant_id, process_id))
 
     def _forget(self, resident: Resident) -> None:
         key = (resident.tenant_id, resident.process_id)
@@ -586,13 +587,6 @@ class Owner:
         if resident.alone:
             resident.alone = False
             self.recovery.came_through()
-
-
-def _fail(futures: Iterable[asyncio.Future[Any]], error: Exception) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_exception(error)
-            future.exception()  # looked at: who waited for it may have been cancelled before he heard of it
 
 
 def _logged(_results: Any, error: Exception | None) -> None:

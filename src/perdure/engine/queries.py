@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -20,7 +21,8 @@ from perdure.names import shown
 from perdure.routing.tables import KEY
 
 if TYPE_CHECKING:
-    from perdure.engine.app import App, ProcessType
+    from perdure.engine.app import ProcessType
+    from perdure.engine.versions import Versions
     from perdure.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -89,20 +91,21 @@ def queries_of(target: type, built_in: frozenset[str]) -> dict[str, QueryOf]:
     return found
 
 
-async def ask(store: Store, app: App, method: Callable[..., Any], args: Sequence[Any], *, process_id: str, tenant: str) -> Any:
+async def ask(store: Store, versions: Versions, method: Callable[..., Any], args: Sequence[Any], *, process_id: str, tenant: str) -> Any:
     """Return what a query says of a process; see `Engine.query`."""
     name = getattr(method, "__name__", shown(method))
     if not getattr(method, _QUERY, False):
         raise UsageError(f"{getattr(method, '__qualname__', name)} is no query; mark the method with @perdure.query")
-    made, process = await _loaded(store, app, process_id=process_id, tenant=tenant)
-    return _query_named(made, name, process_id, method).answer(process, args)
+    async with _read(store, versions, process_id=process_id, tenant=tenant) as (made, process):
+        # Of a packaged process it is the version's own method that answers, of the name that the caller's has.
+        return _query_named(made, name, process_id, method if made.target.__module__ == method.__module__ else None).answer(process, args)
 
 
-async def ask_by_name(store: Store, app: App, name: str, texts: Sequence[bytes], *, process_id: str, tenant: str) -> Any:
+async def ask_by_name(store: Store, versions: Versions, name: str, texts: Sequence[bytes], *, process_id: str, tenant: str) -> Any:
     """Return what the query of this name says of a process; its arguments are JSON. Raises what `Engine.query` raises."""
-    made, process = await _loaded(store, app, process_id=process_id, tenant=tenant)
-    found = _query_named(made, name, process_id, None)
-    return found.answer(process, found.arguments(texts))
+    async with _read(store, versions, process_id=process_id, tenant=tenant) as (made, process):
+        found = _query_named(made, name, process_id, None)
+        return found.answer(process, found.arguments(texts))
 
 
 async def holder_of(store: Store, key: str, *, tenant: str) -> str:
@@ -113,21 +116,25 @@ async def holder_of(store: Store, key: str, *, tenant: str) -> str:
     return row.process_id
 
 
-async def _loaded(store: Store, app: App, *, process_id: str, tenant: str) -> tuple[ProcessType, Any]:
+@asynccontextmanager
+async def _read(store: Store, versions: Versions, *, process_id: str, tenant: str) -> AsyncIterator[tuple[ProcessType, Any]]:
     reader, parts = store.access.reader, (TenantId(tenant), ProcessId(process_id))
     # The fields before the process: one that is made between the two reads was made with its first fields.
     state = await reader.get(PROCESS_STATE.key(*parts))
     row = await reader.get(PROCESS.key(*parts))
     if row is None or not row.process_type or row.status == ProcessStatus.REMOVED:
         raise ProcessNotFound(f"no process {process_id!r} in tenant {tenant}")
-    made = app.type_named(row.process_type)
-    try:
-        return made, made.load(None if state is None else state.saved)
-    except PayloadInvalid as error:
-        raise PayloadInvalid(
-            f"process {process_id}: its durable fields cannot be read as those of {made.name}: {error}; "
-            f"give new fields a default, and keep the types of old ones"
-        ) from error
+    async with versions.using(row.process_type, row.package_hash) as made:
+        if made is None:
+            raise versions.unknown(row.process_type)
+        try:
+            process = made.load(None if state is None else state.saved)
+        except PayloadInvalid as error:
+            raise PayloadInvalid(
+                f"process {process_id}: its durable fields cannot be read as those of {made.name}: {error}; "
+                f"give new fields a default, and keep the types of old ones"
+            ) from error
+        yield made, process
 
 
 def _query_named(made: ProcessType, name: str, process_id: str, method: Callable[..., Any] | None) -> QueryOf:

@@ -28,22 +28,25 @@ from perdure.conversations.tables import (
     PROCESS_STATE,
     RECOVERED,
     RUNNABLE,
+    STRANDED,
     TURN,
     ProcessRow,
     ProcessStatus,
     TurnRow,
 )
 from perdure.conversations.writes import shard_of, stream_name
+from perdure.core.signals import Listener
 from perdure.core.table import Index, Scan
-from perdure.engine.app import ProcessType
+from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.control import CancelProcess
 from perdure.engine.endings import failed
 from perdure.engine.flush import Finish, Flush, turn_keys
 from perdure.engine.handling import message_key, operation_key
-from perdure.engine.leaving import Resume, StartQueued, TakeOut, Wake
+from perdure.engine.leaving import Resume, Revive, StartQueued, TakeOut, Wake
 from perdure.engine.notes import LEADING, Sealed
 from perdure.engine.resident import Resident
 from perdure.engine.upkeep import HandOver
+from perdure.engine.versions import UNLOADABLE
 from perdure.errors import CorruptEvent, LeaseLost, PerdureError, PoisonMessage
 from perdure.messages.mail import Mail
 from perdure.messages.tables import FAN_OUTS, KEPT_FOR_TAGS, LEFT, MAIL, MAILBOX, WAITS, MailboxRow
@@ -79,6 +82,7 @@ class Recovery:
         # What was decided here while they were another's is committed with word for him: it is found by the looks that follow.
         await self._owner.store.access.writer.commit()
         await self.take_up(shards, first=True)
+        await self.revive(shards)
         if LEADING in shards:
             await self._hand_over_owed()
         self._next_suspect()
@@ -138,6 +142,58 @@ class Recovery:
         elif resident is not None:
             resident.missed = True
 
+    def begin(self, tenant_id: str, process_id: str) -> None:
+        """Load the version of a process that has a turn to begin, and begin it."""
+        self._owner.background(self._begin(tenant_id, process_id))
+
+    async def _begin(self, tenant_id: str, process_id: str) -> None:
+        process = await self._reader.get(PROCESS.key(tenant_id, process_id))
+        if process is not None and process.status == ProcessStatus.RUNNABLE and process.open_message is None:
+            try:
+                await self._recover(tenant_id, process_id, process, first=False)
+            except LeaseLost:
+                logger.info("process %s is another node's by now, which takes it up", process_id)
+
+    async def revive(self, shards: Collection[int] | None = None, *, package: str | None = None) -> int:
+        """Try stranded processes again: of these shards or of all that are owned, of one package or of all. Return how many go on."""
+        revived = 0
+        for shard in sorted(self._owner.ownership.shards if shards is None else shards):
+            after: tuple[Any, ...] | None = None
+            while rows := await self._reader.scan(Scan(STRANDED, (shard,), limits.READ_PAGE, after=after)):
+                after = rows[-1][0].parts
+                for key, process in rows:
+                    if package in {None, process.package_hash}:
+                        revived += await self._revive(str(key.parts[0]), str(key.parts[1]), process)
+        return revived
+
+    async def look_for_packages(self, stored: Listener) -> None:
+        """Try stranded processes again whenever their package was stored."""
+        while self._owner.is_open:
+            await stored.wait(None)
+            try:
+                for package in await self._owner.versions.changed():
+                    await self.revive(package=package)
+            except Exception:  # an edge: whatever it is, the next package is looked at
+                logger.exception("stranded processes cannot be looked at; they are when a package is stored, or at a restart")
+
+    async def _revive(self, tenant_id: str, process_id: str, process: ProcessRow) -> bool:
+        """Let a stranded process go on if its version can be loaded by now."""
+        owner = self._owner
+        try:
+            async with owner.versions.using(process.process_type, process.package_hash):
+                lease = owner.shards.lease_of(tenant_id, process_id)
+                revived = await owner.store.access.writer.run(Revive(tenant_id, process_id), lease=lease)
+                if revived is None:
+                    return False
+                logger.info("process %s goes on: its version can be loaded", process_id)
+                await self._recover(tenant_id, process_id, revived, first=False)
+        except UNLOADABLE:
+            return False
+        except LeaseLost:
+            logger.info("process %s is another node's by now, which takes it up", process_id)
+            return False
+        return True
+
     async def take_up(self, shards: Collection[int] | None = None, *, tenant_id: str | None = None, first: bool = False) -> None:
         """Queue what is runnable in the store, of one tenant or of all; of each, as many as the dispatcher takes.
 
@@ -192,15 +248,24 @@ class Recovery:
 
     async def _answer_restarted(self, tenant_id: str, ref: str) -> None:
         """Tell who waits for the turns that were closed to be run again as this one: another may have sealed their replies."""
-        for closed in self._owner.awaited(tenant_id, ref):
+        for closed in self._owner.waiters.repetitions(tenant_id, ref):
             sealed = await self._reader.get(operation_key(tenant_id, closed))
             if sealed is not None and sealed.response is not None:
                 self._owner.later(self._owner.route, [Sealed(tenant_id, closed, sealed.outcome, sealed.response)])
 
     async def _recover(self, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
-        key, made = (tenant_id, process_id), self._owner.app.types.get(process.process_type)
+        key = (tenant_id, process_id)
         if key == self._suspect or key in self._suspects:
             return True
+        try:
+            async with self._owner.versions.using(process.process_type, process.package_hash) as made:
+                return await self._go_on(made, tenant_id, process_id, process, first=first)
+        except UNLOADABLE as error:
+            if not await self._end_forced(tenant_id, process_id, await self._reader.get(MAILBOX.key(*key))):
+                self._owner.later(partial(self._owner.strand, *key, ref=process.open_message, error=error))
+            return True
+
+    async def _go_on(self, made: ProcessType | None, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
         if made is None:
             mailbox = await self._reader.get(MAILBOX.key(tenant_id, process_id))
             if not await self._end_forced(tenant_id, process_id, mailbox) and first:
@@ -222,7 +287,7 @@ class Recovery:
         turn = await self._reader.get(TURN.key(tenant_id, process_id, process.open_message))
         attempts = 0 if turn is None else turn.attempts
         if attempts >= limits.POISON_SOLO_AFTER + limits.POISON_ATTEMPTS:
-            await self._poisoned(tenant_id, process_id, process, attempts)
+            await self._poisoned(made.handlers[message.kind], tenant_id, process_id, process, attempts=attempts)
         elif attempts >= limits.POISON_SOLO_AFTER and process.status == ProcessStatus.RUNNABLE:
             self._suspects.append((tenant_id, process_id))
         else:
@@ -249,15 +314,12 @@ class Recovery:
         self._suspect = None
         self._next_suspect()
 
-    async def _poisoned(self, tenant_id: str, process_id: str, process: ProcessRow, attempts: int) -> None:
+    async def _poisoned(self, handler: HandlerOf, tenant_id: str, process_id: str, process: ProcessRow, *, attempts: int) -> None:
         assert process.open_message is not None, "it has an open turn"
-        message = await self._reader.get(message_key(tenant_id, process.open_message))
-        assert message is not None, "an open turn has its message"
         error = PoisonMessage(
             f"message {process.open_message!r}: the engine crashed {attempts} times while it was open; it is a dead letter"
         )
         logger.error("%s", error)
-        handler = self._owner.app.types[process.process_type].handlers[message.kind]
         end = failed(handler, error)
         status = ProcessStatus.IDLE if end.status == ProcessStatus.PAUSED else end.status
         finish = Finish(outcome="error", response=end.response, root_type="", status=status, text=end.text, reason="poison-message")
@@ -306,13 +368,13 @@ class Recovery:
         """
         owner, key = self._owner, (tenant_id, process_id)
         suspect = key in self._suspects or (key == self._suspect and not alone)  # its turn comes, or it is tried again
-        if suspect or not owner.is_open or key in owner.residents or not owner.app.types:
+        if suspect or not owner.is_open or key in owner.residents:
             return
         if not owner.shards.mine(*key):
             if key == self._suspect:
                 owner.later(self.came_through)
             return
-        placeholder = Resident(owner, tenant_id, process_id, next(iter(owner.app.types.values())))
+        placeholder = Resident(owner, tenant_id, process_id)
         placeholder.loading = True
         placeholder.alone = alone
         placeholder.resumed = not crashed  # its attempt is counted already
@@ -379,11 +441,25 @@ class Recovery:
 
     async def _read(self, resident: Resident, stored: MailboxRow | None) -> Any:
         """Return what opens the turn, or None when there is none to open."""
-        tenant_id, process_id, reader = resident.tenant_id, resident.process_id, self._reader
-        process = await reader.get(PROCESS.key(tenant_id, process_id))
+        tenant_id, process_id = resident.tenant_id, resident.process_id
+        process = await self._reader.get(PROCESS.key(tenant_id, process_id))
         if process is None or process.open_message is None or process.status != ProcessStatus.RUNNABLE:
             return None
-        made = self._owner.app.types.get(process.process_type)
+        try:
+            async with self._owner.versions.using(process.process_type, process.package_hash) as made:
+                return await self._opening(resident, process, stored, made)
+        except UNLOADABLE as error:
+            return partial(self._strand, resident, process.open_message, error)
+
+    def _strand(self, resident: Resident, ref: str, error: PerdureError) -> None:
+        owner = self._owner
+        if not resident.left:
+            owner.evict(resident)
+            owner.strand(resident.tenant_id, resident.process_id, ref=ref, error=error)
+
+    async def _opening(self, resident: Resident, process: ProcessRow, stored: MailboxRow | None, made: ProcessType | None) -> Any:
+        tenant_id, process_id, reader = resident.tenant_id, resident.process_id, self._reader
+        assert process.open_message is not None, "it has an open turn"
         message = await reader.get(message_key(tenant_id, process.open_message))
         turn = await reader.get(TURN.key(tenant_id, process_id, process.open_message))
         if made is None or message is None or turn is None or message.kind not in made.handlers:
@@ -399,6 +475,8 @@ class Recovery:
         saved = None if state is None else state.saved
         at = events[0][0] if events else self._owner.clock.now()
         recorded = [(when, event) for when, event in events if not isinstance(event, NO_INPUT)]
+        if not resident.left:
+            self._owner.versions.take(resident, process)
 
         def opening() -> None:
             if resident.left:
@@ -406,7 +484,6 @@ class Recovery:
             clock = self._owner.clock
             begin = clock.now()
             resident.window.put(mail, last=mailbox.last, whole=whole)
-            resident.type = made
             missed, resident.missed, resident.loading = resident.missed, False, False
             self._owner.goes_on(resident)
             if mailbox.cancelled is not None:

@@ -21,6 +21,7 @@ from perdure.engine.notes import Envelope, Note, Receipt, Rules
 from perdure.errors import DeadLetterNotFound, IllegalTransition, MessageNotFound, ProcessNotFound
 from perdure.messages.mail import reference
 from perdure.messages.tables import DEAD_LETTER, MessageRow, MessageStatus
+from perdure.packages.writes import hold
 
 replace = msgspec.structs.replace
 
@@ -87,6 +88,8 @@ class Redrive(msgspec.Struct, frozen=True, gc=False):
         process = view.get(process_key) if row.process_id else None
         if process is None or not self._paused_on_it(view, process, row):
             return handling.accept(envelope)
+        if process.package_hash is not None:
+            hold(view, process.package_hash)
         # The process waits for a person's word on this very message: it goes before everything queued.
         fresh = replace(row, status=MessageStatus.OPEN, note="", tick=view.tick(), accepted_at=view.now, asked=0)
         begun = handling.begin_turn(process_key, envelope.key, fresh)

@@ -56,13 +56,14 @@ class Resident:
     _refused = 0
     _looks_on = False
     _looked_at: tuple[str, int] | None = None
+    package: str | None = None  # it has its code from `Versions.take`
+    type: ProcessType
 
-    def __init__(self, owner: Owner, tenant_id: str, process_id: str, type: ProcessType) -> None:
+    def __init__(self, owner: Owner, tenant_id: str, process_id: str) -> None:
         self.owner = owner
         self.tenant_id = tenant_id
         self.process_id = process_id
         self.lease = owner.shards.lease_of(tenant_id, process_id)
-        self.type = type
         self.turn: Turn | None = None
         self.window = Window()
         self.head = 0
@@ -130,7 +131,7 @@ class Resident:
             replies=self.window.replies,
             more=more,
             clock=self.owner.clock.now,
-            request=self.owner.app.request,
+            request=self.type.app.request,
         )
         if attributes:
             turn.attributes_found = names_found(attributes) if isinstance(attributes, str) else attributes
@@ -478,8 +479,7 @@ class Resident:
 
     def only_steps(self) -> bool:
         """Return whether it does nothing but wait for steps under way, and has done nothing else since this was asked last."""
-        turn = self.turn
-        if turn is None or self.loading or self._unsaved or not self._tasks or len(self._tasks) < turn.steps_under_way:
+        if (turn := self.turn) is None or self.loading or self._unsaved or not self._tasks or len(self._tasks) < turn.steps_under_way:
             self._looked_at = None
             return False
         before, self._looked_at = self._looked_at, (self.ref, turn.events)
@@ -574,8 +574,7 @@ class Resident:
 
     def _cancel_step(self, operation: Operation) -> bool:
         """Stop a step that nobody waits for any more. Return whether its thread goes on, and its outcome counts."""
-        task = self._tasks.pop(operation.id, None)
-        if task is None:
+        if (task := self._tasks.pop(operation.id, None)) is None:
             self.owner.dispatcher.drop_step(self.tenant_id, operation)
             return False
         stays = self.turn is not None and not self.turn.leaving
@@ -591,6 +590,7 @@ class Resident:
     def leave(self) -> None:
         """Drop it from memory; what is not committed is replayed when it is loaded again."""
         self.left = True
+        self.owner.versions.give_back(self)
         turn, self.turn = self.turn, None
         if turn is not None:
             turn.leave()

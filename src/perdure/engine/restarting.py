@@ -59,6 +59,7 @@ from perdure.identity import RegistryKey, TenantId
 from perdure.messages.mail import reference
 from perdure.messages.tables import MAILBOX, MESSAGE, MessageRow, MessageStatus
 from perdure.messages.writes import mark_addressed
+from perdure.packages.writes import hold
 from perdure.routing.writes import bind_key
 from perdure.timers.tables import OF_PROCESS as TIMERS
 
@@ -80,7 +81,10 @@ class _FromStep(Control, frozen=True, gc=False):
             StepNotFound: it has no record of that name.
             IllegalTransition: there is no turn, or it ended well and the fields that it found are gone.
             TurnTooLong: too much would have to be copied.
+            PackageMissing: the version of the process is not stored.
         """
+        if process.package_hash is not None:
+            hold(view, process.package_hash)
         if not process.head:
             raise IllegalTransition(f"process {self.process_id!r} has handled nothing yet")
         events = self._events(view, process)

@@ -90,13 +90,15 @@ class Scheduled:
                     raise outcome
             after = SCHEDULES_DUE.order_of(rows[-1][0].parts, rows[-1][1])
 
-    def _is_ours(self, row: ScheduleRow) -> bool:
+    async def _is_ours(self, row: ScheduleRow) -> bool:
         app = self._owner.app
-        return row.declared_by in ("", app.name) and (not row.process_type or row.process_type in app.types)
+        if row.declared_by not in ("", app.name):
+            return False
+        return not row.process_type or row.process_type in app.types or await self._owner.versions.routed(row.process_type) is not None
 
     async def _fire(self, key: Key[ScheduleRow], row: ScheduleRow, now: Micros) -> None:
         """Decide on what is due of one schedule: one commit for each slot that fires."""
-        if row.next_slot is None or not self._is_ours(row):
+        if row.next_slot is None or not await self._is_ours(row):
             return
         tenant_id, schedule_id = str(key.parts[0]), str(key.parts[1])
         pattern = pattern_of(row.expression, row.tz)
@@ -129,7 +131,7 @@ class Scheduled:
         after: tuple[Any, ...] | None = None
         while rows := await self._owner.store.access.reader.scan(Scan(SCHEDULES_WAITING, (), limits.READ_PAGE, after=after)):
             for key, row in rows:
-                if self._is_ours(row):
+                if await self._is_ours(row):
                     self._watch((str(key.parts[0]), str(key.parts[1])))
             after = rows[-1][0].parts
 

@@ -112,7 +112,7 @@ class Shards:
                 look = owner.loop.call_later(limits.REPLY_LOOK_SECONDS, listener.wake)  # other nodes have no part in a test's clock
                 await listener.wait(None)
                 look.cancel()
-                waiting = owner.waiting
+                waiting = owner.waiters.all
                 for at in range(0, len(waiting), limits.READ_PAGE):
                     page = waiting[at : at + limits.READ_PAGE]
                     try:

@@ -15,7 +15,7 @@ import msgspec
 from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.events import NO_INPUT, Event, decode_event
-from perdure.engine.addressing import Request, TurnId
+from perdure.engine.addressing import TurnId
 from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.export import ExportedTurn, ProcessExport
 from perdure.engine.outcomes import encode_error, error_text
@@ -24,15 +24,7 @@ from perdure.engine.turn import Turn
 from perdure.errors import NondeterministicTurn, PayloadInvalid, PerdureError
 
 Verdict = Literal["compatible", "diverges", "undecodable", "no-handler"]
-RequestOf = Callable[[Callable[..., Any], tuple[Any, ...]], Request]
 _PATH: Final = re.compile(r" - at `(?:key in )?(\$[^`]*)`")
-
-
-class Code(NamedTuple):
-    """Code that a record is tried on: process types by name, and what a call of one of their handlers sends."""
-
-    types: Mapping[str, ProcessType]
-    request: RequestOf
 
 
 class TriedTurn(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,15 +70,18 @@ class _Began(NamedTuple):
 class Trial:
     """One process under other code. Call it on a thread of its own: a turn is never driven from inside a task.
 
+    Args:
+        exported: the process.
+        types: the code, process types by name.
+
     Attributes:
         awaited: after `run`, what the open turn would take out of the mailbox, and how it would read that, by kind.
     """
 
-    def __init__(self, exported: ProcessExport, code: Code) -> None:
+    def __init__(self, exported: ProcessExport, types: Mapping[str, ProcessType]) -> None:
         self.awaited: dict[str, Callable[[bytes], Any]] = {}
         self._exported = exported
-        self._code = code
-        self._type = code.types.get(exported.process_type)
+        self._type = types.get(exported.process_type)
         self._fields: bytes | None = None
         self._known = exported.complete or self._type is None or not self._type.durable
 
@@ -188,7 +183,7 @@ class Trial:
             timers=began.timers,
             more=exported.more,
             clock=lambda: now,
-            request=self._code.request,
+            request=made.app.request,
         )
         made.attach(process, turn)
         return turn

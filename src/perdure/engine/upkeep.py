@@ -73,7 +73,7 @@ class ExpireQueued(msgspec.Struct, frozen=True, gc=False):
             tenant_id, process_id = str(key.parts[0]), str(row.process_id)
             process = present(view.get(PROCESS.key(tenant_id, process_id)))
             fresh = replace(row, expires_at=None)
-            if row.kind in self.rules.kinds.get(process.process_type, ()):  # it came from where no app is, or the code is another
+            if handling.handles(process, row.kind):  # it came from where no app is, or the code is another
                 view.update(key, fresh)
                 continue
             text = f"process {process_id!r} has no handler for a {row.kind!r} and did not receive it in time"

@@ -13,6 +13,7 @@ from perdure.core.write import Write
 from perdure.engine.notes import Note
 from perdure.engine.scheduled import Scheduled
 from perdure.engine.upkeep import ExpireParked, ExpireQueued, Pull, ReleaseDelayed
+from perdure.engine.versions import UNLOADABLE
 from perdure.errors import PerdureError
 from perdure.flows.tables import WANTED
 from perdure.flows.writes import next_of
@@ -112,6 +113,7 @@ class Wheel:
         upto = None if self._flows_seen < 0 else (now,)
         while rows := await reader.scan(Scan(WANTED, (), limits.READ_PAGE, after=after, upto=upto)):
             for key, _ in rows:
+                await self._learn(str(key.parts[1]))
                 begun = limits.FLOW_PULLED
                 while begun == limits.FLOW_PULLED:
                     begun, notes = await owner.store.access.writer.run(Pull(owner.rules, *(str(part) for part in key.parts)))
@@ -121,6 +123,15 @@ class Wheel:
         for _, row in await reader.scan(Scan(WANTED, (), 1, after=(now,))):
             if (at := next_of(row)) is not None:
                 self.look(at)
+
+    async def _learn(self, process_type: str) -> None:
+        """Load a version of a packaged type, if nobody knows the limits of its flow yet."""
+        versions = self._owner.versions
+        if process_type not in versions.limits:
+            try:
+                await versions.learn(process_type)
+            except UNLOADABLE as error:
+                logger.warning("processes of type %s wait: the limits of their flow are not known: %s", process_type, error)
 
     async def _delayed(self) -> None:
         owner, reader = self._owner, self._owner.store.access.reader

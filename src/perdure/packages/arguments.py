@@ -41,6 +41,15 @@ def checked_types(texts: Sequence[str], *, what: str) -> tuple[str, ...]:
     return found
 
 
+def checked_kinds(kinds: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Return the kinds of message of each type, one a line. Raises InvalidIdentifier, UsageError."""
+    found = {checked_type(each): tuple(dict.fromkeys(listed)) for each, listed in kinds.items()}
+    for each, listed in found.items():
+        if len(listed) > limits.PACKAGE_KINDS_MAX or any("\n" in kind or not kind for kind in listed):
+            raise UsageError(f"kinds of {each!r}: expected at most {limits.PACKAGE_KINDS_MAX:,}, of one line each, found {len(listed):,}")
+    return {each: "\n".join(listed) for each, listed in found.items()}
+
+
 def checked_record(record: PackageRecord) -> PackageRecord:
     """Return what is to be stored. Raises InvalidIdentifier, InvalidContentHash, ArchiveSizeRefused, UsageError."""
     if not isinstance(record, PackageRecord):

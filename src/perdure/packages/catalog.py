@@ -38,12 +38,14 @@ class Catalog:
 
     Args:
         most: versions that stay loaded while nobody uses them. Those in use are not counted out: nobody waits for a place.
+        evicted: called with the content hash of each version that is let go.
 
     Source: packages.md, "Loading" and "Pins".
     """
 
-    def __init__(self, *, most: int = limits.PACKAGES_LOADED) -> None:
+    def __init__(self, *, most: int = limits.PACKAGES_LOADED, evicted: Callable[[str], None] | None = None) -> None:
         self._most = most
+        self._tell = evicted
         self._slots: dict[str, _Slot] = {}  # by content hash, those used last behind the others
         self._evicted: deque[Remains] = deque(maxlen=limits.PACKAGES_WATCHED)
         self._threads = ThreadPoolExecutor(limits.PACKAGES_IMPORTED, thread_name_prefix="perdure-packages")
@@ -74,9 +76,21 @@ class Catalog:
         try:
             yield await self._loaded(content_hash, slot, source)
         finally:
-            slot.pins -= 1
-            self._slots[content_hash] = self._slots.pop(content_hash)
-            self._make_room()
+            self.give_back(content_hash)
+
+    def take(self, content_hash: str) -> Loaded | None:
+        """Use a version that is loaded, until `give_back`; None when it is not."""
+        slot = self._slots.get(content_hash)
+        if slot is None or slot.loaded is None:
+            return None
+        slot.pins += 1
+        return slot.loaded
+
+    def give_back(self, content_hash: str) -> None:
+        """Use a version no more; once for each time that it was taken."""
+        self._slots[content_hash].pins -= 1
+        self._slots[content_hash] = self._slots.pop(content_hash)
+        self._make_room()
 
     def pins(self, content_hash: str) -> int:
         """Return how many use a version now, or wait for it."""
@@ -166,6 +180,8 @@ class Catalog:
 
     def _evict(self, content_hash: str, slot: _Slot) -> None:
         del self._slots[content_hash]
+        if self._tell is not None:
+            self._tell(content_hash)
         if slot.loaded is not None and (remains := unload(slot.loaded)) is not None:
             self._evicted.append(remains)
 

@@ -5,7 +5,7 @@ Source: contracts.md, 5. PackageStore; packages.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Protocol
@@ -235,6 +235,7 @@ class PackageStore(Protocol):
         workflow_types: Sequence[str] = (),
         *,
         routes: Sequence[str] | None = None,
+        kinds: Mapping[str, Iterable[str]] | None = None,
         also: Sequence[Write[Any]] = (),
         actor: str = UNKNOWN_ACTOR,
         built_with: Mapping[str, Any] | None = None,
@@ -245,6 +246,8 @@ class PackageStore(Protocol):
             record: what is stored.
             workflow_types: the types that it is listed for, beside the record's.
             routes: the types whose routes are pointed at it; all of them when not given, none when empty.
+            kinds: by type, the kinds of message that start a turn, as the package's manifest says; one line each. A message
+                of another kind is refused before the package was ever loaded.
             also: writes of other rooms that commit with it, or not at all.
             actor: who does it.
             built_with: what was found when it was built.

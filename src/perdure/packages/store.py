@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from perdure.packages.arguments import (
     checked_by,
     checked_duration,
     checked_hash,
+    checked_kinds,
     checked_log,
     checked_place,
     checked_record,
@@ -119,6 +120,7 @@ class Packages:
         workflow_types: Sequence[str] = (),
         *,
         routes: Sequence[str] | None = None,
+        kinds: Mapping[str, Iterable[str]] | None = None,
         also: Sequence[Write[Any]] = (),
         actor: str = UNKNOWN_ACTOR,
         built_with: BuiltWith = None,
@@ -135,6 +137,7 @@ class Packages:
             size=len(record.archive),
             staged=None,
             by=checked_by(actor, built_with),
+            kinds=checked_kinds(kinds or {}),
         )
         size = checked_log((*put.types, *put.routes), put.by)
         put = replace(put, sha256=await digest_of(record.archive))

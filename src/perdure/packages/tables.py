@@ -42,9 +42,13 @@ class PackageRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class TypeRow(msgspec.Struct, frozen=True, gc=False):
-    """A package was put for a type, last at `deployed_at`, as its deployer says."""
+    """A package was put for a type, last at `deployed_at`, as its deployer says.
+
+    `kinds` are the kinds of message that start a turn, one a line; None when nobody has said.
+    """
 
     deployed_at: Micros
+    kinds: str | None = None
 
 
 class RouteRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -5,7 +5,7 @@ Source: packages.md, "Deploy" and "Pins".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -101,6 +101,7 @@ class Put(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     staged: Staged | None
     by: By
+    kinds: Mapping[str, str] = {}
 
     def reads(self) -> Iterable[Read]:
         """Name the package, its types, the routes and the upload."""
@@ -160,12 +161,14 @@ class Put(msgspec.Struct, frozen=True, kw_only=True):
 
     def _add(self, view: View, workflow_type: str) -> bool:
         """List the package for a type, and return whether it was not."""
-        key, row = TYPE.key(workflow_type, self.content_hash), TypeRow(self.deployed_at)
-        if view.get(key) is None:
+        key = TYPE.key(workflow_type, self.content_hash)
+        before = view.get(key)
+        row = TypeRow(self.deployed_at, self.kinds.get(workflow_type, None if before is None else before.kinds))
+        if before is None:
             view.insert(key, row)
-            return True
-        view.update(key, row)
-        return False
+        else:
+            view.update(key, row)
+        return before is None
 
     def _point(self, view: View, workflow_type: str) -> bool:
         pointed = point(view, workflow_type, self.content_hash)

@@ -124,7 +124,9 @@ async def resume(call: Call) -> Answer:
 async def query(call: Call) -> Answer:
     """Return what a query says of a process."""
     engine, texts = call.engine, [bytes(argument) for argument in call.body.arguments]
-    value = await queries.ask_by_name(engine.store, engine.app, call.parts["name"], texts, process_id=call.parts["id"], tenant=call.tenant)
+    value = await queries.ask_by_name(
+        engine.store, engine.versions, call.parts["name"], texts, process_id=call.parts["id"], tenant=call.tenant
+    )
     return answer(QueryAnswer(msgspec.Raw(JSON.encode(value))))
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from perdure import limits
 from perdure.clock import SECOND, Micros, VirtualClock
@@ -36,7 +36,7 @@ class LastingOwner(Owner):
 
     evicts = False  # each would be one more step of the clock; crashes try the replay
 
-    def __init__(self, store: Store, app: App, **bounds: int) -> None:
+    def __init__(self, store: Store, app: App, **bounds: Any) -> None:
         super().__init__(store, app, **bounds)
         self.successor: asyncio.Future[LastingOwner] = asyncio.get_running_loop().create_future()
         self.replies = 0  # how many were asked for
@@ -138,7 +138,7 @@ class VirtualEngine(Engine):
                 if not future.done():
                     future.set_result(None)
             return True
-        if not (self._auto_advance and self._owner.is_awaited):
+        if not (self._auto_advance and self._owner.waiters):
             return False
         return self._go_on(alone=alone)
 
@@ -152,7 +152,7 @@ class VirtualEngine(Engine):
             return True
         if due is None and not alone:  # something outside may bring what is waited for
             return False
-        self._owner.fail_all(
+        self._owner.waiters.fail_all(
             UsageError(
                 _NOBODY_ANSWERS.format(
                     "" if due is None else f" that brings it in {limits.TESTING_ADVANCES_MAX:,} steps of the clock, or in a hundred years"

@@ -10,7 +10,7 @@ import msgspec
 from perdure import limits
 from perdure.engine.app import App
 from perdure.engine.export import ProcessExport
-from perdure.engine.trying import Code, Trial, TriedTurn, Verdict
+from perdure.engine.trying import Trial, TriedTurn, Verdict
 
 
 class TurnReplay(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,10 +67,9 @@ def replay(exported: ProcessExport | Iterable[ProcessExport], app: App) -> Repla
         app: the new code.
     """
     exports = [exported] if isinstance(exported, ProcessExport) else list(exported)
-    code = Code(app.types, app.request)
     # A turn is never driven from inside a task, and the caller may be one.
     with ThreadPoolExecutor(1, thread_name_prefix="perdure-replay") as thread:
-        return ReplayReport(thread.submit(lambda: [_told(one, turn) for one in exports for turn in Trial(one, code).run()]).result())
+        return ReplayReport(thread.submit(lambda: [_told(one, turn) for one in exports for turn in Trial(one, app.types).run()]).result())
 
 
 def _told(exported: ProcessExport, turn: TriedTurn) -> TurnReplay:

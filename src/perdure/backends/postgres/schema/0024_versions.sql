@@ -1,0 +1,6 @@
+-- What: which messages start a turn of a packaged type, and whose version cannot be loaded.
+-- Phase: expand. Cost: one look at each row of process.
+
+ALTER TABLE package_type ADD COLUMN kinds text COLLATE "C";
+
+CREATE INDEX process_stranded ON process (shard, tenant_id, process_id) WHERE status = 'stranded';

@@ -1,0 +1,207 @@
+"""Which code a process runs: the app's own, or the version that is recorded with it, loaded when it is needed.
+
+Source: packages.md, "Loading", "Pins" and "Stranded".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from perdure.conversations.tables import ProcessRow
+from perdure.engine.app import App, ProcessType
+from perdure.engine.notes import Said
+from perdure.engine.packaged import code_of, types_of
+from perdure.engine.resident import Resident
+from perdure.errors import (
+    DefinitionError,
+    PackageEntryMissing,
+    PackageImportFailed,
+    PackageMissing,
+    PackageRefused,
+    PackageRequirementUnmet,
+    PackageSchemaDrift,
+    PerdureError,
+    SigningUnavailable,
+    StoreCorrupt,
+    UnknownProcessType,
+)
+from perdure.flows.writes import UNLIMITED, Limits
+from perdure.names import TAG_DIGITS
+from perdure.packages.archive import unpack
+from perdure.packages.catalog import Catalog
+from perdure.packages.loading import Loaded, PackageCode
+from perdure.packages.manifest import Manifest
+from perdure.packages.routes import default_of
+from perdure.packages.signing import TrustPolicy
+from perdure.packages.tables import PACKAGE, ROUTE
+from perdure.store import Store
+
+UNLOADABLE: Final = (
+    DefinitionError,
+    PackageEntryMissing,
+    PackageImportFailed,
+    PackageMissing,
+    PackageRefused,
+    PackageRequirementUnmet,
+    PackageSchemaDrift,
+    SigningUnavailable,
+    StoreCorrupt,
+)
+"""Why a version cannot be loaded here: its processes are stranded until something has changed."""
+
+
+class Versions:
+    """The code of process types, local and packaged.
+
+    Args:
+        store: where the packages are.
+        app: the local types.
+        trust: who has to have signed a package; None for anybody or nobody.
+
+    Attributes:
+        said: what the code that is here says, by process type and package; decisions go by it.
+        limits: of flow control, by process type, as of the version that was loaded last.
+        failed: why a version cannot be loaded here, by its hash. It is not tried again before something has changed.
+    """
+
+    def __init__(self, store: Store, app: App, *, trust: TrustPolicy | None = None) -> None:
+        self._store = store
+        self._name = app.name
+        self._local: Mapping[str, ProcessType] = app.types
+        self._trust = trust
+        self._types: dict[str, Mapping[str, ProcessType]] = {}
+        self._manifests: dict[str, Manifest] = {}
+        self._marks: dict[str, str | None] = {}
+        self._making: dict[str, asyncio.Future[dict[str, ProcessType]]] = {}
+        self._catalog: Final = Catalog(evicted=self._evicted)
+        self.said: Final[dict[tuple[str, str | None], Said]] = {(name, None): _said(made) for name, made in app.types.items()}
+        self.limits: Final[dict[str, Limits]] = {name: _limits(made) for name, made in app.types.items()}
+        self.failed: Final[dict[str, PerdureError]] = {}
+
+    async def close(self) -> None:
+        """Let go all that is loaded."""
+        await self._catalog.close()
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The versions that are loaded, those used last behind the others."""
+        return self._catalog.loaded
+
+    def take(self, resident: Resident, process: ProcessRow) -> bool:
+        """Give a process in memory its code, and keep that loaded until `give_back`. False: it is not here."""
+        types = self._local if process.package_hash is None else self._types.get(process.package_hash, {})
+        made = types.get(process.process_type)
+        if made is None:
+            return False
+        if process.package_hash is not None:
+            self._catalog.take(process.package_hash)
+        self.give_back(resident)
+        resident.type, resident.package = made, process.package_hash
+        return True
+
+    def give_back(self, resident: Resident) -> None:
+        """A process leaves memory, or runs on other code from now on."""
+        if resident.package is not None:
+            self._catalog.give_back(resident.package)
+            resident.package = None
+
+    @asynccontextmanager
+    async def using(self, process_type: str, package: str | None) -> AsyncIterator[ProcessType | None]:
+        """Use the code of a type until the block is left; None when this app has no such type of its own.
+
+        Raises:
+            PackageMissing, StoreCorrupt: its archive is not there, or damaged.
+            PackageRefused: it is none that is taken here; PackageUntrusted, for want of a signature that this engine trusts.
+            PackageRequirementUnmet, PackageImportFailed, PackageEntryMissing, PackageSchemaDrift: it cannot be loaded here.
+            StoreError: the store cannot be read now.
+        """
+        if package is None:
+            yield self._local.get(process_type)
+            return
+        async with AsyncExitStack() as pin:
+            types = await self._load(package, pin)
+            if process_type not in types:
+                raise PackageEntryMissing(package[:TAG_DIGITS], process_type)
+            yield types[process_type]
+
+    def unknown(self, process_type: str) -> UnknownProcessType:
+        """Return what is raised for a process that the app's own code is to run, and that has no such type."""
+        return UnknownProcessType(f"app {self._name!r} has no process type {process_type!r}; it has {sorted(self._local)}")
+
+    async def learn(self, process_type: str) -> None:
+        """Load the version that the default route of a type leads to, for the limits of its flow. Raises what `using` raises."""
+        package = await self.routed(process_type)
+        if package is not None:
+            async with self.using(process_type, package):
+                pass
+
+    async def routed(self, process_type: str) -> str | None:
+        """Return the package that the default route of a type leads to."""
+        return default_of(await self._store.access.reader.get(ROUTE.key(process_type)))
+
+    def try_again(self, package: str) -> None:
+        """Let a version that could not be loaded be tried again."""
+        self.failed.pop(package, None)
+
+    async def changed(self) -> list[str]:
+        """Return the versions that could not be loaded and whose archive is another by now; they are tried again."""
+        found = [package for package in list(self.failed) if await self._mark(package) != self._marks.get(package)]
+        for package in found:
+            self.try_again(package)
+        return found
+
+    # --- inside ------------------------------------------------------------------------------------------------
+
+    async def _load(self, package: str, pin: AsyncExitStack) -> Mapping[str, ProcessType]:
+        while True:
+            if package in self.failed:
+                raise self.failed[package]
+            try:
+                loaded = await pin.enter_async_context(self._catalog.use(package, lambda: self._code(package)))
+                return await self._made(package, loaded)
+            except UNLOADABLE as error:
+                self.failed[package] = error
+                if package not in await self.changed():  # it may have been stored between the look and the failure
+                    raise
+
+    async def _mark(self, package: str) -> str | None:
+        """Return what tells one archive of a version from another; None when there is none."""
+        row = await self._store.access.reader.get(PACKAGE.key(package))
+        return None if row is None else row.sha256
+
+    async def _code(self, package: str) -> PackageCode:
+        self._marks[package] = await self._mark(package)
+        stored = await self._store.packages.get_package(package)
+        taken = await asyncio.to_thread(unpack, stored.archive, identity=package, trust=self._trust)
+        self._manifests[package] = taken.manifest
+        return code_of(taken)
+
+    async def _made(self, package: str, loaded: Loaded) -> Mapping[str, ProcessType]:
+        """Return the types of a version, made once however many ask at the same time; whoever asks holds a pin."""
+        if package not in self._types:
+            making = self._making.get(package)
+            if making is None:
+                making = self._making[package] = asyncio.ensure_future(asyncio.to_thread(types_of, loaded, self._manifests[package]))
+                making.add_done_callback(lambda _: self._making.pop(package))
+            types = await asyncio.shield(making)
+            self._types[package] = types
+            for name, made in types.items():
+                self.said[name, package] = _said(made)
+                self.limits[name] = _limits(made)
+        return self._types[package]
+
+    def _evicted(self, package: str) -> None:
+        self._manifests.pop(package, None)
+        for name in self._types.pop(package, ()):
+            del self.said[name, package]
+
+
+def _said(made: ProcessType) -> Said:
+    return Said(frozenset(made.handlers), made.initial, made.flow)
+
+
+def _limits(made: ProcessType) -> Limits:
+    return UNLIMITED if made.flow is None else made.flow.limits
