@@ -247,6 +247,21 @@ async def test_finished_turns_are_replayed_one_after_another_with_the_fields_of_
     assert "the handler ended, but the record goes on with 'count 2'" in other.turns[-1].text
 
 
+async def two_tags(p: Process, message: Start) -> None:
+    await p.step(fetch, message.name, name="fetch")
+    p.tag("a")
+    p.tag("b")
+    await p.receive(Go, timeout=timedelta(days=1))
+
+
+async def test_effects_that_were_not_all_committed_yet_are_not_missed() -> None:
+    exported = await recorded(app_with(as_it_was))
+    part = [msgspec.structs.replace(turn, more=True) for turn in exported.turns]
+
+    assert not replay(exported, app_with(two_tags)).ok
+    assert replay(msgspec.structs.replace(exported, turns=part), app_with(two_tags)).ok
+
+
 async def shouting(p: Process, message: Start) -> str:
     return (await as_it_was(p, message)).upper()
 
