@@ -10,7 +10,7 @@ import pytest
 from perdure import Address, App, Engine, VirtualClock, limits, open_store
 from perdure.deploying.candidates import candidate_of_app, candidate_of_archive
 from perdure.deploying.checking import check
-from perdure.deploying.report import CheckReport, Finding, Progress
+from perdure.deploying.findings import CheckReport, Finding, Progress
 from perdure.errors import UsageError
 from perdure.packages.archive import unpack
 from perdure.store import Store

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perdure import VirtualClock, open_store
-from perdure.deploying.report import Progress
+from perdure.deploying.findings import Progress
 from tests.deploying.versions import COMPATIBLE, FLOWS, INCOMPATIBLE, archive_of, edited
 from tests.deploying.world import lived
 from tests.e2e.conftest import Call

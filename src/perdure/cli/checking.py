@@ -14,7 +14,7 @@ from perdure.cli.shared import named, print_json, print_table, run
 
 if TYPE_CHECKING:
     from perdure.deploying.candidates import Candidate
-    from perdure.deploying.report import CheckReport, Finding, Progress
+    from perdure.deploying.findings import CheckReport, Finding, Progress
     from perdure.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])

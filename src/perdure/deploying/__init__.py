@@ -1,1 +1,1 @@
-"""Bringing packages into a store, and deciding where new processes start; what the command line and the server have in common."""
+"""Packages on their way to a store: how one is built, and tried out."""

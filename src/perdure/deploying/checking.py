@@ -18,7 +18,7 @@ from perdure.conversations.tables import OVER, PROCESS, ProcessRow, ProcessStatu
 from perdure.core.table import Key, Scan
 from perdure.deploying.candidates import Candidate
 from perdure.deploying.earlier import Earlier
-from perdure.deploying.report import CheckReport, Finding, Findings, Progress
+from perdure.deploying.findings import CheckReport, Finding, Findings, Progress
 from perdure.deploying.waiting import Waiting, mail_of, unaddressed
 from perdure.engine.app import ProcessType
 from perdure.engine.export import ProcessExport, export_process

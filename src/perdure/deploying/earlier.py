@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from perdure import limits
 from perdure.deploying.candidates import Candidate
-from perdure.deploying.report import Finding
+from perdure.deploying.findings import Finding
 from perdure.engine.trying import Verdict
 from perdure.errors import NotFoundError, PackageRefused, SchemaIncompatible, StoreCorrupt
 from perdure.packages.archive import unpack

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from perdure import limits
 from perdure.core.table import Index, Scan
-from perdure.deploying.report import What
+from perdure.deploying.findings import What
 from perdure.engine.firing import payload_of
 from perdure.messages.mail import reference
 from perdure.messages.tables import DELAYED, FAN_OUTS, KEPT_FOR_TAGS, MAIL, MESSAGE, PARKED, MessageRow
