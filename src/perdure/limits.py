@@ -274,6 +274,13 @@ PACKAGE_TRIAL_REPORT_MAX: Final = 16 * MIB  # bytes of what an interpreter repor
 PACKAGE_GIT_SECONDS: Final = 10.0  # that git has to tell the commit of a folder: it looks at each file of a large working copy
 PACKAGE_WARNINGS_MAX: Final = 100  # of one kind that are named
 
+# --- packages: checking new code against what is stored --------------------------------------------------------
+CHECK_EVENTS_MAX: Final = 10_000  # events of a process whose finished turns are replayed, too: some 65 ms
+CHECK_PAGE: Final = 50  # messages that are read at once: each is up to 1 MiB
+CHECK_FINDINGS_MAX: Final = 1_000  # findings of a report, some kB each; the others are counted
+CHECK_VERSIONS_MAX: Final = 1_000  # earlier versions whose schemas are looked at; each archive is read, one after another
+CHECK_SAMPLE_MAX: Final = 100_000  # processes of a sample, which are chosen before they are looked at
+
 # --- packages: the store of archives, and routes ---------------------------------------------------------------
 PACKAGE_PART: Final = 1 * MIB  # bytes of one row of an archive, which is one transaction: other callers get in between
 PACKAGE_PIECE: Final = 64 * KIB  # bytes compressed at once: one or two ms that the event loop waits

@@ -7,6 +7,7 @@ from typing import Final
 from tests.faults import (
     asking,
     blobs,
+    checking,
     commanding,
     commands,
     control,
@@ -77,4 +78,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *workers.FAULTS,
     *requests.FAULTS,
     *loading.FAULTS,
+    *checking.FAULTS,
 )

@@ -29,6 +29,7 @@ SECTIONS = [
     "Versions, operations, time",
     "Retention",
     "Testing",
+    "New code, before it runs",
     "Moving a store, and joining a transaction",
     "Several nodes",
     "A new release",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from perdure.cli.building import build, inspect, key, sign
+from perdure.cli.checking import check
 
 
 @click.group()
@@ -16,3 +17,4 @@ package.add_command(build)
 package.add_command(inspect)
 package.add_command(key)
 package.add_command(sign)
+package.add_command(check)

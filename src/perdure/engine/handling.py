@@ -33,7 +33,7 @@ from perdure.core.signals import elsewhere
 from perdure.core.table import Key, Scan
 from perdure.core.view import View
 from perdure.engine.children import release_child
-from perdure.engine.notes import Due, Envelope, FanOutBegun, Note, Receipt, RoomMade, Rules, Said, Sealed, ToLoad, TurnStarted
+from perdure.engine.notes import Due, Envelope, FanOutBegun, Note, Receipt, Rules, Said, Sealed, ToLoad, TurnStarted
 from perdure.engine.outcomes import encode_error
 from perdure.engine.starting import place_of, version_for
 from perdure.errors import (
@@ -335,8 +335,8 @@ class Handling(msgspec.Struct, eq=False):
         process = self.view.get(process_key)
         assert process is not None, "the process is there"
         self.view.update(process_key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=self.view.now))
-        if not self.foreign(process):
-            self.notes.append(ToLoad(str(process_key.parts[0]), str(process_key.parts[1])))
+        if process.package_hash is not None and not self.foreign(process):
+            self.notes.append(ToLoad(str(process_key.parts[0]), str(process_key.parts[1]), process.process_type, process.package_hash))
 
     def handles(self, process: ProcessRow, kind: str) -> bool | None:
         """Return whether a process has a handler for a kind of message; None when nobody can tell here."""
@@ -453,8 +453,6 @@ class Handling(msgspec.Struct, eq=False):
         assert place is not None, "who is placed has a place"
         bounds = self._bounds(process.process_type, self.rules.of(process))
         self.begin_placed(tenant_id, give_back(self.view, tenant_id, process_id, bounds))
-        if bounds is CLOSED and not self.rules.foreign:
-            self.notes.append(RoomMade())
         self._tell_when(tenant_id, place.process_type, place.flow_key)
         self.tell_engine()
 

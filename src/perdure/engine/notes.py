@@ -159,6 +159,8 @@ class ToLoad(msgspec.Struct, frozen=True, gc=False):
 
     tenant_id: str
     process_id: str
+    process_type: str
+    package: str
 
 
 class Dropped(msgspec.Struct, frozen=True, gc=False):
@@ -167,10 +169,6 @@ class Dropped(msgspec.Struct, frozen=True, gc=False):
     tenant_id: str
     process_id: str
     reload: bool = False
-
-
-class RoomMade(msgspec.Struct, frozen=True, gc=False):
-    """A process has left its place, and how many there are for others of its type was not known."""
 
 
 class ChildrenToAsk(msgspec.Struct, frozen=True, gc=False):
@@ -183,7 +181,7 @@ class Due(msgspec.Struct, frozen=True, gc=False):
     at: Micros
 
 
-Note = TurnStarted | MailArrived | FanOutBegun | Sealed | CancelAsked | Held | Resumed | ToLoad | Dropped | ChildrenToAsk | RoomMade | Due
+Note = TurnStarted | MailArrived | FanOutBegun | Sealed | CancelAsked | Held | Resumed | ToLoad | Dropped | ChildrenToAsk | Due
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):

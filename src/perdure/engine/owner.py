@@ -38,7 +38,6 @@ from perdure.engine.notes import (
     Note,
     Receipt,
     Resumed,
-    RoomMade,
     Rules,
     Sealed,
     ToLoad,
@@ -350,8 +349,6 @@ class Owner:
                     self.fan_outs.go_on(note.tenant_id, note.source, note.message_id)
                 case ChildrenToAsk():
                     self.cancelling.look()
-                case RoomMade():
-                    self.wheel.look_at_flows()
                 case Due():
                     self.wheel.look(note.at)
                 case _:
@@ -361,7 +358,7 @@ class Owner:
         """Return whether this node has to do something; if not, word was left in the store for the one that has."""
         if isinstance(note, Sealed):
             return True
-        if isinstance(note, FanOutBegun | ChildrenToAsk | RoomMade | Due):
+        if isinstance(note, FanOutBegun | ChildrenToAsk | Due):
             return self.rules.leads
         mine = self.shards.mine(note.tenant_id, note.process_id)
         if isinstance(note, TurnStarted) and not mine:
@@ -445,7 +442,7 @@ class Owner:
         """Do what people ask of a process."""
         key = (note.tenant_id, note.process_id)
         if isinstance(note, ToLoad):
-            self.recovery.begin(*key)
+            self.recovery.begin(note)
             return
         self.dispatcher.stale(*key)
         resident = self.residents.get(key)

@@ -5,6 +5,7 @@ Source: engine.md, "States, memory, recovery"; "Poison".
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Collection
@@ -43,7 +44,7 @@ from perdure.engine.endings import failed
 from perdure.engine.flush import Finish, Flush, turn_keys
 from perdure.engine.handling import message_key, operation_key
 from perdure.engine.leaving import Resume, Revive, StartQueued, TakeOut, Wake
-from perdure.engine.notes import LEADING, Sealed
+from perdure.engine.notes import LEADING, Sealed, ToLoad
 from perdure.engine.resident import Resident
 from perdure.engine.upkeep import HandOver
 from perdure.engine.versions import UNLOADABLE
@@ -71,6 +72,7 @@ class Recovery:
         self._suspects: deque[_Key] = deque()
         self._suspect: _Key | None = None
         self._since: dict[int, Micros] = {}
+        self._to_begin: dict[str, deque[ToLoad]] = {}
 
     async def run(self) -> None:
         """Take up what was runnable when the last engine stopped; waiting processes cost nothing here."""
@@ -142,17 +144,38 @@ class Recovery:
         elif resident is not None:
             resident.missed = True
 
-    def begin(self, tenant_id: str, process_id: str) -> None:
-        """Load the version of a process that has a turn to begin, and begin it."""
-        self._owner.background(self._begin(tenant_id, process_id))
+    def begin(self, note: ToLoad) -> None:
+        """Load the version of a process that has a turn to begin, and begin it: of one version in the order of their notes."""
+        queue = self._to_begin.get(note.package)
+        if queue is not None:
+            queue.append(note)
+            return
+        self._to_begin[note.package] = deque([note])
+        self._owner.background(self._begin_all(note.package))
 
-    async def _begin(self, tenant_id: str, process_id: str) -> None:
-        process = await self._reader.get(PROCESS.key(tenant_id, process_id))
-        if process is not None and process.status == ProcessStatus.RUNNABLE and process.open_message is None:
-            try:
-                await self._recover(tenant_id, process_id, process, first=False)
-            except LeaseLost:
-                logger.info("process %s is another node's by now, which takes it up", process_id)
+    async def _begin_all(self, package: str) -> None:
+        owner, queue = self._owner, self._to_begin[package]
+        try:
+            while queue:
+                async with owner.versions.using(queue[0].process_type, package):
+                    notes = [queue.popleft() for _ in range(min(len(queue), limits.READ_PAGE))]
+                    outcomes = await asyncio.gather(*map(self._begin, notes), return_exceptions=True)
+                    for note, outcome in zip(notes, outcomes, strict=True):
+                        if isinstance(outcome, BaseException):
+                            logger.warning(
+                                "process %s does not begin now; a restart or its next message begins it: %s", note.process_id, outcome
+                            )
+        except UNLOADABLE:
+            for note in queue:
+                process = await self._reader.get(PROCESS.key(note.tenant_id, note.process_id))
+                if process is not None and process.status == ProcessStatus.RUNNABLE and process.open_message is None:
+                    await self._recover(note.tenant_id, note.process_id, process, first=False)
+        finally:
+            del self._to_begin[package]
+
+    async def _begin(self, note: ToLoad) -> None:
+        start = StartQueued(self._owner.rules, note.tenant_id, note.process_id)
+        await self._owner.run(start, lambda notes: notes, lease=self._owner.shards.lease_of(note.tenant_id, note.process_id))
 
     async def revive(self, shards: Collection[int] | None = None, *, package: str | None = None) -> int:
         """Try stranded processes again: of these shards or of all that are owned, of one package or of all. Return how many go on."""
@@ -171,8 +194,11 @@ class Recovery:
         while self._owner.is_open:
             await stored.wait(None)
             try:
-                for package in await self._owner.versions.changed():
+                changed = await self._owner.versions.changed()
+                for package in changed:
                     await self.revive(package=package)
+                if changed and self._owner.rules.leads:
+                    self._owner.wheel.look_at_flows()
             except Exception:  # an edge: whatever it is, the next package is looked at
                 logger.exception("stranded processes cannot be looked at; they are when a package is stored, or at a restart")
 

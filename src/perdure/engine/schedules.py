@@ -26,6 +26,8 @@ from perdure.engine.process import micros
 from perdure.engine.searching import checked_limit
 from perdure.errors import DefinitionError, PayloadInvalid, PayloadTooLarge, ScheduleNotFound, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, TenantId, checked_text
+from perdure.packages.routes import default_of
+from perdure.packages.tables import ROUTE
 from perdure.store import Store
 from perdure.timers.schedules import Delete, Firing, Pause, Put, Resume, Retire, recent_of
 from perdure.timers.slots import EVERY, delay_of, next_slot, pattern_of, zone_named
@@ -113,8 +115,8 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     timing: Timing
 
 
-def defined(app: App, declaration: Declaration, *, declared_by: str) -> Definition:
-    """Return the definition of a schedule.
+def defined(app: App, declaration: Declaration, *, declared_by: str, routed: bool = False) -> Definition:
+    """Return the definition of a schedule; `routed`: its message starts a process of a type that a package has.
 
     Raises:
         DefinitionError: it cannot work; the text says what to change.
@@ -123,7 +125,7 @@ def defined(app: App, declaration: Declaration, *, declared_by: str) -> Definiti
     what = f"schedule {declaration.id!r}"
     TenantId(declaration.tenant)
     checked_text(declaration.id, what="schedule id", limit=limits.SCHEDULE_ID_MAX)
-    address, request, takes_slot = _sends(app, declaration, what)
+    address, request, takes_slot = _sends(app, declaration, what, routed=routed)
     if declaration.timing.overlap == "cancel_previous" and (address.way != "start" or address.name):
         raise DefinitionError(f"{what}: overlap='cancel_previous' is for slots that start a process of their own; choose another one")
     if len(request.payload) > limits.SCHEDULE_PAYLOAD_MAX:
@@ -140,7 +142,7 @@ def defined(app: App, declaration: Declaration, *, declared_by: str) -> Definiti
     )
 
 
-def _sends(app: App, declaration: Declaration, what: str) -> tuple[Address, Request, bool]:
+def _sends(app: App, declaration: Declaration, what: str, *, routed: bool) -> tuple[Address, Request, bool]:
     """Return where a schedule's message goes, the message, and whether the slot's time is added to it."""
     target = declaration.target
     if not callable(target) or isinstance(target, msgspec.Struct):
@@ -151,7 +153,7 @@ def _sends(app: App, declaration: Declaration, what: str) -> tuple[Address, Requ
         if address.way == "start":
             if address.process_id is not None:
                 raise DefinitionError(f"{what}: each slot starts a process of its own; give Address.start a key=, or nothing")
-            if kind not in app.type_named(address.process_type).handlers:
+            if not routed and kind not in app.type_named(address.process_type).handlers:
                 raise DefinitionError(f"{what}: {address.process_type} has no handler for {kind!r}, so nothing can start with it")
         return address, Request("", kind, payload, None), False
     made, handler = app.handler(target)
@@ -311,10 +313,14 @@ class Schedules:
             jitter=jitter,
         )
         declaration = Declaration(id=id, tenant=tenant, target=target, args=args, to=to, timing=timing)
-        definition = defined(self._app, declaration, declared_by="")
+        routed = to is not None and to.way == "start" and await self._is_routed(to.process_type)
+        definition = defined(self._app, declaration, declared_by="", routed=routed)
         first = next_slot(definition.expression, definition.tz, self._store.access.clock.now())
         row = await self._run(Put(tenant, id, definition, first, over), _none)
         return _info(tenant, id, row)
+
+    async def _is_routed(self, process_type: str) -> bool:
+        return default_of(await self._store.access.reader.get(ROUTE.key(process_type))) is not None
 
     async def list(self, *, tenant: str = DEFAULT_TENANT, after: str | None = None, limit: int = limits.PAGE_DEFAULT) -> list[ScheduleInfo]:
         """Return a page of schedules by id. `after` is the last id of the page before. Raises UsageError."""

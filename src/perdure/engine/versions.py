@@ -74,7 +74,7 @@ class Versions:
         self._trust = trust
         self._types: dict[str, Mapping[str, ProcessType]] = {}
         self._manifests: dict[str, Manifest] = {}
-        self._marks: dict[str, str | None] = {}
+        self._marks: dict[str, int | None] = {}
         self._making: dict[str, asyncio.Future[dict[str, ProcessType]]] = {}
         self._catalog: Final = Catalog(evicted=self._evicted)
         self.said: Final[dict[tuple[str, str | None], Said]] = {(name, None): _said(made) for name, made in app.types.items()}
@@ -167,10 +167,10 @@ class Versions:
                 if package not in await self.changed():  # it may have been stored between the look and the failure
                     raise
 
-    async def _mark(self, package: str) -> str | None:
-        """Return what tells one archive of a version from another; None when there is none."""
+    async def _mark(self, package: str) -> int | None:
+        """Return what is another whenever a package was put; None when there is none."""
         row = await self._store.access.reader.get(PACKAGE.key(package))
-        return None if row is None else row.sha256
+        return None if row is None else row.changed
 
     async def _code(self, package: str) -> PackageCode:
         self._marks[package] = await self._mark(package)
