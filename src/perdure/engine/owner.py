@@ -566,6 +566,7 @@ class Owner:
         key = (resident.tenant_id, resident.process_id)
         if self.residents.get(key) is resident:
             del self.residents[key]
+        self.versions.give_back(resident)
         self.dispatcher.release(resident)
 
     def goes_on(self, resident: Resident) -> None:
