@@ -35,7 +35,7 @@ async def test_the_commands_of_the_page_go_on_with_the_story(tmp_path: Path) -> 
     program = f'set -e\nperdure() {{ {sys.executable} -m perdure "$@"; }}\n' + commands
 
     done = subprocess.run(  # noqa: ASYNC221  # nothing else is to happen meanwhile
-        ["sh", "-c", program],  # noqa: S607
+        ["sh", "-c", program],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
