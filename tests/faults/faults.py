@@ -13,6 +13,7 @@ from tests.faults import (
     control,
     copying,
     core,
+    deploying,
     engine,
     failover,
     flows,
@@ -79,4 +80,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *requests.FAULTS,
     *loading.FAULTS,
     *checking.FAULTS,
+    *deploying.FAULTS,
 )

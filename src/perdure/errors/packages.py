@@ -274,6 +274,18 @@ class PackageSchemaDrift(PerdureError):
         self.found = found
 
 
+class NodeNotReady(PerdureError):
+    """Open processes are on packages that this node cannot load; deploy them, install what they need, or start it with `strict` off."""
+
+    code = "node-not-ready"
+    retryable = True
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        shown = ", ".join(packages[:10]) + (", …" if len(packages) > 10 else "")  # noqa: PLR2004  # as many as fit a line
+        super().__init__(f"open processes are on packages that this node cannot load: {shown}; its log says why")
+        self.packages = tuple(packages)
+
+
 class PackageUnloaded(PerdureError, ImportError):
     """Code of a version was asked for that this process has not loaded, or has evicted; who uses a version has to hold a pin."""
 
