@@ -280,6 +280,7 @@ CHECK_PAGE: Final = 50  # messages that are read at once: each is up to 1 MiB
 CHECK_FINDINGS_MAX: Final = 1_000  # findings of a report, some kB each; the others are counted
 CHECK_VERSIONS_MAX: Final = 1_000  # earlier versions whose schemas are looked at; each archive is read, one after another
 CHECK_SAMPLE_MAX: Final = 100_000  # processes of a sample, which are chosen before they are looked at
+MOVE_TRIES: Final = 5  # to move a process that others change meanwhile; each replays its open turn
 
 # --- packages: the store of archives, and routes ---------------------------------------------------------------
 PACKAGE_PART: Final = 1 * MIB  # bytes of one row of an archive, which is one transaction: other callers get in between

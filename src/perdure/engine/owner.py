@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypeVar
 
 from perdure import limits
 from perdure.clock import Micros, SystemClock
+from perdure.conversations.tables import ProcessRow
 from perdure.core.ownership import Lease
 from perdure.core.signals import Listener
 from perdure.core.write import Transaction, Write
@@ -536,9 +537,10 @@ class Owner:
         key = (resident.tenant_id, resident.process_id)
         logger.error("stuck: %s", error)
         self._stuck[key] = error
+        write = MarkStuck(*key, resident.ref, str(error), resident.package)
         self.evict(resident)
         self.waiters.fail((resident.tenant_id, resident.ref), error)
-        self.submit(MarkStuck(*key, resident.ref, str(error)), 0, _logged, lease=resident.lease)
+        self.submit(write, 0, _logged, lease=resident.lease)
 
     def lost(self, resident: Resident, ref: str, error: Exception) -> None:
         """A commit of that message's turn failed: what is in memory does not count; read the process again if the store still answers."""
@@ -554,15 +556,16 @@ class Owner:
         # The store has stopped: nobody here will be answered. What was accepted is kept.
         self.waiters.fail_all(error)
 
-    def strand(self, tenant_id: str, process_id: str, *, ref: str | None, error: PerdureError) -> None:
+    def strand(self, tenant_id: str, process_id: str, *, process: ProcessRow, error: PerdureError) -> None:
         """Stop a process whose version cannot be loaded here, and tell who waits; it goes on when that has changed."""
         key = (tenant_id, process_id)
         text = f"{error.code}: {error}" + ("" if self.ownership.whole else f" (on {platform.node()})")
         logger.error("stranded: process %s: %s", process_id, text)
         self._stuck[key] = error
-        if ref is not None:
-            self.waiters.fail((tenant_id, ref), error)
-        self.submit(Strand(tenant_id, process_id, text), 0, _logged, lease=self.shards.lease_of(tenant_id, process_id))
+        if process.open_message is not None:
+            self.waiters.fail((tenant_id, process.open_message), error)
+        write = Strand(tenant_id, process_id, text, process.package_hash)
+        self.submit(write, 0, _logged, lease=self.shards.lease_of(tenant_id, process_id))
 
     def _forget(self, resident: Resident) -> None:
         key = (resident.tenant_id, resident.process_id)

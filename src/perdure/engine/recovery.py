@@ -173,12 +173,12 @@ class Recovery:
         resident.missed = resident.missed or resident.loading
         if resident.turn is not None:  # something may have come for it
             self._owner.later(resident.roused)
-            if process.open_message != resident.ref:
+            if (process.open_message, process.package_hash) != (resident.ref, resident.package):
                 await self._overtaken(resident)
         return True
 
     async def _overtaken(self, resident: Resident) -> None:
-        """Read a process again whose open turn another has closed: who has restarted it from a command line, say.
+        """Read a process again whose open turn another has closed, or moved to other code: who has restarted it from a command line, say.
 
         One with commits under way may be ahead of the store; those are refused if it was overtaken.
         """
@@ -189,7 +189,7 @@ class Recovery:
             if ref == resident.stored_ref and not resident.left:
                 self._owner.overtaken(resident)
 
-        if ref is not None and process is not None and process.open_message != ref:
+        if ref is not None and process is not None and (process.open_message, process.package_hash) != (ref, resident.package):
             self._owner.later(again)
 
     async def _answer_restarted(self, tenant_id: str, ref: str) -> None:
@@ -209,7 +209,7 @@ class Recovery:
                 return await self._go_on(made, tenant_id, process_id, process, first=first)
         except UNLOADABLE as error:
             if not await self._end_forced(tenant_id, process_id, await self._reader.get(MAILBOX.key(*key))):
-                self._owner.later(partial(self._owner.strand, *key, ref=process.open_message, error=error))
+                self._owner.later(partial(self._owner.strand, *key, process=process, error=error))
             return True
 
     async def _go_on(self, made: ProcessType | None, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
@@ -396,13 +396,13 @@ class Recovery:
             async with self._owner.versions.using(process.process_type, process.package_hash) as made:
                 return await self._opening(resident, process, stored, made)
         except UNLOADABLE as error:
-            return partial(self._strand, resident, process.open_message, error)
+            return partial(self._strand, resident, process, error)
 
-    def _strand(self, resident: Resident, ref: str, error: PerdureError) -> None:
+    def _strand(self, resident: Resident, process: ProcessRow, error: PerdureError) -> None:
         owner = self._owner
         if not resident.left:
             owner.evict(resident)
-            owner.strand(resident.tenant_id, resident.process_id, ref=ref, error=error)
+            owner.strand(resident.tenant_id, resident.process_id, process=process, error=error)
 
     async def _opening(self, resident: Resident, process: ProcessRow, stored: MailboxRow | None, made: ProcessType | None) -> Any:
         tenant_id, process_id, reader = resident.tenant_id, resident.process_id, self._reader

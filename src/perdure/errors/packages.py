@@ -417,6 +417,34 @@ class PackageRouted(RejectedError):
         self.workflow_types = tuple(workflow_types)
 
 
+class ProcessIncompatible(RejectedError):
+    """A process cannot go on with that code: nothing was written. Correct the code, or leave the process where it is.
+
+    Attributes:
+        process_id: which.
+        target: the hash of the package, None for the app's own code.
+        verdict: `diverges`, `undecodable` or `no-handler`, as a check of the code says it.
+        step: where its open turn diverges, what the record calls it; empty when that is before the first record.
+        path: of what is undecodable, the place in it, such as `$.total`.
+        reason: in what it differs.
+    """
+
+    code = "process-incompatible"
+
+    def __init__(self, process_id: str, target: str | None, *, verdict: str, reason: str, step: str = "", path: str = "") -> None:
+        where = f" at step {step}" if step else f" at {path}" if path else ""
+        code = "the app's own code" if target is None else f"package {target}"
+        super().__init__(
+            f"process {process_id!r} cannot go on with {code}: {verdict}{where}: {reason}; correct that code, or leave the process where it is"
+        )
+        self.process_id = process_id
+        self.target = target
+        self.verdict = verdict
+        self.step = step
+        self.path = path
+        self.reason = reason
+
+
 class ProcessTypeRetired(RejectedError):
     """No process of this type is started any more; those that run go on. Deploy or route it again to bring it back."""
 
