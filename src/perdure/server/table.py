@@ -41,6 +41,7 @@ _ACCEPTED: Final[dict[str, Any]] = {
 _SUMMARY: Final[dict[str, Any]] = {
     "process_id": "0195d1b0-5c00-7000-8000-000000000007",
     "process_type": "Order",
+    "package_hash": None,
     "status": "idle",
     "open_message": None,
     "events": 4,
