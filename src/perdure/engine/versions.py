@@ -17,7 +17,7 @@ from perdure.conversations.tables import PINNED, ProcessRow
 from perdure.core.table import Scan
 from perdure.engine.app import App, ProcessType
 from perdure.engine.notes import Said
-from perdure.engine.packaged import code_of, types_of
+from perdure.engine.packaged import check_isolation, code_of, types_of
 from perdure.engine.resident import Resident
 from perdure.errors import (
     DefinitionError,
@@ -217,6 +217,7 @@ class Versions:
         self._marks[package] = await self._mark(package)
         stored = await self._store.packages.get_package(package)
         taken = await asyncio.to_thread(unpack, stored.archive, identity=package, trust=self._trust)
+        check_isolation(taken)
         self._manifests[package] = taken.manifest
         return code_of(taken)
 

@@ -157,6 +157,18 @@ class PackageUntrusted(PackageRefused):
         self.signed = tuple(signed)
 
 
+class PackageIsolationUnavailable(PackageRefused):
+    """A package asks for an interpreter of its own (`isolation: process`), which this release cannot give it; nothing of it was run."""
+
+    code = "package-isolation-unavailable"
+
+    def __init__(self, package: str) -> None:
+        super().__init__(
+            f"package {package}: it asks for an interpreter of its own (isolation: process), and versions share the engine's here; "
+            f"build it with isolation: shared"
+        )
+
+
 class PackageImportsByText(PackageRefused):
     """Code of a package gives the package's own name to a function as text, which would find another package or none; nothing of it was run.
 
