@@ -30,6 +30,8 @@ from perdure.store import Store, open_store
 if TYPE_CHECKING:
     from perdure.client.client import Client
     from perdure.client.sync import SyncClient
+    from perdure.deploying.deploy import deploy
+    from perdure.packages.signing import TrustPolicy
     from perdure.worker.context import CommandContext
     from perdure.worker.worker import Worker
 
@@ -71,10 +73,12 @@ __all__ = [
     "SystemClock",
     "Tag",
     "TenantId",
+    "TrustPolicy",
     "VirtualClock",
     "WebhookEvent",
     "Worker",
     "copy_store",
+    "deploy",
     "on",
     "open_store",
     "query",
@@ -88,7 +92,9 @@ _LATER: Final = {
     "Client": "perdure.client.client",
     "CommandContext": "perdure.worker.context",
     "SyncClient": "perdure.client.sync",
+    "TrustPolicy": "perdure.packages.signing",
     "Worker": "perdure.worker.worker",
+    "deploy": "perdure.deploying.deploy",
 }
 
 

@@ -9,6 +9,8 @@ from typing import Final
 
 from perdure import limits
 
+BUILT_WITH: Final = "built-with"
+"""The header that says what a package was built with: an object of JSON, in ASCII."""
 JSON_TYPE: Final = "application/json"
 BINARY_TYPE: Final = "application/octet-stream"
 _TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?", re.ASCII)

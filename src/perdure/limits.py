@@ -275,9 +275,7 @@ PACKAGE_GIT_SECONDS: Final = 10.0  # that git has to tell the commit of a folder
 PACKAGE_WARNINGS_MAX: Final = 100  # of one kind that are named
 
 # --- packages: an interpreter of its own -------------------------------------------------------------------------
-APART_CALL_SECONDS: Final = (
-    10.0  # that a child has for one advance of a turn, for which the engine's loop waits: long replays take a second
-)
+APART_CALL_SECONDS: Final = 10.0  # that a child has for one advance, for which the engine's loop waits: long replays take a second
 APART_START_SECONDS: Final = 60.0  # that it has to import its package, as long as a trial has
 APART_END_SECONDS: Final = 2.0  # that it has to end by itself, with the `finally` of its steps, before it is killed
 APART_FRAME_MAX: Final = 256 * MIB  # bytes of one frame: a window of mail, or what one turn has made
@@ -290,17 +288,33 @@ APART_DOUBLINGS: Final = 6  # after which that is reached
 APART_PIP_SECONDS: Final = 600.0  # that pip has for the distributions of one lock file
 APART_OUTPUT: Final = 4 * KIB  # bytes that are kept of what pip says, the end
 
+# --- packages: checking new code against what is stored --------------------------------------------------------
+CHECK_EVENTS_MAX: Final = 10_000  # events of a process whose finished turns are replayed, too: some 65 ms
+CHECK_PAGE: Final = 50  # messages that are read at once: each is up to 1 MiB
+CHECK_FINDINGS_MAX: Final = 1_000  # findings of a report, some kB each; the others are counted
+CHECK_VERSIONS_MAX: Final = 1_000  # earlier versions whose schemas are looked at; each archive is read, one after another
+CHECK_SAMPLE_MAX: Final = 100_000  # processes of a sample, which are chosen before they are looked at
+MOVE_TRIES: Final = 5  # to move a process that others change meanwhile; each replays its open turn
+
 # --- packages: the store of archives, and routes ---------------------------------------------------------------
 PACKAGE_PART: Final = 1 * MIB  # bytes of one row of an archive, which is one transaction: other callers get in between
 PACKAGE_PIECE: Final = 64 * KIB  # bytes compressed at once: one or two ms that the event loop waits
 PACKAGE_UPLOADS: Final = 2  # archives of one store that are compressed and stored at once: each is in memory twice
 PACKAGE_UPLOAD_US: Final = 3_600 * 1_000_000  # microseconds that an upload waits for its next part before it goes
 PACKAGE_SWEEP_PARTS: Final = 2  # parts that one transaction removes: they are read first
+PACKAGE_DEPLOY_US: Final = 120_000_000  # microseconds that a deploy may take over HTTP: the trial import, and 64 MiB that are stored
+PACKAGE_DEPLOY_TRIES: Final = 10  # to add signatures to an archive that others add theirs to
 PACKAGE_READ_TRIES: Final = 5  # of an archive that is replaced while it is read
 PACKAGE_BUILT_WITH_MAX: Final = 64 * KIB  # bytes of what was found when it was built, as JSON: a thousand distributions
+PACKAGE_NEEDS_MAX: Final = 2 * MIB  # bytes of a package's declared environment, as JSON: a thousand requirements of the longest
 PACKAGE_PINS_SHOWN: Final = 100  # processes that are named to who asks why a package stays
 PACKAGE_TYPES_SHOWN: Final = 100  # types whose routes lead to a package, likewise
 PACKAGE_UNLOAD_TRIES: Final = 10  # to remove a package that others begin to use again and again, or cease to
+PACKAGE_PREFIX_MIN: Final = 8  # hex digits that name a package: among 1,000 some two begin alike in one of 8,600 stores
+PACKAGE_KEEP_LAST: Final = 3  # versions of a type that it leaves alone when nobody says how many: this one, the one before, and one more
+PACKAGE_KEEP_US: Final = (
+    30 * 86_400 * 1_000_000
+)  # microseconds for which it leaves alone what is not used any more, when nobody says how long
 PACKAGE_KEEP_MAX: Final = 1_000  # versions of a type that a collection leaves alone
 ROUTE_BASIS_POINTS: Final = 10_000  # of a whole: a weight is a hundredth of a per cent
 ROUTE_WEIGHTS_MAX: Final = 10  # weighted versions of one type at once; each start reads them
@@ -353,6 +367,8 @@ HTTP_BODY_MAX: Final = MESSAGE_MAX + HEADERS_MAX + 64 * KIB  # bytes: a message,
 HTTP_HEAD_SECONDS: Final = 10.0  # from the first byte of a connection to the end of the head
 HTTP_BODY_SECONDS: Final = 30.0  # to receive a body: 1 MiB at 300 kbit/s
 HTTP_PIECE: Final = 256 * KIB  # bytes of a body that is streamed, which have to come within the time of a whole body: 70 kbit/s
+HTTP_BUILT_WITH_MAX: Final = 16 * KIB  # bytes of what a package was built with, in a header: half of a head
+HTTP_ARCHIVES: Final = 2  # archives that are received at once: each is in memory, whole
 HTTP_IDLE_SECONDS: Final = 65  # whole seconds that a connection waits for its next request: longer than the pools of proxies, which keep 60
 HTTP_REQUESTS_MAX: Final = 4_000  # under way at once, long polls included: some 20 kB each
 HTTP_CONNECTIONS_MAX: Final = 10_000  # open at once; a system gives a program that many files
@@ -406,6 +422,7 @@ assert PUSH_TIMEOUT_US < SEND_SECONDS_MAX * 1_000_000 < PUSH_RESULT_US <= COMMAN
 )
 assert COMMAND_PARAMS_MAX + 64 * KIB <= SEND_BODY_MAX, "params fit into what is sent"
 assert HTTP_WAIT_MS_MAX * 1_000 < IDEMPOTENCY_RETAIN_US, "an answer outlives the wait for it"
+assert 2 * HTTP_BUILT_WITH_MAX <= HTTP_HEAD_MAX, "what a package was built with fits into a head, with all that is in one besides"
 assert HTTP_HEAD_MAX + HTTP_BODY_MAX < TRANSACTION_BYTES_MAX, "what is taken in fits into a transaction"
 assert PACKAGE_FILES_MAX * (PACKAGE_PATH_MAX + 100) < PACKAGE_MANIFEST_MAX <= PACKAGE_ARCHIVE_MAX, "the longest paths fit into a manifest"
 assert SCHEMA_TYPES_MAX**2 <= PACKAGE_SCHEMA_WORK_MAX, "the largest recursive group that a schema may have fits into a package"
@@ -413,6 +430,7 @@ assert PACKAGE_FILES_MAX + 2 < 2**16 - 1, "entries are counted in 16 bits, of wh
 assert PACKAGE_PART * PACKAGE_SWEEP_PARTS < TRANSACTION_BYTES_MAX, "parts that are removed together fit into a transaction"
 assert PACKAGE_MANIFEST_MAX * 4 // 3 < PACKAGE_TRIAL_REPORT_MAX, "the schemas of any package fit into a report"
 assert APART_AGAIN_US << APART_DOUBLINGS >= APART_AGAIN_MOST_US, "the longest pause is reached"
+assert PACKAGE_TRIAL_SECONDS * 1_000_000 < PACKAGE_DEPLOY_US, "a deploy over HTTP has the time for its trial import"
 assert PACKAGE_PIECE <= PACKAGE_PART, "a part is made of pieces"
 assert PACKAGE_BUILT_WITH_MAX < TRANSACTION_BYTES_MAX, "what a package was built with fits into the log of a type"
 assert BLOB_PART * BLOB_SWEEP_PARTS < TRANSACTION_BYTES_MAX, "parts that are removed together fit into a transaction"

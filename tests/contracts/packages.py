@@ -23,7 +23,7 @@ from perdure.packages.routes import By, default_of, route_for
 from perdure.packages.tables import LEFT, PACKAGE, PART, PARTS, ROUTE, ROUTES, RULES, TABLES, TYPE, TYPES, UPLOAD, UPLOADS
 from perdure.packages.writes import Put, Staged, hold
 from perdure.store import Store
-from perdure.uploads import AddPart
+from perdure.uploads import AddPart, PartRow
 
 Hash = str | None
 Reopen = Callable[[], Awaitable[Store]]
@@ -167,6 +167,26 @@ class Become(msgspec.Struct, frozen=True):
 async def start(store: Store, process_id: str, content_hash: str | None = None, **changes: Any) -> str | None:
     [found] = await store.commit(Start(process_id, content_hash, **changes))
     return found  # type: ignore[no-any-return]
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """Remove the last part of a package, or put another in its place."""
+
+    content_hash: str
+    data: bytes | None = None
+
+    def reads(self) -> tuple[()]:
+        return ()
+
+    def decide(self, view: View) -> None:
+        row = view.get(PACKAGE.key(self.content_hash))
+        assert row is not None
+        key = PART.key(row.upload_id, row.parts - 1)
+        if self.data is None:
+            view.scan(Scan(PARTS, (row.upload_id,), 100))
+            view.delete(key)
+        else:
+            view.insert(key, PartRow(self.data))
 
 
 # --- a model of routes ---------------------------------------------------------------------------------------------

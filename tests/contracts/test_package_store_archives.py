@@ -7,24 +7,23 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 import pytest
 
 from perdure import Store, VirtualClock, limits
 from perdure.core.table import Key, RowT, Scan
-from perdure.core.view import View
 from perdure.errors import PackageMissing, StoreBusy, StoreCorrupt, StoreUnavailable, UploadLost
 from perdure.packages.store import Packages
-from perdure.packages.tables import PACKAGE, PART, PARTS, UPLOADS
+from perdure.packages.tables import PART, UPLOADS
 from perdure.packages.writes import Put
 from perdure.store import PINS
-from perdure.uploads import AddPart, PartRow, SweepParts
+from perdure.uploads import AddPart, SweepParts
 from tests.contracts.packages import (
     DAY,
     HOUR_US,
     V1,
     V2,
     V3,
+    Damage,
     check,
     default,
     hash_of,
@@ -334,26 +333,6 @@ async def test_an_archive_that_is_replaced_at_each_look_is_not_waited_for_endles
     with pytest.raises(StoreBusy, match="again and again"):
         await packages.get_package(V1)
     assert count == limits.PACKAGE_READ_TRIES
-
-
-class Damage(msgspec.Struct, frozen=True):
-    """Remove the last part of a package, or put another in its place."""
-
-    content_hash: str
-    data: bytes | None = None
-
-    def reads(self) -> tuple[()]:
-        return ()
-
-    def decide(self, view: View) -> None:
-        row = view.get(PACKAGE.key(self.content_hash))
-        assert row is not None
-        key = PART.key(row.upload_id, row.parts - 1)
-        if self.data is None:
-            view.scan(Scan(PARTS, (row.upload_id,), 100))
-            view.delete(key)
-        else:
-            view.insert(key, PartRow(self.data))
 
 
 @pytest.mark.parametrize("data", [None, b"x", b"\0" * 50])

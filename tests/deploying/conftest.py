@@ -1,3 +1,5 @@
+"""Projects to build packages of, and a store of every kind, open."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -5,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.contracts.conftest import bench, clock, reopen, store
 from tests.deploying.samples import FLOWS, PYPROJECT
+
+__all__ = ["bench", "clock", "lay", "reopen", "store"]
 
 Lay = Callable[..., Path]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 
 import pytest
 
 from perdure import Address, App, Engine, Process, Store, VirtualClock, query
 from perdure.clock import SECOND
+from perdure.engine.app import ProcessType
 from perdure.errors import NoRoute, PackageMissing, ProcessTypeRetired, QueryNotFound, UnknownProcessType
 from tests.engine.orders import eventually, reaches
 from tests.engine.shop import ONE, THREE, TWO, Paid, Placed, lose, pay, place, reply, run, send, version
@@ -46,6 +48,23 @@ async def test_a_process_goes_on_with_its_version_after_a_restart(store: Store) 
         assert engine.versions.loaded == (ONE.identity,)
 
 
+async def test_nobody_keeps_a_version_whose_processes_have_left_memory(store: Store) -> None:
+    await deploy(store, ONE)
+    async with Engine(store, NODE) as engine:
+        assert await run(engine, "hello", "a", id="1") == "hello a from 1"
+        await place(engine, "o")
+        await reaches(engine, "o", "waiting")
+        assert engine.versions.pins(ONE.identity) == 1
+        await pay(engine, "o")
+        await reply(engine, "placed o")
+        await eventually(lambda: _unpinned(engine))
+    assert not [name for name in sys.modules if name.startswith(f"shop@{ONE.identity[:16]}")]
+
+
+async def _unpinned(engine: Engine) -> bool:
+    return engine.versions.pins(ONE.identity) == 0
+
+
 async def test_durable_fields_and_later_turns_are_of_the_version_of_the_process(store: Store) -> None:
     await deploy(store, ONE)
     async with Engine(store, NODE) as engine:
@@ -66,7 +85,7 @@ async def test_a_query_is_answered_by_the_version_of_the_process(store: Store) -
         await reaches(engine, "o", "waiting")
         await deploy(store, TWO)
         async with engine.versions.using("Order", TWO.identity) as made:
-            assert made is not None
+            assert isinstance(made, ProcessType)
             assert await engine.query(made.base.summary, "o", 5) == [5, 1, 1]  # type: ignore[attr-defined]  # the shop's own
         with pytest.raises(QueryNotFound):
             await engine.query(Local.local, "o")

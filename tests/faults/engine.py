@@ -302,8 +302,8 @@ FAULTS: Final = (
     Fault(
         "replay-does-not-compare-fields",
         f"{HERE}/replay.py",
-        "        if self._saved is not None and (fields := self._fields()) != self._saved:\n",
-        "        if (fields := self._fields()) and False:\n",
+        "        if saved is not None and (fields := self._fields()) != saved and fields != self.rewrite(saved):\n",
+        "        if (fields := self._fields()) and saved and False:\n",
         EDITS,
     ),
     Fault(

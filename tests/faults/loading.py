@@ -171,8 +171,8 @@ FAULTS: Final = (
     Fault(
         "gone-but-for-its-steps",
         f"{HERE}/engine/functions.py",
-        "        self._remembered = functools.lru_cache(maxsize=_REMEMBERED)(StepFunction)\n",
-        '        self._remembered = globals().setdefault("_all", functools.lru_cache(maxsize=_REMEMBERED)(StepFunction))\n',
+        "        self._remembered = functools.lru_cache(maxsize=_REMEMBERED)(self._made)\n",
+        '        self._remembered = globals().setdefault("_all", functools.lru_cache(maxsize=_REMEMBERED)(self._made))\n',
         GONE,
     ),
     # --- the catalog -------------------------------------------------------------------------------------

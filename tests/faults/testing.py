@@ -85,16 +85,16 @@ FAULTS: Final[tuple[Fault, ...]] = (
     ),
     Fault(
         "replay-forgets-committed-effects",
-        f"{HERE}/replaying.py",
+        "src/perdure/engine/trying.py",
         "            effects_done=exported.effects,\n",
         "            effects_done=0,\n",
         (f"{REPLAY}::test_the_report_says_of_changed_code_what_an_engine_says",),
     ),
     Fault(
         "replay-begins-each-turn-anew",
-        f"{HERE}/replaying.py",
-        "            self._fields = self._type.save(process)\n",
-        "            self._type.save(process)\n",
+        "src/perdure/engine/trying.py",
+        "            self._fields = _saved(self._type, process)\n",
+        "            _saved(self._type, process)\n",
         (f"{REPLAY}::test_finished_turns_are_replayed_one_after_another_with_the_fields_of_the_ones_before",),
     ),
     Fault(

@@ -27,6 +27,8 @@ async def ask(served: Served, route: Route, *, token: str | None, tenant: str = 
         .replace("{name}", "summary")
         .replace("{deployment}", "d")
         .replace("{source}", "stripe")
+        .replace("{hash}", "0" * 64)
+        .replace("{type}", "absent")
     )
     path += "?token=1" if "token" in route.query.__struct_fields__ else ""
     if route.takes is None:
@@ -184,6 +186,15 @@ async def test_with_dev_only_loopback_is_served(local: Served, host: str) -> Non
     with pytest.raises(ConfigInvalid, match="only loopback"):
         async with serving(local.engine, dev=True, host=host):
             raise AssertionError("it is served")
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://localhost:99", 200), ("http://127.0.0.1", 200), ("http://[::1]:9", 200), ("https://evil.example", 422), ("null", 422)],
+)
+async def test_with_dev_another_sites_page_is_refused_also_without_a_body(serving_with: Serving, origin: str, status: int) -> None:
+    async with serving_with(dev=True) as served:
+        assert (await served.ask("POST", "/v1/packages/collect", token=None, headers={"Origin": origin})).status == status
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from perdure import TrustPolicy
 from perdure.errors import ConfigInvalid
 from perdure.server import Config, load_config
 
@@ -46,7 +47,9 @@ def test_a_flag_in_the_environment_is_a_word(text: str, meant: bool) -> None:
         (GIVEN, {}, "port = ", ["perdure.toml", "TOML"]),
         ({**GIVEN, "port": -1}, {}, "", ["--port"]),
         ({**GIVEN, "tls_key": "k"}, {}, "", ["tls_key", "tls_cert"]),
-        ({"store": "s"}, {}, "", ["app is missing", "PERDURE_APP"]),
+        ({**GIVEN, "trusted_keys": ["ab"]}, {}, "", ["trusted_keys", "64 lower-case hex digits"]),
+        (GIVEN, {"PERDURE_REQUIRE_SIGNATURE": "1"}, "", ["require_signature", "trusted_keys"]),
+        (GIVEN, {}, "trusted_keys = 'ab'", ["'trusted_keys'", "perdure.toml"]),
         ({"app": "a"}, {}, "", ["store is missing", "--store"]),
     ],
 )
@@ -65,3 +68,17 @@ def test_a_key_that_is_unknown_wrong_or_missing_is_named_with_its_place(
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match=r"none\.toml"):
         load_config(GIVEN, environment={}, file=tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "trust"),
+    [
+        ({}, {}, None),
+        ({"require_signature": False}, {}, None),
+        ({"trusted_keys": ["ab" * 32]}, {}, TrustPolicy(["ab" * 32])),
+        ({}, {"PERDURE_TRUSTED_KEYS": f"{'ab' * 32} {'cd' * 32}"}, TrustPolicy(["cd" * 32, "ab" * 32])),
+        ({"trusted_keys": ["ab" * 32]}, {"PERDURE_REQUIRE_SIGNATURE": "no"}, TrustPolicy(["ab" * 32], required=False)),
+    ],
+)
+def test_whose_packages_are_taken_is_configured(given: dict[str, Any], environment: dict[str, str], trust: TrustPolicy | None) -> None:
+    assert load_config({**GIVEN, **given}, environment=environment).trust == trust

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -15,11 +16,13 @@ import pytest
 
 from perdure import open_store
 from perdure.tokens.contract import CAPABILITIES, WORK, Grant
+from tests.deploying.shops import identity, shop
 from tests.gate.tree import ROOT
 from tests.server.running import client, running
 
 KNOWN = "PERDURE_TEST_KNOWN"  # the hooks of `tests.server.generated` read it
 MADE = 5  # of each kind
+ARCHIVE = shop(1, "Shop")  # whose type is none of the app's
 APP = """
 import msgspec
 
@@ -80,6 +83,9 @@ async def test_the_server_does_what_its_document_says(tmp_path: Path, arguments:
 async def _fill(session: aiohttp.ClientSession) -> dict[str, list[str]]:
     """Make things, some of them of the names that the document's examples have, and return their ids."""
     known: dict[str, list[str]] = {"messages": [], "processes": [], "commands": [], "dead-letters": []}
+    async with session.post("/v1/packages?no_load=true", data=ARCHIVE, headers={"Content-Type": "application/zip"}) as response:
+        assert response.ok, await response.text()
+    known |= {"archive": [base64.b64encode(ARCHIVE).decode()], "hash": [identity(ARCHIVE)], "type": ["Shop"]}
     for number in range(7, 7 + MADE):
         message = {"id": f"order-{number}", "kind": "Place", "payload": {"order": "7", "amount": 1}}
         started = {**message, "to": {"way": "start", "process_type": "Order", "process_id": f"order-{number}"}}

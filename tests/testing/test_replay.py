@@ -171,9 +171,9 @@ def app_with_field(kind: Any) -> App:
 @pytest.mark.parametrize(
     ("app", "verdict", "text"),
     [
-        (app_with(as_it_was, StartNumbered), "cannot-decode", "the message cannot be read any more"),
+        (app_with(as_it_was, StartNumbered), "undecodable", "the message cannot be read any more"),
         (app_with(number), "diverges", "step 'fetch' was recorded for"),
-        (app_with_field(str), "cannot-decode", "the durable fields cannot be read any more"),
+        (app_with_field(str), "undecodable", "the durable fields cannot be read any more"),
         (App("empty"), "no-handler", "no process type 'Job'"),
     ],
 )
@@ -186,6 +186,43 @@ async def test_what_cannot_be_read_or_handled_any_more_is_told_apart(app: App, v
     with pytest.raises(AssertionError, match=text):
         report.check()
     assert f"open message s: {verdict}" in str(report)
+
+
+def app_with_fields(*more: tuple[str, type, Any]) -> App:
+    app = App("fields")
+    fields = msgspec.defstruct("Fields", [("n", int, 0), *more], bases=(Process,))
+
+    @app.process
+    class Job(fields):  # type: ignore[misc, valid-type]  # as above
+        @on(Start, start=True, key=lambda message: "job")
+        async def start(self, message: Start) -> Any:
+            self.n += 1
+            return await as_it_was(self, message)
+
+    return app
+
+
+async def test_a_durable_field_comes_and_goes_while_a_turn_is_open() -> None:
+    before, after = app_with_fields(), app_with_fields(("more", str, "none"))
+    async with open_store("sqlite:///:memory:", clock=VirtualClock()) as store:
+        async with Engine(store, before) as engine:
+            process_id = (await engine.deliver(Start("a"), id="s")).process_id or ""
+            await reaches(engine, process_id, "waiting")
+            exported = await engine.export_process(process_id)
+
+        replay(exported, after).check()
+
+        for app in (after, before, after):  # each replays the turn, and holds it again
+            async with Engine(store, app) as engine:
+                assert await engine.pause(process_id)
+                await reaches(engine, process_id, "paused")
+                await engine.resume(process_id)
+                await reaches(engine, process_id, "waiting")
+        async with Engine(store, after) as engine:
+            await engine.deliver(Go(), id="g", to=Address.process(process_id))
+            await reaches(engine, process_id, "idle")
+            found = await inspection.process(store, process_id)
+    assert found.fields == {"n": 1, "more": "none"}
 
 
 async def counted(app: App) -> ProcessExport:
@@ -208,6 +245,21 @@ async def test_finished_turns_are_replayed_one_after_another_with_the_fields_of_
     assert {turn.text for turn in same.turns} == {""}
     assert [turn.verdict for turn in other.turns] == ["compatible", "compatible", "diverges"]
     assert "the handler ended, but the record goes on with 'count 2'" in other.turns[-1].text
+
+
+async def two_tags(p: Process, message: Start) -> None:
+    await p.step(fetch, message.name, name="fetch")
+    p.tag("a")
+    p.tag("b")
+    await p.receive(Go, timeout=timedelta(days=1))
+
+
+async def test_effects_that_were_not_all_committed_yet_are_not_missed() -> None:
+    exported = await recorded(app_with(as_it_was))
+    part = [msgspec.structs.replace(turn, more=True) for turn in exported.turns]
+
+    assert not replay(exported, app_with(two_tags)).ok
+    assert replay(msgspec.structs.replace(exported, turns=part), app_with(two_tags)).ok
 
 
 async def shouting(p: Process, message: Start) -> str:

@@ -11,7 +11,21 @@ from collections.abc import Sequence
 
 import click
 
-from perdure.cli import awakeables, commands, messages, package, processes, push, remote, schedules, serving, store, tokens
+from perdure.cli import (
+    awakeables,
+    checking,
+    commands,
+    deploying,
+    messages,
+    package,
+    processes,
+    push,
+    remote,
+    schedules,
+    serving,
+    store,
+    tokens,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,12 +42,14 @@ for _group in (
     awakeables.awakeables,
     schedules.schedules,
     push.push,
-    tokens.token,
     package.package,
+    checking.check_upgrade,
+    tokens.token,
     serving.serve,
     remote.send,
     remote.call,
     remote.worker,
+    *deploying.COMMANDS,
 ):
     cli.add_command(_group)
 

@@ -66,7 +66,7 @@ def send(
     from perdure.client.sync import SyncClient  # noqa: PLC0415  # see `cli/__init__.py`
 
     source = to.pop("source") or ""
-    with SyncClient(url, token_file=token_file, tenant=tenant, token=_token(token_file), patience=patience) as client:
+    with SyncClient(url, token_file=token_file, tenant=tenant, token=token_of(token_file), patience=patience) as client:
         accepted = client.deliver(_payload(payload), id=message_id, kind=kind, to=_to(**to), source=source)
     again = ", as it was before" if accepted.duplicate else ""
     where = "" if accepted.process_id is None else f" for process {accepted.process_id}"
@@ -100,7 +100,7 @@ def call(
 
     del as_json  # it is JSON in any case
     source = to.pop("source") or ""
-    with SyncClient(url, token_file=token_file, tenant=tenant, token=_token(token_file), patience=patience) as client:
+    with SyncClient(url, token_file=token_file, tenant=tenant, token=token_of(token_file), patience=patience) as client:
         print_json(
             client.call(_payload(payload), id=message_id, kind=kind, to=_to(**to, tag=None), source=source, timeout=_duration(timeout))
         )
@@ -119,7 +119,8 @@ def worker(worker: str) -> None:
     found.run()
 
 
-def _token(token_file: str | None) -> str | None:
+def token_of(token_file: str | None) -> str | None:
+    """Return the token of the environment, unless a file has it."""
     import os  # noqa: PLC0415  # see `cli/__init__.py`
 
     return None if token_file else os.environ.get("PERDURE_TOKEN")

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar, overload
 from perdure import limits
 from perdure.client.calls import Lasting, micros, new_command, new_message, result_of, value_of
 from perdure.client.connection import Connection, path_of
+from perdure.client.packages import PackageCalls
 from perdure.clock import Clock
 from perdure.commands.contract import CommandRetry
 from perdure.errors import CommandPending, ReplyPending
@@ -27,7 +28,7 @@ FOR_EVER = timedelta(days=365 * 100)
 _OVER = frozenset({"SUCCEEDED", "FAILED", "EXPIRED", "CANCELLED"})
 
 
-class Client:
+class Client(PackageCalls):
     """A server, as a program elsewhere sees it: `async with perdure.Client("https://hub.example", token=…) as client:`.
 
     Everything that it sends has an id, so that it may be sent again: a lost answer loses nothing and does nothing twice.
@@ -66,8 +67,8 @@ class Client:
         clock: Clock | None = None,
         randomness: Randomness = SYSTEM_RANDOMNESS,
     ) -> None:
-        self._connection = Connection(
-            url, token=token, token_file=token_file, patience=patience, ssl=ssl, clock=clock, randomness=randomness
+        super().__init__(
+            Connection(url, token=token, token_file=token_file, patience=patience, ssl=ssl, clock=clock, randomness=randomness)
         )
         self._tenant = TenantId(tenant)
 

@@ -6,8 +6,9 @@ Source: commands.md, "Client".
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -26,6 +27,8 @@ from perdure.identity import SYSTEM_RANDOMNESS, Randomness, uuid7
 from perdure.protocol.problems import Problem
 
 T = TypeVar("T")
+Query = Mapping[str, str | int | Sequence[str] | None]
+"""By name; what is None is left out, a list stands there once for each text in it."""
 _UNAUTHORIZED: Final = 401
 _CHANCES: Final = 2**16
 _DIGEST: Final = "repr-digest"
@@ -50,9 +53,31 @@ class _Request(msgspec.Struct, frozen=True):
     path: str
     headers: dict[str, str]
     data: bytes | None
-    query: Mapping[str, str | int | None] | None
+    query: Query | None
     wait: Micros
     most: int = limits.CLIENT_BODY_MAX
+    progress: Callable[[int], None] | None = None
+
+    @property
+    def body(self) -> io.BytesIO | None:
+        """What is sent: as a file, so that what is large goes in pieces, and is not copied."""
+        if self.data is None:
+            return None
+        return io.BytesIO(self.data) if self.progress is None else _Watched(self.data, self.progress)
+
+
+class _Watched(io.BytesIO):
+    """A body that tells how much of it was taken to be sent."""
+
+    def __init__(self, data: bytes, progress: Callable[[int], None]) -> None:
+        super().__init__(data)
+        self._progress = progress
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes, and tell how many have been read by then."""
+        found = super().read(size)
+        self._progress(self.tell())
+        return found
 
 
 class Connection:
@@ -117,7 +142,7 @@ class Connection:
         returns: type[T],
         *,
         body: msgspec.Struct | None = None,
-        query: Mapping[str, str | int | None] | None = None,
+        query: Query | None = None,
         key: str | None = None,
         once: bool = True,
         wait: Micros = 0,
@@ -157,16 +182,28 @@ class Connection:
         returns: type[T],
         *,
         content_type: str,
-        query: Mapping[str, str | int | None] | None = None,
+        method: str = "PUT",
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        wait: Micros = 0,
+        progress: Callable[[int], None] | None = None,
         patience: Micros | None = None,
     ) -> T:
-        """Send bytes by PUT, with their SHA-256, until the server has answered; the same bytes again change nothing.
+        """Send bytes, with their SHA-256, until the server has answered; the same bytes again change nothing.
 
-        Arguments and errors are those of `send`.
+        Args and errors are those of `send`, and `progress`: called with how many bytes were taken to be sent, again from the
+        first on when the request is repeated; `headers`: more of them.
         """
-        headers = {"accept": JSON_TYPE, "content-type": content_type, _DIGEST: digest_header(hashlib.sha256(data).digest())}
-        request = _Request("PUT", path, headers, data, query, _time_for(len(data)))
-        return _decoded(await self._until_answered(request, patience), returns, f"PUT {path}")
+        given = {
+            "accept": JSON_TYPE,
+            "content-type": content_type,
+            _DIGEST: digest_header(hashlib.sha256(data).digest()),
+            **(headers or {}),
+        }
+        if method == "POST":
+            given["idempotency-key"] = _quoted(self.key())
+        request = _Request(method, path, given, data, query, _time_for(len(data)) + wait, progress=progress)
+        return _decoded(await self._until_answered(request, patience), returns, f"{method} {path}")
 
     async def fetch(self, path: str, *, sha256: str, size: int, patience: Micros | None = None) -> bytes:
         """Return bytes that the server keeps apart, once they are whole and the ones that are expected.
@@ -265,9 +302,8 @@ class Connection:
             answer = await session.request(
                 request.method,
                 URL(str(URL(self.url)).rstrip("/") + request.path, encoded=True),  # as it is: `..` may be an id
-                params={name: str(value) for name, value in (request.query or {}).items() if value is not None},
-                # As a file: what is large is sent in pieces, and not copied.
-                data=None if request.data is None else io.BytesIO(request.data),
+                params=list(_params(request.query or {})),
+                data=request.body,
                 headers=_with(request.headers, token),
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=limits.CLIENT_CONNECT_SECONDS),
                 ssl=self._ssl,
@@ -281,6 +317,14 @@ class Connection:
                 answer.close()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise _Refusal(_unreachable(request, self.url, error), status=0, repeat=True) from None
+
+
+def _params(query: Query) -> Iterator[tuple[str, str]]:
+    for name, value in query.items():
+        if isinstance(value, str | int):
+            yield name, str(value)
+        else:
+            yield from ((name, each) for each in value or ())
 
 
 def _unreachable(request: _Request, url: str, error: Exception) -> ServerUnreachable:
@@ -336,7 +380,9 @@ def _decoded(text: bytes, returns: type[T], what: str) -> T:
 
 
 def _by_code(kind: type[PerdureError]) -> dict[str, type[PerdureError]]:
-    found = {} if kind.__init__ is not Exception.__init__ else {kind.code: kind}
+    # Those of packages are told of with what their attributes were in the text; an ImportError keeps its text elsewhere, and is never told.
+    told = kind.__module__ == errors.packages.__name__ and not issubclass(kind, ImportError)
+    found = {kind.code: kind} if told or kind.__init__ is Exception.__init__ else {}
     for each in kind.__subclasses__():
         found |= {code: one for code, one in _by_code(each).items() if code not in found}
     return found
@@ -355,7 +401,21 @@ def _error_of(text: bytes, status: int, what: str) -> PerdureError:
     kind = _KINDS.get(problem.code)
     if kind is None or kind is PerdureError:
         return ServerRefused(f"{what}: {problem.code}: {problem.detail}", status=status, problem_code=problem.code)
-    return kind(problem.detail)
+    return kind(problem.detail) if kind.__init__ is Exception.__init__ else _told(kind, problem.detail)
+
+
+def _told(kind: type[PerdureError], text: str) -> PerdureError:
+    """Return the server's own error: what its attributes were stands in its text only."""
+    given = inspect.signature(kind.__init__).parameters.values()
+    error = kind(
+        **{one.name: _EMPTY[str(one.annotation).partition("[")[0]] for one in given if one.name != "self" and one.default is one.empty}
+    )
+    error.args = (text,)
+    return error
+
+
+_EMPTY: Final[Mapping[str, Any]] = {"str": "", "str | None": None, "int": 0, "Sequence": (), "Mapping": {}}
+"""Values of parameters of errors by the names of their types."""
 
 
 def _too_large(text: str) -> PayloadTooLarge:

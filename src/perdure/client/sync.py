@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
 from concurrent.futures import CancelledError
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar, overload
 
 from perdure import limits
 from perdure.client.client import FOR_EVER, Client
+from perdure.client.packages import SyncPackageCalls
 from perdure.commands.contract import CommandRetry
 from perdure.errors import UsageError
 from perdure.identity import DEFAULT_TENANT
@@ -26,7 +27,7 @@ from perdure.protocol.messages import Accepted, DeadLetterPage, MessageState, To
 T = TypeVar("T")
 
 
-class SyncClient:
+class SyncClient(SyncPackageCalls):
     """A server, as a program without an event loop sees it: `with perdure.SyncClient("https://hub.example", token=…) as client:`.
 
     Its methods are those of `Client`, and wait. It may be used from several threads at once, and needs to be closed: it has a thread of
@@ -241,8 +242,9 @@ class SyncClient:
 
     def download_result(self, command_id: str) -> Iterator[bytes]:
         """See `Client.download_result`."""
-        chunks = self._client.download_result(command_id)
+        return self._chunks(self._client.download_result(command_id))
 
+    def _chunks(self, chunks: AsyncGenerator[bytes, None]) -> Iterator[bytes]:
         async def after() -> bytes | None:
             return await anext(chunks, None)
 

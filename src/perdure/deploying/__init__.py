@@ -1,1 +1,1 @@
-"""Packages on their way to a store: how one is built, and tried out."""
+"""Packages on their way to a store: how one is built, tried out and deployed, and how new processes come to start on it."""

@@ -23,6 +23,7 @@ from perdure.engine.process_log import LogType, logs_of
 from perdure.engine.queries import QueryOf, queries_of
 from perdure.engine.schedules import WINDOW, CatchUp, Declaration, Overlap, Timing
 from perdure.engine.sources import Source, WebhookEvent
+from perdure.engine.upcasting import Upcasting
 from perdure.errors import (
     AmbiguousKind,
     DefinitionError,
@@ -87,9 +88,10 @@ class ProcessType:
     def __init__(self, target: Any, app: App, *, on_error: OnError | None, flow: Flow | None = None) -> None:
         self.target = target
         self.app = app
+        self._upcasting = app.upcasting
         self.name = checked_text(target.__name__, what="process type", limit=limits.REGISTRY_KEY_MAX)
         self.is_function = not isinstance(target, type)
-        self._steps = StepFunctions()
+        self._steps = StepFunctions(self._upcasting.decoder)
         self.schemas: dict[str, bytes] = {}
         self.queries: dict[str, QueryOf] = {} if self.is_function else queries_of(target, _BUILT_IN)
         self._warned = False
@@ -102,7 +104,7 @@ class ProcessType:
             self.handlers = self._of_class(target, on_error)
         self.logs: dict[str, LogType] = {} if self.is_function else logs_of(self.base)
         self.durable = bool(self.base.__struct_fields__)
-        self._decode_fields = JSON.decoder(self.base)
+        self._decode_fields = self._upcasting.decoder(self.base)
         self.initial = JSON.encode(self.base()) if self.durable else b""
         self._sound = self.initial  # the last fields that were seen to be readable
         self.flow = None if flow is None else FlowRule(self, flow)
@@ -124,7 +126,7 @@ class ProcessType:
             kind=kind,
             takes=takes,
             decode=JSON.decoder(takes, what=f"the arguments of {self.name}"),
-            output=Output(return_type(target)),
+            output=Output(return_type(target), self._upcasting.decoder),
             result_type=self._schema(target),
             on_error=on_error or "fail_process",
             handles=None,
@@ -148,7 +150,8 @@ class ProcessType:
             if kind in handlers:
                 raise AmbiguousKind(f"{self.name}: both {handlers[kind].function.__name__} and {attribute} handle {kind!r}")
             error: OnError = handles.on_error or on_error or ("fail_process" if handles.start else "fail_turn")
-            decode, output = JSON.decoder(handles.message), Output(return_type(function))
+            decoder = self._upcasting.decoder
+            decode, output = decoder(handles.message), Output(return_type(function), decoder)
             handlers[kind] = HandlerOf(function, kind, handles.message, decode, output, self._schema(function), error, handles)
         if not handlers:
             raise DefinitionError(f"{self.name}: no method is marked with @perdure.on(Message); nothing could ever reach it")
@@ -171,8 +174,16 @@ class ProcessType:
         """Let the verbs and the logs of a process object be those of a turn."""
         process._turn = turn  # noqa: SLF001  # the slot that the verbs look into
         turn.module, turn.known = self.target.__module__, self._steps.known
+        turn.decoder, turn.replay.rewrite = self._upcasting.decoder, self._rewritten
         for name, of in self.logs.items():
             getattr(process, name).bind(turn, of)
+
+    def _rewritten(self, fields: bytes) -> bytes:
+        """Return fields as this code writes them: one that was added since has its default, one that was taken away is gone."""
+        try:
+            return JSON.encode(self._decode_fields(fields))
+        except PayloadInvalid:
+            return fields
 
     def save(self, process: Process) -> bytes:
         """Return the bytes of the durable fields.
@@ -224,6 +235,7 @@ class App:
         self.types: dict[str, ProcessType] = {}
         self.schedules: list[Declaration] = []
         self.sources: dict[str, Source] = {}
+        self.upcasting = Upcasting()
         self._routes: dict[str, tuple[ProcessType, HandlerOf]] = {}
         self._handlers: dict[Callable[..., Any], tuple[ProcessType, HandlerOf]] = {}
 
@@ -359,6 +371,29 @@ class App:
         if len(self.schedules) >= limits.SCHEDULES_DECLARED_MAX:
             raise DefinitionError(f"an app declares at most {limits.SCHEDULES_DECLARED_MAX:,} schedules; make others at run time")
         self.schedules.append(made)
+
+    def upcast(self, old: type, new: type, /) -> Callable[[F], F]:
+        """Declare how a value of an older type becomes one of a newer: `@app.upcast(OldOrder, Order)`, over a function from data to data.
+
+        It is used for whole values: messages of class processes, durable fields, outputs of steps, and replies. `new` is the type of one
+        of these, or the older type of another upcaster, so that they make a chain. A value is one of `old` when it has exactly the fields of it
+        and not exactly those that are asked for, or cannot be read otherwise. What is stored stays as it is.
+
+        Args:
+            old: a struct or a dataclass with the fields and the tag that it had then; it may have another name now.
+            new: what the function's data is read as.
+
+        Raises:
+            DefinitionError: a type has no named fields, or the upcasters go in a circle.
+
+        Source: schemas.md, "Plan", upcasters.
+        """
+
+        def declared(function: F) -> F:
+            self.upcasting.declare(old, new, function)
+            return function
+
+        return declared
 
     def webhook(
         self,

@@ -13,7 +13,7 @@ from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.events import MessageReceived, decode_event
 from perdure.conversations.tables import EVENTS, PROCESS, PROCESS_STATE, TURN, ProcessRow
-from perdure.core.table import Scan
+from perdure.core.table import Key, Scan
 from perdure.engine.addressing import TurnId
 from perdure.engine.handling import message_key, operation_key
 from perdure.errors import ProcessNotFound, StoreBusy, UsageError
@@ -36,7 +36,10 @@ class ExportedEvent(msgspec.Struct, frozen=True):
 
 
 class ExportedTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn: the message that it handles, and what was recorded. `outcome` is empty while it is open."""
+    """One turn: the message that it handles, and what was recorded. `outcome` is empty while it is open.
+
+    `more`: not all effects of its last quiescence are among those that are committed.
+    """
 
     message: str
     kind: str
@@ -45,6 +48,7 @@ class ExportedTurn(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     reply: bytes | None
     events: list[ExportedEvent]
+    more: bool = False
 
 
 class ProcessExport(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +57,7 @@ class ProcessExport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         found: the durable fields as the open turn found them, `saved` as of the last commit.
         timers: what the open turn waits for, by name, with due times.
+        package_hash: the version that it runs on, None for local code.
         turns: in order; the last one may be open. `complete` when they begin with the first message of the process.
     """
 
@@ -66,6 +71,7 @@ class ProcessExport(msgspec.Struct, frozen=True, kw_only=True):
     timers: dict[str, Micros]
     complete: bool
     turns: list[ExportedTurn]
+    package_hash: str | None = None
 
     def to_json(self) -> bytes:
         """Return the bytes of a file."""
@@ -87,29 +93,36 @@ class _Head(msgspec.Struct):
     format: int
 
 
-async def export_process(store: Store, process_id: str, *, tenant: str = DEFAULT_TENANT) -> ProcessExport:
-    """Return a process with all of its record that is still there, up to `limits.EXPORT_EVENTS_MAX` events, the newest.
+async def export_process(store: Store, process_id: str, *, tenant: str = DEFAULT_TENANT, events: int | None = None) -> ProcessExport:
+    """Return a process with all of its record that is still there, up to a number of events, the newest, and those of its open turn.
+
+    Args:
+        store: where it is.
+        process_id: which one.
+        tenant: whose.
+        events: how many, beside those of the open turn; `limits.EXPORT_EVENTS_MAX` unless given.
 
     Raises:
         ProcessNotFound: there is none.
         StoreBusy: it changed at every look; pause it, or try again.
     """
     key = PROCESS.key(TenantId(tenant), ProcessId(process_id))
+    most = limits.EXPORT_EVENTS_MAX if events is None else events
     for _ in range(limits.VERIFY_TRIES):
         row = await store.access.reader.get(key)
         if row is None or not row.process_type:
             raise ProcessNotFound(f"no process {process_id!r} in tenant {tenant}")
-        found = await _read(store, row, tenant, process_id)
+        found = await _read(store, key, row, most)
         if await store.access.reader.get(key) == row:
             return found
     raise StoreBusy(f"process {process_id}: it changed at each of {limits.VERIFY_TRIES} looks; pause it, or try again")
 
 
-async def _read(store: Store, row: ProcessRow, tenant: str, process_id: str) -> ProcessExport:
-    reader = store.access.reader
+async def _read(store: Store, key: Key[ProcessRow], row: ProcessRow, most: int) -> ProcessExport:
+    reader, tenant, process_id = store.access.reader, str(key.parts[0]), str(key.parts[1])
     state = await reader.get(PROCESS_STATE.key(tenant, process_id))
     timers = await reader.scan(Scan(TIMERS, (tenant, process_id), limits.TURN_EVENTS_MAX))
-    events = await _events(store, row, tenant, process_id)
+    events = await _events(store, key, row, most)
     turns: list[ExportedTurn] = []
     for message, recorded in _by_turn(events):
         turn = await _turn(store, TurnId(tenant, process_id, message), recorded)
@@ -125,21 +138,23 @@ async def _read(store: Store, row: ProcessRow, tenant: str, process_id: str) -> 
         status=row.status,
         found=None if state is None else state.found,
         saved=None if state is None else state.saved,
-        timers={str(key.parts[2]): timer.due for key, timer in timers},
+        timers={str(of.parts[2]): timer.due for of, timer in timers},
         complete=bool(turns) and turns[0].events[0].seq == 0,
         turns=turns,
+        package_hash=row.package_hash,
     )
 
 
-async def _events(store: Store, row: ProcessRow, tenant: str, process_id: str) -> list[ExportedEvent]:
-    first = row.head - limits.EXPORT_EVENTS_MAX
+async def _events(store: Store, key: Key[ProcessRow], row: ProcessRow, most: int) -> list[ExportedEvent]:
+    tenant, process_id = str(key.parts[0]), str(key.parts[1])
+    first = row.head - most
     if row.open_message is not None:
         first = min(first, row.turn_seq)
     events: list[ExportedEvent] = []
     after: tuple[Any, ...] = (first - 1,)
     while page := await store.access.reader.scan(Scan(EVENTS, (tenant, row.stream_no), limits.READ_PAGE, after=after)):
-        for key, stored in page:
-            seq = int(key.parts[2] or 0)
+        for place, stored in page:
+            seq = int(place.parts[2] or 0)
             event = decode_event(stored.data, stream=process_id, seq=seq)
             events.append(ExportedEvent(seq, stored.at, stored.data, type(event).__name__, getattr(event, "name", "")))
         after = (page[-1][0].parts[2],)
@@ -173,4 +188,5 @@ async def _turn(store: Store, id: TurnId, events: list[ExportedEvent]) -> Export
         outcome=turn.outcome if turn.state == "finished" else "",
         reply=None if sealed is None else sealed.response,
         events=events,
+        more=bool(turn.more),
     )

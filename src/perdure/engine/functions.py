@@ -7,7 +7,8 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Final
 
-from perdure.engine.outcomes import UNANNOTATED, Output, return_type
+from perdure.codec import JSON
+from perdure.engine.outcomes import UNANNOTATED, Decoder, Output, return_type
 from perdure.engine.steps import name_of, plain_function, runs_async
 from perdure.errors import UsageError
 from perdure.names import public_name, public_text
@@ -20,6 +21,7 @@ class StepFunction:
 
     Args:
         function: what is called in the end, without its partials.
+        decoder: makes what reads a type back.
 
     Raises:
         UsageError: its declared type cannot be read back.
@@ -27,13 +29,13 @@ class StepFunction:
 
     __slots__ = ("is_async", "label", "name", "output")
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], decoder: Decoder = JSON.decoder) -> None:
         self.name = name_of(function)
         self.label: str = getattr(function, "__qualname__", None) or self.name
         self.is_async = runs_async(function)
         kind = return_type(function)
         try:
-            self.output = Output(kind)
+            self.output = Output(kind, decoder)
         except (TypeError, NameError) as error:
             declared = "what it returns" if kind is UNANNOTATED else public_name(str(kind))
             raise UsageError(
@@ -50,12 +52,16 @@ class StepFunctions:
     """What is known of the functions that one process type has called, remembered for as long as there is the type.
 
     One memory for all would keep a version of a package whose functions are in it.
+
+    Args:
+        decoder: makes what reads their outputs back.
     """
 
-    __slots__ = ("_remembered",)
+    __slots__ = ("_made", "_remembered")
 
-    def __init__(self) -> None:
-        self._remembered = functools.lru_cache(maxsize=_REMEMBERED)(StepFunction)
+    def __init__(self, decoder: Decoder = JSON.decoder) -> None:
+        self._made = functools.partial(StepFunction, decoder=decoder)
+        self._remembered = functools.lru_cache(maxsize=_REMEMBERED)(self._made)
 
     def known(self, function: Callable[..., Any]) -> StepFunction:
         """Return what is known of `function`. Raises UsageError when its declared type cannot be read back."""
@@ -65,4 +71,4 @@ class StepFunctions:
         try:
             return self._remembered(plain)
         except TypeError:  # what cannot be hashed cannot be remembered
-            return StepFunction(plain)
+            return self._made(plain)

@@ -17,6 +17,7 @@ from perdure.errors import CommandCancelled, CommandExpired, CommandFailed, Payl
 from perdure.names import imported, public_name, public_text, shown
 
 UNANNOTATED: Final[Any] = object()
+Decoder = Callable[[Any], Callable[[bytes], Any]]
 
 
 class _Failure(msgspec.Struct, frozen=True):
@@ -48,14 +49,18 @@ class Output:
 
     Without a declared type it has to be plain JSON data that survives the round trip.
 
+    Args:
+        kind: the declared type, or `UNANNOTATED`.
+        decoder: makes what reads a type.
+
     Source: engine.md, "Live equals replay".
     """
 
     __slots__ = ("decode", "typed")
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: Any, decoder: Decoder = JSON.decoder) -> None:
         self.typed = kind is not UNANNOTATED
-        self.decode: Callable[[bytes], Any] = JSON.decoder(kind if self.typed else Any)
+        self.decode: Callable[[bytes], Any] = decoder(kind if self.typed else Any)
 
     def record(self, value: object, *, what: str, limit: int, name: str = "") -> tuple[bytes, Any]:
         """Return the bytes to record, and the value that the code gets; `what` returned it, and its `name`, are for the text of an error.

@@ -31,6 +31,14 @@ class Defined(NamedTuple):
     schemas: SchemaRegistry
 
 
+class TypeSchemas(NamedTuple):
+    """The schemas of a process type: hashes of the durable fields and of each kind of message with its result, and the documents."""
+
+    fields: str | None
+    messages: tuple[ManifestMessage, ...]
+    documents: dict[str, bytes]
+
+
 def code_of(package: Package) -> PackageCode:
     """Return what is loaded of an archive that was taken apart."""
     manifest = package.manifest
@@ -61,6 +69,12 @@ def lock_of(package: Package) -> bytes | None:
             label, "this system has no sockets that a process can be started with; build it with isolation: shared"
         )
     return package.files[LOCK]
+
+
+def check_shared(package: Package, what: str) -> None:
+    """Refuse to do in this interpreter what would run code that has one of its own. Raises PackageIsolationUnavailable."""
+    if package.manifest.isolation != "shared":
+        raise PackageIsolationUnavailable(code_of(package).label, f"{what} would run its code in this one; use a version that shares it")
 
 
 def apps_in(modules: Iterable[ModuleType]) -> list[App]:
@@ -151,7 +165,8 @@ def _types(apps: Iterable[App]) -> dict[str, ProcessType]:
     return types
 
 
-def _described(made: ProcessType) -> tuple[ManifestProcess, dict[str, bytes]]:
+def schemas_of(made: ProcessType) -> TypeSchemas:
+    """Return the schemas of a process type, its messages in order of their kinds. Raises DefinitionError for a type that has none."""
     documents: dict[str, bytes] = {}
 
     def hash_of(kind: Any, what: str) -> str:
@@ -166,13 +181,14 @@ def _described(made: ProcessType) -> tuple[ManifestProcess, dict[str, bytes]]:
         ManifestMessage(kind=kind, schema=hash_of(handler.takes, f"message {kind!r}"), result=_result(made, handler, documents))
         for kind, handler in made.handlers.items()
     ]
-    row = ManifestProcess(
-        type=made.name,
-        object=_object(made),
-        fields=hash_of(made.base, "its durable fields") if made.durable else None,
-        messages=tuple(sorted(messages, key=lambda message: message.kind.encode())),
-    )
-    return row, documents
+    fields = hash_of(made.base, "its durable fields") if made.durable else None
+    return TypeSchemas(fields, tuple(sorted(messages, key=lambda message: message.kind.encode())), documents)
+
+
+def _described(made: ProcessType) -> tuple[ManifestProcess, dict[str, bytes]]:
+    schemas = schemas_of(made)
+    row = ManifestProcess(type=made.name, object=_object(made), fields=schemas.fields, messages=schemas.messages)
+    return row, schemas.documents
 
 
 def _result(made: ProcessType, handler: HandlerOf, documents: dict[str, bytes]) -> str | None:

@@ -13,7 +13,6 @@ import msgspec
 
 from perdure import limits
 from perdure.clock import SECOND, Micros
-from perdure.codec import JSON
 from perdure.engine.addressing import Address, checked_address
 from perdure.engine.attributes import Attributes
 from perdure.engine.effects import SendEffect, TagEffect, UnbindEffect, UntagEffect
@@ -294,7 +293,7 @@ class Process(Verbs, msgspec.Struct, kw_only=True):
         if not kinds:
             raise UsageError("receive takes one to four message types")
         operation = turn.operation("receive", "receive")
-        operation.kinds = {kind_of(checked_message_type(kind)): JSON.decoder(kind) for kind in kinds}
+        operation.kinds = {kind_of(checked_message_type(kind)): turn.decoder(kind) for kind in kinds}
         operation.where = where
         if timeout is not None:
             operation.due = turn.now + micros(timeout)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
 from perdure.clock import Micros
+from perdure.codec import JSON
 from perdure.conversations.events import Event
 from perdure.engine.addressing import Request, TurnId
 from perdure.engine.chance import Chance
@@ -65,6 +66,7 @@ class TurnState:
         "attributes_found",
         "cancel_step",
         "cancelled",
+        "decoder",
         "effects",
         "ending",
         "events",
@@ -139,6 +141,7 @@ class TurnState:
         self.request: Callable[[Callable[..., Any], tuple[Any, ...]], Request] = request
         self.module = ""  # of the process type, whose import statements find the classes of recorded errors
         self.known: Callable[[Callable[..., Any]], StepFunction] = known
+        self.decoder: Callable[[Any], Callable[[bytes], Any]] = JSON.decoder
         # What most turns never have is made when it is first asked for.
         self.once = False  # whether it has a step that runs at most once
         self.outlived = False  # whether the handler has ended, but threads of its steps go on

@@ -6,13 +6,17 @@ Source: packages.md, "Loading", "Pins" and "Stranded".
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from perdure import limits
-from perdure.conversations.tables import ProcessRow
+from perdure.conversations.tables import PINNED, ProcessRow
+from perdure.core.table import Scan
 from perdure.engine.apart.children import Children
 from perdure.engine.apart.environments import default_folder
 from perdure.engine.apart.remote import AnyType
@@ -38,13 +42,16 @@ from perdure.flows.writes import UNLIMITED, Limits
 from perdure.names import TAG_DIGITS
 from perdure.packages.archive import Package, unpack
 from perdure.packages.catalog import Catalog
+from perdure.packages.contract import Needs
 from perdure.packages.loading import Loaded, PackageCode
 from perdure.packages.manifest import Manifest
+from perdure.packages.requirements import check_requirements
 from perdure.packages.routes import default_of
 from perdure.packages.signing import TrustPolicy
 from perdure.packages.tables import PACKAGE, ROUTE
 from perdure.store import Store
 
+logger = logging.getLogger("perdure.engine")
 UNLOADABLE: Final = (
     DefinitionError,
     PackageEntryMissing,
@@ -93,6 +100,7 @@ class Versions:
         self._trust = trust
         self._types: dict[str, Mapping[str, AnyType]] = {}
         self._manifests: dict[str, Manifest] = {}
+        self._unmet: dict[str, PerdureError] = {}
         self._marks: dict[str, int | None] = {}
         self._making: dict[str, asyncio.Future[dict[str, ProcessType]]] = {}
         self._catalog: Final = Catalog(evicted=self._evicted)
@@ -109,19 +117,24 @@ class Versions:
         await self._catalog.close()
         await self._children.close()
 
-    def drop(self) -> None:
-        """Kill the interpreters of versions at once, as a kill of this process would."""
-        self._children.drop()
-
     @property
     def apart(self) -> dict[str, int]:
         """The versions that run in interpreters of their own now, with the numbers of their processes."""
         return self._children.running
 
+    def drop(self) -> None:
+        """Let go all that is loaded, as a kill does."""
+        self._catalog.drop()
+        self._children.drop()
+
     @property
     def loaded(self) -> tuple[str, ...]:
         """The versions that are loaded, those used last behind the others."""
         return self._catalog.loaded
+
+    def pins(self, package: str) -> int:
+        """Return how many processes in memory use a version, or wait for it."""
+        return self._children.pins(package) if package in self._apart else self._catalog.pins(package)
 
     def take(self, resident: Resident, process: ProcessRow) -> bool:
         """Give a process in memory its code, and keep that loaded until `give_back`. False: it is not here."""
@@ -162,6 +175,35 @@ class Versions:
             if process_type not in types:
                 raise PackageEntryMissing(package[:TAG_DIGITS], process_type)
             yield types[process_type]
+
+    async def survey(self) -> None:
+        """Look what the versions need that open processes are on, and note which of them this node cannot load. No code is read."""
+        found: dict[str, PerdureError] = {}
+        after: tuple[Any, ...] | None = None
+        while rows := await self._store.access.reader.scan(Scan(PINNED, (), 1, after=after)):
+            package = str(rows[0][1].package_hash)
+            after = (package,)  # all others that are on it are passed over
+            try:
+                await self._check(package)
+            except UNLOADABLE as error:
+                found[package] = error
+                logger.warning("open processes are on a package that this node cannot load: %s", error)
+        self._unmet = found
+
+    async def _check(self, package: str) -> None:
+        if (failed := self.failed.get(package)) is not None:
+            raise failed
+        row = await self._store.access.reader.get(PACKAGE.key(package))
+        if row is None:
+            raise PackageMissing(package)
+        if row.needs is not None:
+            needs = msgspec.json.decode(row.needs, type=Needs)
+            await asyncio.to_thread(check_requirements, package[:TAG_DIGITS], python=needs.python, requires=needs.requires)
+
+    @property
+    def unmet(self) -> dict[str, PerdureError]:
+        """The versions that open processes are on and that this node cannot load, by hash, with the reason."""
+        return {**self._unmet, **self.failed}
 
     def unknown(self, process_type: str) -> UnknownProcessType:
         """Return what is raised for a process that the app's own code is to run, and that has no such type."""

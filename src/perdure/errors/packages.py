@@ -30,6 +30,12 @@ class PackageTooLarge(PackageRefused):
         self.limit = limit
 
 
+class PackageWithoutTypes(PackageRefused):
+    """A package defines no process type, so that nothing could be started from it."""
+
+    code = "package-without-types"
+
+
 class PackageArchiveMalformed(PackageRefused):
     """An archive has a byte that `perdure package build` does not write; the text says where. Build it anew."""
 
@@ -289,6 +295,18 @@ class PackageSchemaDrift(PerdureError):
         self.found = found
 
 
+class NodeNotReady(PerdureError):
+    """Open processes are on packages that this node cannot load; deploy them, install what they need, or start it with `strict` off."""
+
+    code = "node-not-ready"
+    retryable = True
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        shown = ", ".join(packages[:10]) + (", …" if len(packages) > 10 else "")  # noqa: PLR2004  # as many as fit a line
+        super().__init__(f"open processes are on packages that this node cannot load: {shown}; its log says why")
+        self.packages = tuple(packages)
+
+
 class PackageUnloaded(PerdureError, ImportError):
     """Code of a version was asked for that this process has not loaded, or has evicted; who uses a version has to hold a pin."""
 
@@ -317,6 +335,18 @@ class ArchiveSizeRefused(UsageError):
         super().__init__(f"archive: expected 1 to {limit:,} bytes, found {size:,}; leave data out that the code does not need")
         self.size = size
         self.limit = limit
+
+
+class ArchiveConflict(RejectedError):
+    """Another archive of this package was put since it was looked at; look at it again, and decide again."""
+
+    code = "archive-conflict"
+
+
+class PackageAmbiguous(RejectedError):
+    """The hashes of several packages begin with what was given; give more digits."""
+
+    code = "package-ambiguous"
 
 
 class PackageMissing(NotFoundError):
@@ -406,6 +436,34 @@ class PackageRouted(RejectedError):
         super().__init__(f"package {content_hash}: the routes of {named} lead to it; route them elsewhere, or retire them")
         self.content_hash = content_hash
         self.workflow_types = tuple(workflow_types)
+
+
+class ProcessIncompatible(RejectedError):
+    """A process cannot go on with that code: nothing was written. Correct the code, or leave the process where it is.
+
+    Attributes:
+        process_id: which.
+        target: the hash of the package, None for the app's own code.
+        verdict: `diverges`, `undecodable` or `no-handler`, as a check of the code says it.
+        step: where its open turn diverges, what the record calls it; empty when that is before the first record.
+        path: of what is undecodable, the place in it, such as `$.total`.
+        reason: in what it differs.
+    """
+
+    code = "process-incompatible"
+
+    def __init__(self, process_id: str, target: str | None, *, verdict: str, reason: str, step: str = "", path: str = "") -> None:
+        where = f" at step {step}" if step else f" at {path}" if path else ""
+        code = "the app's own code" if target is None else f"package {target}"
+        super().__init__(
+            f"process {process_id!r} cannot go on with {code}: {verdict}{where}: {reason}; correct that code, or leave the process where it is"
+        )
+        self.process_id = process_id
+        self.target = target
+        self.verdict = verdict
+        self.step = step
+        self.path = path
+        self.reason = reason
 
 
 class ProcessTypeRetired(RejectedError):

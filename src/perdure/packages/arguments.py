@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,8 +13,10 @@ from perdure import limits
 from perdure.clock import Micros, micros_of
 from perdure.errors import ArchiveSizeRefused, InvalidContentHash, InvalidIdentifier, PayloadTooLarge, PayloadUnencodable, UsageError
 from perdure.identity import ContentHash, checked_count, checked_text
-from perdure.packages.contract import PackagePlace, PackageRecord
+from perdure.packages.contract import Needs, PackagePlace, PackageRecord
 from perdure.packages.routes import By
+
+_PREFIX: Final = re.compile(rf"[0-9a-f]{{{limits.PACKAGE_PREFIX_MIN},64}}")
 
 
 def checked_hash(text: str) -> str:
@@ -22,6 +25,14 @@ def checked_hash(text: str) -> str:
         return str(ContentHash(text))
     except InvalidIdentifier as error:
         raise InvalidContentHash(str(error)) from None
+
+
+def checked_prefix(text: str) -> str:
+    """Return the beginning of a package's name. Raises InvalidContentHash."""
+    if not isinstance(text, str) or not _PREFIX.fullmatch(text):
+        rule = f"{limits.PACKAGE_PREFIX_MIN} to 64 lower-case hex digits"
+        raise InvalidContentHash(f"the beginning of a package's hash: expected {rule}, found {text!r:.{limits.REPR_MAX}}")
+    return text
 
 
 def checked_type(text: str) -> str:
@@ -48,6 +59,18 @@ def checked_kinds(kinds: Mapping[str, Iterable[str]]) -> dict[str, str]:
         if len(listed) > limits.PACKAGE_KINDS_MAX or any("\n" in kind or not kind for kind in listed):
             raise UsageError(f"kinds of {each!r}: expected at most {limits.PACKAGE_KINDS_MAX:,}, of one line each, found {len(listed):,}")
     return {each: "\n".join(listed) for each, listed in found.items()}
+
+
+def checked_needs(needs: Needs | None) -> str | None:
+    """Return what a package needs as JSON. Raises UsageError, PayloadTooLarge."""
+    if needs is None:
+        return None
+    if not isinstance(needs, Needs):
+        raise UsageError(f"needs: expected Needs, found {type(needs).__name__}")
+    encoded = msgspec.json.encode(needs)
+    if len(encoded) > limits.PACKAGE_NEEDS_MAX:
+        raise PayloadTooLarge("needs", size=len(encoded), limit=limits.PACKAGE_NEEDS_MAX)
+    return encoded.decode()
 
 
 def checked_record(record: PackageRecord) -> PackageRecord:

@@ -181,6 +181,13 @@ class Unloaded(msgspec.Struct, frozen=True, kw_only=True):
     size: int
 
 
+class Needs(msgspec.Struct, frozen=True, kw_only=True):
+    """The declared environment of a package: the range of Python's versions (PEP 440), and distributions (PEP 508)."""
+
+    python: str
+    requires: tuple[str, ...] = ()
+
+
 class PackageStore(Protocol):
     """Process code that the store keeps, and the routes: on which version new processes start.
 
@@ -236,7 +243,9 @@ class PackageStore(Protocol):
         *,
         routes: Sequence[str] | None = None,
         kinds: Mapping[str, Iterable[str]] | None = None,
+        needs: Needs | None = None,
         also: Sequence[Write[Any]] = (),
+        replaces: str | msgspec.UnsetType | None = msgspec.UNSET,
         actor: str = UNKNOWN_ACTOR,
         built_with: Mapping[str, Any] | None = None,
     ) -> Deployed:
@@ -248,11 +257,15 @@ class PackageStore(Protocol):
             routes: the types whose routes are pointed at it; all of them when not given, none when empty.
             kinds: by type, the kinds of message that start a turn, as the package's manifest says; one line each. A message
                 of another kind is refused before the package was ever loaded.
+            needs: what a node has to have to run it, as the package's manifest says.
             also: writes of other rooms that commit with it, or not at all.
+            replaces: not given, whatever there is; None, only a package that is not stored; the SHA-256 of an archive, only this one. The
+                same bytes as there are never replace anything.
             actor: who does it.
             built_with: what was found when it was built.
 
-        Raises: what `put_package` raises, and what a write of `also` rejects with; nothing was written then.
+        Raises: what `put_package` raises, what a write of `also` rejects with, and
+            ArchiveConflict: the archive that is there is not the one that this replaces. Nothing was written then.
 
         Source: packages.md, "Deploy".
         """
@@ -316,6 +329,18 @@ class PackageStore(Protocol):
             PackageMissing: it is not stored.
             StoreCorrupt: the archive is damaged.
             StoreBusy: it was replaced again and again meanwhile; repeat the call.
+        """
+        ...
+
+    async def find_package(self, prefix: str) -> str:
+        """Return the hash of the one package whose hash begins so, whatever it was put for.
+
+        Args:
+            prefix: 8..64 lower-case hex digits.
+
+        Raises:
+            PackageMissing: there is none.
+            PackageAmbiguous: there are several.
         """
         ...
 
@@ -429,6 +454,7 @@ class PackageStore(Protocol):
         *,
         keep_last: int = 3,
         older_than: timedelta,
+        dry_run: bool = False,
         actor: str = UNKNOWN_ACTOR,
         built_with: Mapping[str, Any] | None = None,
     ) -> list[Unloaded]:
@@ -437,6 +463,7 @@ class PackageStore(Protocol):
         Args:
             keep_last: of each type that a package was put for, the so many latest by `deployed_at` stay; 0..1,000.
             older_than: nothing goes that was put, or that a rule has led to, within this time, by the store's time.
+            dry_run: only return what would go now.
             actor: who does it.
             built_with: for the log.
         """

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,7 @@ from perdure.core.access import Access
 from perdure.core.table import Index, Key, RowT, Scan
 from perdure.core.write import Write
 from perdure.errors import (
+    PackageAmbiguous,
     PackageMissing,
     PackagePinned,
     PackageRouted,
@@ -31,7 +32,9 @@ from perdure.packages.arguments import (
     checked_hash,
     checked_kinds,
     checked_log,
+    checked_needs,
     checked_place,
+    checked_prefix,
     checked_record,
     checked_type,
     checked_types,
@@ -42,6 +45,7 @@ from perdure.packages.contract import (
     Action,
     Deployed,
     Deployment,
+    Needs,
     PackageInfo,
     PackagePins,
     PackagePlace,
@@ -57,6 +61,7 @@ from perdure.packages.tables import (
     DEPLOYMENTS,
     OF_PACKAGE,
     PACKAGE,
+    PACKAGES,
     PART,
     ROUTE,
     ROUTES,
@@ -83,6 +88,7 @@ from perdure.packages.writes import (
 )
 from perdure.uploads import Upload
 
+_HASH_DIGITS: Final = 64
 BuiltWith = Mapping[str, Any] | None
 replace = msgspec.structs.replace
 
@@ -121,7 +127,9 @@ class Packages:
         *,
         routes: Sequence[str] | None = None,
         kinds: Mapping[str, Iterable[str]] | None = None,
+        needs: Needs | None = None,
         also: Sequence[Write[Any]] = (),
+        replaces: str | msgspec.UnsetType | None = msgspec.UNSET,
         actor: str = UNKNOWN_ACTOR,
         built_with: BuiltWith = None,
     ) -> Deployed:
@@ -138,19 +146,25 @@ class Packages:
             staged=None,
             by=checked_by(actor, built_with),
             kinds=checked_kinds(kinds or {}),
+            needs=checked_needs(needs),
+            replaces=replaces if replaces is None or isinstance(replaces, msgspec.UnsetType) else checked_hash(replaces),
         )
         size = checked_log((*put.types, *put.routes), put.by)
         put = replace(put, sha256=await digest_of(record.archive))
+        damaged = ""
 
         async def commit(staged: Staged | None) -> Deployed:
-            results = await self._access.writer.commit(replace(put, staged=staged), *also, size=size)
+            results = await self._access.writer.commit(replace(put, staged=staged, damaged=damaged), *also, size=size)
             done: Deployed = results[0]
             return done
 
         there = await self._access.reader.get(PACKAGE.key(put.content_hash))
         if there is not None and (there.sha256, there.size) == (put.sha256, put.size):
-            with contextlib.suppress(ArchiveGone):  # it was removed meanwhile, and comes again
-                return await commit(None)
+            if await self._archive(there) is not None:
+                with contextlib.suppress(ArchiveGone):  # it was removed meanwhile, and comes again
+                    return await commit(None)
+            else:
+                damaged = there.upload_id
         async with self._uploads:
             return await self._uploaded(record.archive, commit)
 
@@ -224,6 +238,22 @@ class Packages:
             workflow_types=tuple(each for each, _ in whole.types),
             deployed_at=datetime_of(max(at for _, at in whole.types)),
         )
+
+    async def find_package(self, prefix: str) -> str:
+        """See `PackageStore.find_package`."""
+        text = checked_prefix(prefix)
+        if len(text) == _HASH_DIGITS:
+            if await self._access.reader.get(PACKAGE.key(text)) is None:
+                raise PackageMissing(text)
+            return text
+        # Nothing stands between the text and the first hash that begins so; each of these is less than the text with a `g`.
+        rows = await self._access.reader.scan(Scan(PACKAGES, (), 2, after=(text,), upto=(f"{text}g",)))
+        found = [str(key.parts[0]) for key, _ in rows]
+        if not found:
+            raise PackageMissing(text)
+        if len(found) > 1:
+            raise PackageAmbiguous(f"package {text}: the hashes of several begin so, {' and '.join(found)} among them; give more digits")
+        return found[0]
 
     async def list_package_info(
         self, *, workflow_type: str | None = None, after: PackagePlace | None = None, limit: int = limits.PAGE_DEFAULT
@@ -359,7 +389,13 @@ class Packages:
         return done
 
     async def collect(
-        self, *, keep_last: int = 3, older_than: timedelta, actor: str = UNKNOWN_ACTOR, built_with: BuiltWith = None
+        self,
+        *,
+        keep_last: int = 3,
+        older_than: timedelta,
+        dry_run: bool = False,
+        actor: str = UNKNOWN_ACTOR,
+        built_with: BuiltWith = None,
     ) -> list[Unloaded]:
         """See `PackageStore.collect`."""
         kept = checked_count(keep_last, what="keep_last", least=0, most=limits.PACKAGE_KEEP_MAX)
@@ -370,7 +406,7 @@ class Packages:
             row = await self._access.reader.get(PACKAGE.key(name))
             if row is None or row.used_at > unused_until:
                 continue
-            write = Unload(content_hash=name, pins=self._pins, unused_until=unused_until, action=Action.COLLECTED, by=by)
+            write = Unload(content_hash=name, pins=self._pins, unused_until=unused_until, action=Action.COLLECTED, dry_run=dry_run, by=by)
             # It is needed after all, or somebody else has removed it.
             with contextlib.suppress(PackageMissing, PackagePinned, PackageRouted, StoreBusy):
                 done = await self._unload(write)

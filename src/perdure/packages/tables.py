@@ -26,7 +26,7 @@ class PackageRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Its bytes are the parts of `upload_id`, together `stored` bytes, packed as `codec` says; unpacked they are `size` bytes
     with this `sha256`, which is not the package's own hash. `types` counts its rows in `package_type`. `used_at` is when it
     was put last, or a rule of a route last began or ceased to lead to it. `changed` is the tick of the last change of
-    anything but that. `unloading` is 1 while somebody is about to remove it and nobody has come to need it since.
+    anything but that. `needs` is the declared environment, `Needs` as JSON; None when nobody has said. `unloading` is 1 while somebody is about to remove it and nobody has come to need it since.
     """
 
     size: int
@@ -39,6 +39,7 @@ class PackageRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     used_at: Micros
     changed: int
     unloading: int = 0
+    needs: str | None = None
 
 
 class TypeRow(msgspec.Struct, frozen=True, gc=False):
@@ -98,6 +99,7 @@ ROUTE = Table("package_route", ("workflow_type",), RouteRow, guard=True)
 RULE = Table("package_rule", ("workflow_type", "kind", "name"), RuleRow)
 LOG = Table("package_log", ("workflow_type", "tick"), LogRow, kind="log")
 
+PACKAGES = Index(PACKAGE, "package", order=("content_hash",))
 PARTS = Index(PART, "package_part", prefix=("upload_id",), order=("number",))
 LEFT = Index(UPLOAD, "package_upload_left", order=("removed_at", "upload_id"))
 TYPES = Index(TYPE, "package_type", order=("workflow_type", "content_hash"))
@@ -120,4 +122,4 @@ DUE_TOPIC: Final = "packages-due"
 """Signalled when something is to be removed earlier than whoever looks after that may know."""
 UPLOADS: Final = Uploads(UPLOAD, PART, LEFT, PARTS, DUE_TOPIC, rests=limits.PACKAGE_UPLOAD_US, at_once=limits.PACKAGE_SWEEP_PARTS)
 TABLES = (PACKAGE, PART, UPLOAD, TYPE, ROUTE, RULE, LOG)
-INDEXES = (PARTS, LEFT, TYPES, VERSIONS, OF_PACKAGE, ROUTES, ROUTED, RULES, RULES_OF_KIND, RULED, DEPLOYMENTS)
+INDEXES = (PACKAGES, PARTS, LEFT, TYPES, VERSIONS, OF_PACKAGE, ROUTES, ROUTED, RULES, RULES_OF_KIND, RULED, DEPLOYMENTS)

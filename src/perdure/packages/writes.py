@@ -15,7 +15,7 @@ from perdure import limits
 from perdure.clock import Micros
 from perdure.core.table import Index, Key, Read, Scan
 from perdure.core.view import View
-from perdure.errors import PackageMissing, PackagePinned, PackageRouted, PinHolder
+from perdure.errors import ArchiveConflict, PackageMissing, PackagePinned, PackageRouted, PinHolder
 from perdure.packages.contract import Action, Deployed, Unloaded
 from perdure.packages.routes import By, point, replace
 from perdure.packages.tables import (
@@ -91,7 +91,11 @@ class ArchiveGone(Exception):
 
 
 class Put(msgspec.Struct, frozen=True, kw_only=True):
-    """Store an archive for some types, and point some routes at it. With nothing `staged` these very bytes should be there already."""
+    """Store an archive for some types, and point some routes at it. With nothing `staged` these very bytes should be there already.
+
+    `replaces` is the SHA-256 of the archive that may be replaced, None for none. `damaged` is the upload of an archive with these
+    very bytes of which some are lost: what is staged takes its place.
+    """
 
     content_hash: str
     types: tuple[str, ...]
@@ -102,6 +106,9 @@ class Put(msgspec.Struct, frozen=True, kw_only=True):
     staged: Staged | None
     by: By
     kinds: Mapping[str, str] = {}
+    needs: str | None = None
+    replaces: str | msgspec.UnsetType | None = msgspec.UNSET
+    damaged: str = ""
 
     def reads(self) -> Iterable[Read]:
         """Name the package, its types, the routes and the upload."""
@@ -112,15 +119,18 @@ class Put(msgspec.Struct, frozen=True, kw_only=True):
             yield self.staged.key
 
     def decide(self, view: View) -> Deployed:
-        """Return what has changed. Raises ArchiveGone, UploadLost."""
+        """Return what has changed. Raises ArchiveGone, UploadLost, ArchiveConflict."""
         key = PACKAGE.key(self.content_hash)
         before = view.get(key)
         there = before is not None and (before.sha256, before.size) == (self.sha256, self.size)
+        if not there and self.replaces not in {msgspec.UNSET, None if before is None else before.sha256}:
+            raise ArchiveConflict(f"package {self.content_hash}: its archive is another by now; look at it again, and decide again")
         if self.staged is None and not there:
             raise ArchiveGone
         row = self._stored(view, before, there=there)
         added = [each for each in self.types if self._add(view, each)]
         row = replace(row, types=row.types + len(added), used_at=view.now, changed=view.tick(), unloading=0)
+        row = replace(row, needs=row.needs if self.needs is None else self.needs)
         if before is None:
             view.insert(key, row)
         else:
@@ -129,7 +139,7 @@ class Put(msgspec.Struct, frozen=True, kw_only=True):
         for each in self.types:
             if each not in self.routes:
                 self.by.record(view, each, Action.STORED, content_hash=self.content_hash)
-        if not there:
+        if before is None or row.upload_id != before.upload_id:
             view.signal(STORED_TOPIC)
         return Deployed(freshly_stored=not there, routes_changed=changed)
 
@@ -141,7 +151,7 @@ class Put(msgspec.Struct, frozen=True, kw_only=True):
         upload = view.get(self.staged.key)
         check_whole(self.staged.key, upload, self.staged.parts)
         assert upload is not None, "it was just checked"
-        if before is not None and there:
+        if before is not None and there and before.upload_id != self.damaged:
             UPLOADS.leave(view, self.staged.key, upload)
             return before
         view.delete(self.staged.key)
@@ -220,7 +230,7 @@ class NotUnloaded(StrEnum):
 
 
 class Unload(msgspec.Struct, frozen=True, kw_only=True):
-    """Remove a package that nobody needs.
+    """Remove a package that nobody needs; with `dry_run`, only tell what would be removed now.
 
     Who needs it is a range of other rows, and whoever adds to that has only read the package's row, not written it: such a
     commit may come between the look at the range and the removal, and would not be noticed. So the first time it is only
@@ -233,6 +243,7 @@ class Unload(msgspec.Struct, frozen=True, kw_only=True):
     pins: PinIndex
     unused_until: Micros | None = None
     action: Action = Action.UNLOADED
+    dry_run: bool = False
     by: By
 
     def reads(self) -> Iterable[Read]:
@@ -253,14 +264,16 @@ class Unload(msgspec.Struct, frozen=True, kw_only=True):
         if self.unused_until is not None and row.used_at > self.unused_until:
             return NotUnloaded.IN_USE
         self._check(view)
-        if not row.unloading:
+        if not row.unloading and not self.dry_run:
             view.update(key, replace(row, unloading=1))
             return NotUnloaded.ANNOUNCED
         gone: list[str] = []
-        while rows := view.scan(Scan(OF_PACKAGE, (self.content_hash,), limits.READ_PAGE, guard=key)):
-            for each, _ in rows:
+        while rows := view.scan(Scan(OF_PACKAGE, (self.content_hash,), limits.READ_PAGE, after=tuple(gone[-1:]) or None, guard=key)):
+            gone += [str(each.parts[0]) for each, _ in rows]
+            for each, _ in () if self.dry_run else rows:
                 view.delete(each)
-                gone.append(str(each.parts[0]))
+        if self.dry_run:
+            return Unloaded(content_hash=self.content_hash, workflow_types=tuple(gone), size=row.size)
         view.delete(key)
         _leave_archive(view, row)
         for workflow_type in gone:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -27,6 +29,7 @@ from perdure.server.route import Answer, Call, Route
 
 if TYPE_CHECKING:
     from perdure.engine.engine import Engine
+    from perdure.packages.signing import TrustPolicy
 
 logger = logging.getLogger("perdure.server")
 _NO_ROUTE: Final = "(none)"
@@ -45,10 +48,12 @@ class Application:
         stopping: set when the server stops.
     """
 
-    def __init__(self, engine: Engine, routes: Sequence[Route], *, dev: bool) -> None:
+    def __init__(self, engine: Engine, routes: Sequence[Route], *, dev: bool, trust: TrustPolicy | None = None) -> None:
         self.metrics = Metrics()
         self.stopping = asyncio.Event()
         self._engine = engine
+        self._trust = trust
+        self._archives = 0
         self._doorkeeper = Doorkeeper(engine.store.tokens, engine.clock, self.metrics, dev=dev)
         self._once = Once(engine.store.operations)
         by_path: dict[str, dict[str, Route]] = {}
@@ -129,37 +134,63 @@ class Application:
     async def _admitted(self, route: Route, request: Request, peer: str) -> Answer:
         headers = request.headers
         principal = await self._doorkeeper.principal(
-            route, headers.getlist("authorization"), peer=peer, host=headers.get("host", "").lower()
+            route,
+            headers.getlist("authorization"),
+            peer=peer,
+            host=headers.get("host", "").lower(),
+            origin=headers.get("origin", "").lower(),
         )
         parts = intake.parts(request.path_params)
         admit(principal, route, parts)
-        query = intake.query(route, request.scope["query_string"])
-        data = b"" if route.streams else await intake.body(request, route)
-        key = intake.idempotency_key(request) if route.once else None
         call = Call(
             engine=self._engine,
             route=route,
             parts=parts,
-            query=query,
-            body=intake.decoded(route, data, headers),
+            query=intake.query(route, request.scope["query_string"]),
+            body=None,
             stream=intake.stream(request),
             headers=headers,
             principal=principal,
             stopping=self.stopping,
             gone=lambda: _gone(request),
             again=_never,
-            key=key,
             metrics=self.metrics,
+            trust=self._trust,
         )
-        if key is None:
+        if not route.octets:
+            return await self._received(call, request, b"" if route.streams else await intake.body(request, route))
+        with self._place_for_archive():
+            return await self._received(call, request, await intake.octets(request, route))
+
+    @contextmanager
+    def _place_for_archive(self) -> Iterator[None]:
+        """Let one more archive be in memory, from its first byte to its answer. Raises Overloaded."""
+        if self._archives == limits.HTTP_ARCHIVES:
+            raise Overloaded(f"{limits.HTTP_ARCHIVES} archives are being deployed already; repeat later")
+        self._archives += 1
+        try:
+            yield
+        finally:
+            self._archives -= 1
+
+    async def _received(self, call: Call, request: Request, data: bytes) -> Answer:
+        route, headers = call.route, request.headers
+        call.key = intake.idempotency_key(request) if route.once else None
+        call.body = data if route.octets else intake.decoded(route, data, headers)
+        if call.key is None:
             return await _asked(call)
-        said = intake.said(route, data, headers)
+        # On a thread: to hash the largest archive takes as long as hundreds of other requests.
+        said = await asyncio.to_thread(_hash_of, data) if route.octets else intake.said(route, data, headers)
         digest = digest_of(request.method, request.scope["path"], request.scope["query_string"], said)
-        return await self._once.answer(call, key, digest, lambda: _asked(call))
+        return await self._once.answer(call, call.key, digest, lambda: _asked(call))
 
     async def _unknown(self, request: Request, error: Exception) -> Response:
         del request, error
         return _response(refusal(RouteNotFound("the server has no such path; /openapi.json lists those that it has")))
+
+
+def _hash_of(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 async def _never() -> bool:

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from perdure.errors import ConfigInvalid, TargetRefused
+from perdure.errors import ConfigInvalid, TargetRefused, UsageError
+from perdure.packages.signing import TrustPolicy
 from perdure.sending.targets import Allowed
 
 PREFIX: Final = "PERDURE_"
@@ -22,7 +23,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         store: URL of the store; it is made if there is none.
-        app: `module:name` of the app.
+        app: `module:name` of the app; without one, the server runs what is deployed.
         host: name or address to listen on.
         port: 0 takes a free one.
         dev: ask for no tokens; on loopback only.
@@ -30,16 +31,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         tls_key: file of its key, PEM, if that is not in the same file.
         push_allowed: networks such as `10.0.0.0/8`, and hosts such as `hooks.internal` or `localhost:8080`, that commands may be
             sent to beyond the public internet.
+        trusted_keys: public Ed25519 keys, 64 hex digits each, whose packages are taken; none takes those of anybody.
+        strict: whether `/health/ready` fails while open processes are on packages that this node cannot load.
+        require_signature: whether a package that none of `trusted_keys` has signed is refused.
     """
 
     store: str
-    app: str
+    app: str | None = None
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8_080
     dev: bool = False
     tls_cert: str | None = None
     tls_key: str | None = None
     push_allowed: tuple[str, ...] = ()
+    trusted_keys: tuple[str, ...] = ()
+    require_signature: bool = True
+    strict: bool = True
 
     @property
     def allowed(self) -> Allowed:
@@ -51,6 +58,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             )
         except TargetRefused as error:
             raise ConfigInvalid(f"push_allowed: {error}") from None
+
+    @property
+    def trust(self) -> TrustPolicy | None:
+        """What `trusted_keys` and `require_signature` say. Raises ConfigInvalid."""
+        if not self.trusted_keys:
+            return None
+        try:
+            return TrustPolicy(self.trusted_keys, required=self.require_signature)
+        except UsageError as error:
+            raise ConfigInvalid(f"trusted_keys: {error}") from None
 
 
 KEYS: Final = Config.__struct_fields__
@@ -76,13 +93,14 @@ def load_config(given: Mapping[str, Any], *, environment: Mapping[str, str], fil
             raise ConfigInvalid(f"the environment: {name} is unknown; there are {', '.join(PREFIX + one.upper() for one in KEYS)}")
         found[key] = _checked(key, _of_text(key, text), where=f"the environment: {name}")
     found |= {key: _checked(key, value, where=f"--{key.replace('_', '-')}") for key, value in given.items() if value is not None}
-    for key in ("store", "app"):
-        if key not in found:
-            raise ConfigInvalid(f"{key} is missing: give --{key}, {PREFIX}{key.upper()}, or `{key} = …` in a file for --config")
+    if "store" not in found:
+        raise ConfigInvalid(f"store is missing: give --store, {PREFIX}STORE, or `store = …` in a file for --config")
     if "tls_key" in found and "tls_cert" not in found:
         raise ConfigInvalid("tls_key is given without tls_cert: give both")
+    if found.get("require_signature") and not found.get("trusted_keys"):
+        raise ConfigInvalid("require_signature is given without trusted_keys: give those whose packages are taken")
     config = Config(**found)
-    _ = config.allowed  # what is not of its form is refused before anything is opened
+    _ = config.allowed, config.trust  # what is not of its form is refused before anything is opened
     return config
 
 
@@ -102,7 +120,7 @@ def _of_text(key: str, text: str) -> Any:
     kind = Config.__annotations__[key]
     if kind == "bool":
         return _FLAGS.get(text.lower(), text)
-    if key == "push_allowed":
+    if key in {"push_allowed", "trusted_keys"}:
         return text.split()
     return int(text) if key == "port" and text.isdecimal() else text
 

@@ -91,6 +91,13 @@ class Attempts:
             self._known.popitem(last=False)
 
 
+def _check_loopback(what: str, name: str) -> None:
+    """Raise RequestInvalid unless it is a name of this machine, with a port or without."""
+    before, _, port = name.rpartition(":")
+    if (before if port.isdecimal() else name) not in LOOPBACK_NAMES:
+        raise RequestInvalid(f"{what}: with --dev, expected one of {', '.join(LOOPBACK_NAMES)}")
+
+
 def _open_part(text: str) -> str:
     """Return what of a token is no secret."""
     return text.rpartition("_")[0]
@@ -127,16 +134,17 @@ class Doorkeeper:
             raise
         self._signatures.passed(who)
 
-    async def principal(self, route: Route, authorization: Sequence[str], *, peer: str, host: str) -> Principal:
+    async def principal(self, route: Route, authorization: Sequence[str], *, peer: str, host: str, origin: str = "") -> Principal:
         """Return who asks.
 
         Raises:
             TokenMissing, TokenInvalid, TooManyAttempts: nobody that may.
-            RequestInvalid: with `--dev`, the request was meant for another host: a page in a browser was led here.
+            RequestInvalid: with `--dev`, the request was meant for another host, or is another site's: a page in a browser was led here.
         """
         if self._dev:
-            if (host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host) not in LOOPBACK_NAMES:
-                raise RequestInvalid(f"host: with --dev, expected one of {', '.join(LOOPBACK_NAMES)}")
+            _check_loopback("host", host)
+            if origin:
+                _check_loopback("origin", origin.partition("://")[2])
             return Principal("dev")
         if route.capability is None:
             return Principal("anybody")

@@ -22,6 +22,7 @@ from perdure.errors import (
     PayloadTooLarge,
     PerdureError,
 )
+from perdure.identity import DEFAULT_TENANT
 from perdure.operations.contract import (
     PASSING,
     Attached,
@@ -40,6 +41,7 @@ from perdure.server.problems import refusal
 from perdure.server.route import Answer, Call
 
 _SERVER_FAULT: Final = 500
+_OF_NO_TENANT: Final = "§"  # no key has it: they are ASCII
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -71,13 +73,14 @@ class Once:
             PerdureError: what the handler raises that is not kept.
         """
         # By the client's name: a token that replaces another belongs to the same client.
-        operation = OperationId(tenant_id=call.tenant, scope=f"{PASSING}{call.principal.name}", value=key)
+        tenant_id, value = (call.tenant, key) if call.route.of_tenant else (DEFAULT_TENANT, f"{_OF_NO_TENANT}{key}")
+        operation = OperationId(tenant_id=tenant_id, scope=f"{PASSING}{call.principal.name}", value=value)
         verdict = await self._operations.begin(
             operation,
             method=f"{call.route.method} {call.route.path}",
             request_digest=digest,
             policy=Policy.IDEMPOTENT,
-            lease_for=limits.IDEMPOTENCY_LEASE_US + getattr(call.query, "wait_ms", 0) * 1_000,
+            lease_for=limits.IDEMPOTENCY_LEASE_US + call.route.lasts_us + getattr(call.query, "wait_ms", 0) * 1_000,
             retain=limits.IDEMPOTENCY_RETAIN_US,
         )
         match verdict:

@@ -14,8 +14,8 @@ from msgspec import inspect
 from starlette.requests import Request
 
 from perdure import limits
-from perdure.errors import BodyMalformed, MediaTypeRefused, PayloadTooLarge, RequestInvalid, RequestTooSlow
-from perdure.headers import JSON_TYPE, traceparent_of
+from perdure.errors import BodyMalformed, MediaTypeRefused, PackageTooLarge, PayloadTooLarge, RequestInvalid, RequestTooSlow
+from perdure.headers import BINARY_TYPE, JSON_TYPE, traceparent_of
 from perdure.server.events import attributes, is_event, message_of
 from perdure.server.route import Route
 
@@ -30,6 +30,7 @@ _WRITTEN: Final[Mapping[type[inspect.Type], re.Pattern[str]]] = {
     inspect.DateTimeType: re.compile(r"\d{4}-\d\d-\d\dT.*", re.ASCII | re.DOTALL),
 }
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+ARCHIVE_TYPES: Final = ("application/zip", BINARY_TYPE)
 TRACE_HEADERS: Final = ("traceparent", "tracestate")
 
 
@@ -109,6 +110,27 @@ async def body(request: Request, route: Route) -> bytes:
         raise RequestTooSlow(f"body: it did not arrive within {limits.HTTP_BODY_SECONDS:g} s, {len(data):,} bytes came") from None
     if data and route.takes is None:
         raise RequestInvalid(f"body: {route.method} {route.path} takes none, found {len(data):,} bytes")
+    return bytes(data)
+
+
+async def octets(request: Request, route: Route) -> bytes:
+    """Return the bytes of a body that is an archive, received within the limits.
+
+    Raises:
+        MediaTypeRefused: it is not said to be an archive, which no page of a browser can say without asking first.
+        PackageTooLarge, RequestTooSlow: it is not taken.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in ARCHIVE_TYPES:
+        raise MediaTypeRefused(f"content-type: expected {' or '.join(ARCHIVE_TYPES)}, found {kind!r}")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > route.octets:
+        raise PackageTooLarge("body: bytes", found=int(announced), limit=route.octets)
+    data = bytearray()
+    async for piece in stream(request):
+        data += piece
+        if len(data) > route.octets:
+            raise PackageTooLarge("body: bytes, so far", found=len(data), limit=route.octets)
     return bytes(data)
 
 

@@ -14,9 +14,11 @@ from perdure import errors, limits
 from perdure.cloudevents.http import STRUCTURED
 from perdure.errors import PerdureError
 from perdure.headers import JSON_TYPE
+from perdure.protocol.packages import PREFIX_PATTERN
 from perdure.protocol.problems import PROBLEM_TYPE, Problem
 from perdure.protocol.text import NO_CONTROL, NOT_OURS, rules
 from perdure.server.doorkeeper import nothing_here
+from perdure.server.intake import ARCHIVE_TYPES
 from perdure.server.problems import problem_of, status_of
 from perdure.server.route import EVENTS_TYPE, Route
 from perdure.server.table import ROUTES
@@ -72,9 +74,23 @@ _PARTS: Final = {
     "name": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
     "source": {"type": "string", "minLength": 1, "maxLength": limits.SOURCE_NAME_MAX, "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$"},
     "deployment": {"type": "string", **rules(limits.COMMAND_NAME_MAX)},
+    "hash": {
+        "type": "string",
+        "pattern": PREFIX_PATTERN,
+        "description": "The hash of a package, or the beginning of it that no other has.",
+    },
+    "type": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
 }
 """Parts of a path by name, and those that have other rules behind a certain word."""
-_PART_EXAMPLES: Final = {"source": "github", "tenant": "acme", "id": "order-7", "name": "summary", "deployment": "acme"}
+_PART_EXAMPLES: Final = {
+    "source": "github",
+    "tenant": "acme",
+    "id": "order-7",
+    "name": "summary",
+    "deployment": "acme",
+    "hash": "fd8e1c54ab0910f3",
+    "type": "Order",
+}
 
 _URI_REFERENCE: Final = r"^(?!pd-)([A-Za-z0-9._~:/?#@!$&'()*+,;=-]|\[|\]|%[0-9A-Fa-f]{2})+$"
 _EVENT: Final = {
@@ -164,6 +180,9 @@ def _operation(route: Route) -> dict[str, Any]:
         }
     if route.events:
         operation["requestBody"]["content"][STRUCTURED] = {"schema": _EVENT, "example": _EVENT_EXAMPLE}
+    if route.octets:
+        archive = {"schema": {"type": "string", "format": "binary", "maxLength": route.octets}}
+        operation["requestBody"] = {"required": True, "content": dict.fromkeys(ARCHIVE_TYPES, archive)}
     if route.streams:
         most = limits.HTTP_BODY_MAX if route.signed else limits.BLOB_MAX
         binary = {"schema": {"type": "string", "format": "binary", "maxLength": most}}
@@ -210,6 +229,15 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
                 "example": "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:",
                 "description": "What the body has to be (RFC 9530); of its algorithms, sha-256 counts.",
             }
+    if route.octets:
+        yield {
+            "name": "Built-With",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "maxLength": limits.HTTP_BUILT_WITH_MAX, "pattern": "^\\{[ -~]*\\}$"},
+            "example": '{"commit": "c0ffee"}',
+            "description": "What was found when the package was built, an object of JSON in ASCII: for the deployment log.",
+        }
     if EVENTS_TYPE in route.media_types:
         yield {
             "name": "Last-Event-ID",

@@ -100,12 +100,17 @@ async def _given(call: Call, body: Body | None, what: str) -> Answer:
     if body is None:
         raise BlobNotFound(f"command {call.parts['id']} has no {what}")
     if isinstance(body, bytes):
-        return Answer(body=body, headers=_headers(hashlib.sha256(body).hexdigest(), len(body)))
+        return Answer(body=body, headers=headers_of(body))
     if await call.engine.store.blobs.stat(call.tenant, body.sha256) is None:
         raise BlobNotFound(f"the {what} of command {call.parts['id']} were removed")
     stream: AsyncIterator[bytes] = call.engine.store.blobs.open(call.tenant, body.sha256)
     kind = body.content_type if body.content_type.isascii() and body.content_type.isprintable() else ""
     return Answer(stream=stream, headers={**_headers(body.sha256, body.size), "content-type": kind or BINARY_TYPE})
+
+
+def headers_of(body: bytes) -> dict[str, str]:
+    """Return what is told of bytes that are given as they were taken in."""
+    return _headers(hashlib.sha256(body).hexdigest(), len(body))
 
 
 def _headers(sha256: str, size: int) -> dict[str, str]:

@@ -29,6 +29,16 @@ _STATUSES: Final[tuple[tuple[type[PerdureError], int], ...]] = (
     (errors.MessageExpired, 410),
     (errors.OperationExpired, 410),
     (errors.PayloadTooLarge, 413),
+    (errors.PackageTooLarge, 413),
+    (errors.ArchiveSizeRefused, 413),
+    (errors.NodeNotReady, 503),
+    (errors.PackageUntrusted, 403),  # whoever asks may deploy, but not this: the policy of the server stands before it
+    (errors.PackageRequirementUnmet, 422),
+    (errors.PackageEnvironmentFailed, 422),
+    (errors.PackageImportFailed, 422),
+    (errors.PackageEntryMissing, 422),
+    (errors.PackageSchemaDrift, 422),
+    (errors.SigningUnavailable, _SERVER_FAULT),  # a distribution that the server lacks
     (errors.MediaTypeRefused, 415),
     (errors.HeadersTooLarge, 431),
     (errors.IdempotencyKeyReused, 422),

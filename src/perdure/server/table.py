@@ -22,6 +22,7 @@ from perdure.protocol.webhooks import WebhookReceipt
 from perdure.server import messages, pages, processes, webhooks
 from perdure.server.command_table import COMMANDS
 from perdure.server.metrics import METRICS_TYPE
+from perdure.server.package_table import PACKAGES
 from perdure.server.push_table import PUSH
 from perdure.server.route import EVENTS_TYPE, Route
 
@@ -40,6 +41,7 @@ _ACCEPTED: Final[dict[str, Any]] = {
 _SUMMARY: Final[dict[str, Any]] = {
     "process_id": "0195d1b0-5c00-7000-8000-000000000007",
     "process_type": "Order",
+    "package_hash": None,
     "status": "idle",
     "open_message": None,
     "events": 4,
@@ -262,10 +264,10 @@ _SELF: Final = (
         path="/health/ready",
         capability=None,
         handler=pages.ready,
-        summary="Say that the server takes requests: it does not stop, and the store answers.",
+        summary="Say that the server takes requests: it does not stop, the store answers, and it can load what open processes are on.",
         returns={200: pages.Health},
         example={"status": "ok"},
-        errors=(errors.StoreUnavailable,),
+        errors=(errors.StoreUnavailable, errors.NodeNotReady),
     ),
     Route(
         name="metrics",
@@ -340,5 +342,5 @@ _WEBHOOKS: Final = (
         absent=errors.SourceNotFound,
     ),
 )
-ROUTES: Final[tuple[Route, ...]] = (*_MESSAGES, *_WEBHOOKS, *_PROCESSES, *COMMANDS, *PUSH, *_SELF)
+ROUTES: Final[tuple[Route, ...]] = (*_MESSAGES, *_WEBHOOKS, *_PROCESSES, *COMMANDS, *PUSH, *PACKAGES, *_SELF)
 """All of them. A route that is not here does not exist: neither for the server, nor for authorisation, nor in the document."""

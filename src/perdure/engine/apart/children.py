@@ -341,6 +341,11 @@ class Children:
                 self._stopping.add(task)
                 task.add_done_callback(self._stopping.discard)
 
+    def pins(self, content_hash: str) -> int:
+        """Return how many use a version now, or wait for it."""
+        slot = self._slots.get(content_hash)
+        return 0 if slot is None else slot.pins
+
     @property
     def running(self) -> dict[str, int]:
         """The versions whose child is there, with the number of its process."""
