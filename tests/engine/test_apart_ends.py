@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -113,3 +116,45 @@ async def test_a_step_times_out_by_the_engines_clock(store: Store, clock: Virtua
         clock.advance(30 * SECOND)
 
         assert await reply(engine, "l") == "too late"
+
+
+async def _lines_up_to(stream: asyncio.StreamReader, start: bytes) -> AsyncIterator[bytes]:
+    async for line in stream:
+        yield line
+        if line.startswith(start):
+            return
+
+
+async def test_it_ends_when_its_engine_is_killed_even_while_its_code_keeps_the_loop(tmp_path: Path, place: Path) -> None:
+    arguments = (f"sqlite:///{tmp_path / 'store.db'}", str(tmp_path / "environments"), str(place))
+    engine = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.engine.apart_parent", *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    assert engine.stdout is not None
+    told = [line async for line in _lines_up_to(engine.stdout, b"child ")][-1]
+    child = os.pidfd_open(int(told.split()[-1]))
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(child, ended.set)  # a descriptor of a process is readable when that has ended
+
+    engine.kill()
+
+    await engine.wait()
+    await ended.wait()
+    asyncio.get_running_loop().remove_reader(child)
+    os.close(child)
+
+
+async def test_one_that_ends_again_and_again_is_started_later_each_time(store: Store, clock: VirtualClock, tmp_path: Path) -> None:
+    await deploy(store, APART)
+    async with Engine(store, NODE, environments=tmp_path) as engine:
+        pauses: list[int] = []
+        for number in range(5):
+            await send(engine, "where", id=f"w{number}")
+            clock.advance(pauses[-1] if pauses else 0)
+            await reaches(engine, f"w{number}", "ended")
+            if number == 3:
+                clock.advance(limits.APART_SOON_US)  # it has lived long enough to begin anew
+            os.kill(engine.versions.apart[APART.identity], signal.SIGKILL)
+            await holds(lambda: not engine.versions.apart and engine.versions.paused(APART.identity) is not None)
+            pauses.append(engine.versions.paused(APART.identity) or 0)
+        assert pauses == [0, 1 * SECOND, 2 * SECOND, 0, 1 * SECOND]

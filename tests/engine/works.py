@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from perdure.packages.archive import Package
 from tests.packages.built import built
@@ -205,6 +206,18 @@ async def hangs(p: perdure.Process, folder: str) -> str:
     return "came through"
 
 
+async def spins(folder: str) -> None:
+    """Keep the loop of this interpreter for ever."""
+    done(folder, "spins")
+    while True:
+        pass
+
+
+@app.process
+async def computes(p: perdure.Process, folder: str) -> None:
+    await p.step(spins, folder)
+
+
 @app.process
 async def poison(p: perdure.Process) -> None:
     os._exit(9)
@@ -228,7 +241,7 @@ def did(place: Path) -> list[str]:
     return (place / "done").read_text().splitlines() if (place / "done").exists() else []
 
 
-def works(*, apart: bool, more: str = "", lock: str = "# nothing\n") -> Package:
-    """Return the package; `apart`: with an interpreter of its own."""
+def works(*, apart: bool, more: str = "", lock: str = "# nothing\n", **given: Any) -> Package:
+    """Return the package; `apart`: with an interpreter of its own. `given` is for its manifest."""
     files = {"requirements.lock": lock, "shop/__init__.py": "", "shop/flows.py": FLOWS + more}
-    return built(files, isolation="process" if apart else "shared")
+    return built(files, isolation="process" if apart else "shared", **given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.faults import (
+    apart,
     asking,
     blobs,
     checking,
@@ -83,4 +84,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *checking.FAULTS,
     *deploying.FAULTS,
     *running.FAULTS,
+    *apart.FAULTS,
 )

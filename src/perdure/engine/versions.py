@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from perdure import limits
+from perdure.clock import Micros
 from perdure.conversations.tables import PINNED, ProcessRow
 from perdure.core.table import Scan
 from perdure.engine.apart.children import Children
@@ -121,6 +122,10 @@ class Versions:
     def apart(self) -> dict[str, int]:
         """The versions that run in interpreters of their own now, with the numbers of their processes."""
         return self._children.running
+
+    def paused(self, package: str) -> Micros | None:
+        """Return how long the interpreter of a version is not started again, for those before have ended; None when none has, or one runs."""
+        return self._children.paused(package)
 
     def drop(self) -> None:
         """Let go all that is loaded, as a kill does."""

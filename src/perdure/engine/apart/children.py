@@ -45,7 +45,7 @@ from perdure.engine.apart.frames import (
 )
 from perdure.engine.apart.remote import RemoteTurn, RemoteType
 from perdure.engine.packaged import code_of, lock_of
-from perdure.errors import PackageImportFailed, PackageRequirementUnmet, PerdureError, Unmet, UsageError
+from perdure.errors import PackageEnvironmentFailed, PackageImportFailed, PackageRequirementUnmet, PerdureError, Unmet, UsageError
 from perdure.packages.archive import Package
 from perdure.store import Store
 
@@ -76,7 +76,6 @@ class Child:
         self._alarms: dict[int, Alarm] = {}
         self._reads: set[asyncio.Task[None]] = set()
         self._ready: asyncio.Future[Ready | Refused] = asyncio.get_running_loop().create_future()
-        self._reason = ""
         self._channel: Channel | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -91,7 +90,9 @@ class Child:
         """
         self._folder = await asyncio.to_thread(_laid_out, package)
         here, there = socket.socketpair()
-        with there:
+        with there, contextlib.ExitStack() as otherwise:
+            otherwise.callback(here.close)
+            otherwise.callback(self._folder.cleanup)
             number = str(there.fileno())
             self._process = await asyncio.create_subprocess_exec(
                 *environment.command(_MODULE, number),
@@ -101,6 +102,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=2,
             )
+            otherwise.pop_all()
         self._channel = Channel(here, asyncio.get_running_loop(), heard=self._heard, ended=self._lost)
         self._over = asyncio.ensure_future(self._wait())
         welcome = Welcome(
@@ -138,8 +140,6 @@ class Child:
         status = await self._process.wait()
         if self._channel is not None:
             self._channel.close(_how(status))
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # what it has started
         if self._folder is not None:
             await asyncio.to_thread(self._folder.cleanup)
 
@@ -251,8 +251,6 @@ class Child:
     async def stop(self) -> None:
         """Let it end by itself, or kill it."""
         if self._over is None:
-            if self._folder is not None:
-                self._folder.cleanup()
             return
         self.send(Stop())
         with contextlib.suppress(TimeoutError):
@@ -352,6 +350,13 @@ class Children:
         children = ((name, slot.child) for name, slot in self._slots.items())
         return {name: child.pid for name, child in children if child is not None and child.lives}
 
+    def paused(self, content_hash: str) -> Micros | None:
+        """Return how long a version's child is not started again; None when none has ended, or one is there."""
+        slot = self._slots.get(content_hash)
+        if slot is None or slot.child is not None or not slot.ends:
+            return None
+        return max(0, slot.again_at - self._store.access.clock.now())
+
     async def close(self) -> None:
         """Stop all of them."""
         self._closed = True
@@ -408,6 +413,9 @@ class Children:
         child = Child(label, self._store, ended=partial(self._child_ended, content_hash, slot))
         try:
             await child.start(package, environment, threads=self._threads)
+        except OSError as error:
+            child.drop()
+            raise PackageEnvironmentFailed(label, f"its interpreter cannot be started: {error}") from error
         except BaseException:
             child.drop()
             raise

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from perdure.engine.owner import Owner
 
 
-def take_up_again(owner: Owner, package: str) -> None:
+def read_again(owner: Owner, package: str) -> None:
     """Let all processes of a version leave memory, and read those again that had something under way."""
     gone = [resident for resident in owner.residents.values() if resident.package == package]
     under_way = [(resident.tenant_id, resident.process_id) for resident in gone if resident.missed or not resident.quiet]

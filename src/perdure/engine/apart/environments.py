@@ -23,7 +23,6 @@ from typing import Final, NamedTuple
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import perdure
 from perdure import limits
 from perdure.engine.packaged import LOCK
 from perdure.errors import PackageEnvironmentFailed
@@ -216,7 +215,7 @@ def _perdures_own(folder: Path) -> tuple[Path, Path]:
 
 
 def _links() -> list[tuple[str, str, Path]]:
-    found = [("own", "perdure", Path(perdure.__file__).resolve().parent)]
+    found = [("own", "perdure", Path(limits.__file__).resolve().parent)]
     for distribution in _distributions("perdure"):
         part = "own" if distribution.name == "perdure" else "needed"
         found += [

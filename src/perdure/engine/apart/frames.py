@@ -314,9 +314,15 @@ _EFFECTS: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {
 }
 
 
+class FrameTooLarge(Exception):
+    """A frame cannot be sent: what is in it is larger than anything that one is made for."""
+
+
 def framed(frame: Down | Up) -> bytes:
-    """Return the bytes of a frame."""
+    """Return the bytes of a frame. Raises FrameTooLarge."""
     data = _encode(frame)
+    if len(data) + _SIZE > limits.APART_FRAME_MAX:
+        raise FrameTooLarge(f"{type(frame).__name__}: {len(data):,} bytes, the limit is {limits.APART_FRAME_MAX:,}")
     return len(data).to_bytes(_SIZE) + data
 
 

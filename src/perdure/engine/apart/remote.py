@@ -24,6 +24,7 @@ from perdure.engine.apart.frames import (
     Ask,
     Begin,
     Down,
+    FrameTooLarge,
     Leave,
     Made,
     Moved,
@@ -286,6 +287,10 @@ class RemoteTurn:
         except ChildGone:
             self.outlived = True
             return self.produced
+        except FrameTooLarge as error:
+            raise NondeterministicTurn(
+                f"{self.id}: its record and its mail cannot be told to an interpreter of its own: {error}"
+            ) from error
         assert isinstance(said, Advanced), "it is the reply to an advance"
         if said.stuck is not None:
             code, text = said.stuck
