@@ -131,14 +131,14 @@ async def test_it_ends_when_its_engine_is_killed_even_while_its_code_keeps_the_l
         sys.executable, "-m", "tests.engine.apart_parent", *arguments, stdout=asyncio.subprocess.PIPE
     )
     assert engine.stdout is not None
-    told = [line async for line in _lines_up_to(engine.stdout, b"child ")][-1]
-    child = os.pidfd_open(int(told.split()[-1]))
+    try:
+        told = [line async for line in _lines_up_to(engine.stdout, b"child ")][-1]
+        child = os.pidfd_open(int(told.split()[-1]))
+    finally:
+        engine.kill()
+        await engine.wait()
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(child, ended.set)  # a descriptor of a process is readable when that has ended
-
-    engine.kill()
-
-    await engine.wait()
     await ended.wait()
     asyncio.get_running_loop().remove_reader(child)
     os.close(child)

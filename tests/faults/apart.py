@@ -33,6 +33,7 @@ FAULTS: Final = (
         "if resident.missed or not resident.quiet]",
         "if resident.missed]",
         (f"{ENDS}::test_a_step_in_the_middle_of_which_it_ends_is_run_again_and_those_recorded_are_not",),
+        hangs=True,
     ),
     Fault(
         "apart-end-is-no-crash",
@@ -40,7 +41,6 @@ FAULTS: Final = (
         "process, first=True)",
         "process, first=False)",
         (f"{ENDS}::test_a_message_that_ends_it_each_time_becomes_a_dead_letter_and_is_tried_later_each_time",),
-        hangs=True,
     ),
     Fault(
         "apart-suspects-wait-for-ever",
@@ -48,7 +48,6 @@ FAULTS: Final = (
         "    owner.later(owner.recovery.next_suspect)\n",
         "",
         (f"{ENDS}::test_a_message_that_ends_it_each_time_becomes_a_dead_letter_and_is_tried_later_each_time",),
-        hangs=True,
     ),
     Fault(
         "apart-is-started-again-at-once",
