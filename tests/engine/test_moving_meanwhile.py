@@ -10,6 +10,7 @@ import pytest
 
 from perdure import Address, App, Engine, Store, VirtualClock
 from perdure.deploying.moving import Moving
+from perdure.engine.leaving import MarkStuck, Strand, Wake
 from perdure.engine.moving import MoveProcess
 from perdure.engine.verification import verify
 from perdure.errors import IllegalTransition, PackageMissing, StoreBusy
@@ -221,3 +222,19 @@ async def test_an_idle_process_of_another_node_takes_what_it_could_not_take_befo
         await nodes.b.deliver_encoded("Extra", b'{"id":"t"}', id="extra", to=Address.key(name))
         await nodes.a.move(name, MORE_KINDS.identity)
         assert await reply(nodes.b, "extra") == "extra t"
+
+
+async def test_what_the_code_before_says_of_a_process_that_was_moved_does_not_stop_it(store: Store) -> None:
+    await deployed(store)
+    async with Engine(store, NODE) as engine:
+        await open_ticket(engine, "t")
+        await reaches(engine, "t", "waiting")
+        await engine.move("t", SECOND.identity)
+        await store.access.writer.run(Wake("default", "t"))
+        await store.access.writer.run(
+            MarkStuck("default", "t", (await engine.process("t")).open_message or "", "it does not fit", FIRST.identity)
+        )
+        await store.access.writer.run(Strand("default", "t", "package-missing", FIRST.identity))
+        assert (await engine.process("t")).note == ""
+        await pay(engine, "t")
+        assert await reply(engine, "opened t") == "paid t on version 2"

@@ -18,6 +18,7 @@ from tests.faults import (
     flows,
     inspection,
     loading,
+    moving,
     network,
     ownership,
     package_routes,
@@ -79,4 +80,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *requests.FAULTS,
     *loading.FAULTS,
     *checking.FAULTS,
+    *moving.FAULTS,
 )
