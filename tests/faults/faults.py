@@ -19,6 +19,7 @@ from tests.faults import (
     flows,
     inspection,
     loading,
+    moving,
     network,
     ownership,
     package_routes,
@@ -83,4 +84,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *checking.FAULTS,
     *deploying.FAULTS,
     *running.FAULTS,
+    *moving.FAULTS,
 )

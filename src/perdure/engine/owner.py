@@ -48,7 +48,7 @@ from perdure.engine.recovery import Recovery
 from perdure.engine.residency import Residency
 from perdure.engine.resident import Resident
 from perdure.engine.shards import SEALED, Shards
-from perdure.engine.stranded import Stranded
+from perdure.engine.reviving import Reviving
 from perdure.engine.versions import Versions
 from perdure.engine.waiters import Waiters, fail
 from perdure.engine.watchdog import Watchdog
@@ -113,7 +113,7 @@ class Owner:
         self.dispatcher = Dispatcher(self, max_concurrency=max_concurrency, max_steps=max_steps)
         self._residency = Residency(self, most=max_resident)
         self.recovery = Recovery(self)
-        self.stranded = Stranded(self)
+        self.reviving = Reviving(self)
         self.shards = Shards(self)
         self.wheel = Wheel(self)
         self.cancelling = Cancelling(self)
@@ -139,7 +139,7 @@ class Owner:
         stored = self._listening.enter_context(self.store.access.signals.listen(STORED_TOPIC))
         await self.recovery.run()
         self.wheel.start()
-        self.background(self.stranded.look_out(stored))
+        self.background(self.reviving.look_for_packages(stored))
         self.background(self._look_out(listener))
         if not self.ownership.whole:
             self.background(self.shards.look_for_replies())
@@ -446,7 +446,7 @@ class Owner:
         """Do what people ask of a process."""
         key = (note.tenant_id, note.process_id)
         if isinstance(note, ToLoad):
-            self.stranded.begin(note)
+            self.reviving.begin(note)
             return
         self.dispatcher.stale(*key)
         resident = self.residents.get(key)

@@ -80,7 +80,7 @@ class Recovery:
         # What was decided here while they were another's is committed with word for him: it is found by the looks that follow.
         await self._owner.store.access.writer.commit()
         await self.take_up(shards, first=True)
-        await self._owner.stranded.revive(shards)
+        await self._owner.reviving.revive(shards)
         if LEADING in shards:
             await self._hand_over_owed()
         self._next_suspect()
@@ -173,12 +173,12 @@ class Recovery:
         resident.missed = resident.missed or resident.loading
         if resident.turn is not None:  # something may have come for it
             self._owner.later(resident.roused)
-            if (process.open_message, process.package_hash) != (resident.ref, resident.package):
+            if process.open_message != resident.ref:
                 await self._overtaken(resident)
         return True
 
     async def _overtaken(self, resident: Resident) -> None:
-        """Read a process again whose open turn another has closed, or moved to other code: who has restarted it from a command line, say.
+        """Read a process again whose open turn another has closed: who has restarted it from a command line, say.
 
         One with commits under way may be ahead of the store; those are refused if it was overtaken.
         """
@@ -189,7 +189,7 @@ class Recovery:
             if ref == resident.stored_ref and not resident.left:
                 self._owner.overtaken(resident)
 
-        if ref is not None and process is not None and (process.open_message, process.package_hash) != (ref, resident.package):
+        if ref is not None and process is not None and process.open_message != ref:
             self._owner.later(again)
 
     async def _answer_restarted(self, tenant_id: str, ref: str) -> None:

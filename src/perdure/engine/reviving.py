@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("perdure.engine")
 
 
-class Stranded:
+class Reviving:
     """Loads versions for processes, and tries again when that may help."""
 
     def __init__(self, owner: Owner) -> None:
@@ -81,7 +81,7 @@ class Stranded:
                         revived += await self._revive(str(key.parts[0]), str(key.parts[1]), process)
         return revived
 
-    async def look_out(self, stored: Listener) -> None:
+    async def look_for_packages(self, stored: Listener) -> None:
         """Look which versions can be loaded here, and try stranded processes again whenever their package was stored."""
         while self._owner.is_open:
             try:
