@@ -280,6 +280,7 @@ CHECK_PAGE: Final = 50  # messages that are read at once: each is up to 1 MiB
 CHECK_FINDINGS_MAX: Final = 1_000  # findings of a report, some kB each; the others are counted
 CHECK_VERSIONS_MAX: Final = 1_000  # earlier versions whose schemas are looked at; each archive is read, one after another
 CHECK_SAMPLE_MAX: Final = 100_000  # processes of a sample, which are chosen before they are looked at
+MOVE_TRIES: Final = 5  # to move a process that others change meanwhile; each replays its open turn
 
 # --- packages: the store of archives, and routes ---------------------------------------------------------------
 PACKAGE_PART: Final = 1 * MIB  # bytes of one row of an archive, which is one transaction: other callers get in between
@@ -291,6 +292,7 @@ PACKAGE_DEPLOY_US: Final = 120_000_000  # microseconds that a deploy may take ov
 PACKAGE_DEPLOY_TRIES: Final = 10  # to add signatures to an archive that others add theirs to
 PACKAGE_READ_TRIES: Final = 5  # of an archive that is replaced while it is read
 PACKAGE_BUILT_WITH_MAX: Final = 64 * KIB  # bytes of what was found when it was built, as JSON: a thousand distributions
+PACKAGE_NEEDS_MAX: Final = 2 * MIB  # bytes of a package's declared environment, as JSON: a thousand requirements of the longest
 PACKAGE_PINS_SHOWN: Final = 100  # processes that are named to who asks why a package stays
 PACKAGE_TYPES_SHOWN: Final = 100  # types whose routes lead to a package, likewise
 PACKAGE_UNLOAD_TRIES: Final = 10  # to remove a package that others begin to use again and again, or cease to

@@ -263,7 +263,9 @@ async def test_code_that_does_not_fit_does_not_end_a_pause(store: Store) -> None
         await gate.begun.wait()
         process = await only(store)
         await engine.pause(process.process_id)
-        await store.access.writer.run(MarkStuck(TENANT, process.process_id, process.open_message or "", "it does not fit"))
+        await store.access.writer.run(
+            MarkStuck(TENANT, process.process_id, process.open_message or "", "it does not fit", process.package_hash)
+        )
         assert (await only(store)).status == "paused"
 
 

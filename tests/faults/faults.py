@@ -32,6 +32,7 @@ from tests.faults import (
     residency,
     retention,
     rooms,
+    running,
     schedules,
     schemas,
     server,
@@ -81,4 +82,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *loading.FAULTS,
     *checking.FAULTS,
     *deploying.FAULTS,
+    *running.FAULTS,
 )

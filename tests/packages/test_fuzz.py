@@ -22,14 +22,12 @@ SOAK_SECONDS: Final = int(os.environ.get("PERDURE_SOAK_FUZZ_SECONDS", "3600"))
 AT_ONCE: Final = 1_000
 TAKEN: Final = "taken"
 POLICY: Final = TrustPolicy([KEY])
-# The reader is asked for any identity here, and so never finds another one.
+# The reader is asked for any identity here, and so never finds another one; the other two are found out behind it.
+OTHERS: Final = {errors.PackageIdentityMismatch, errors.PackageImportsByText, errors.PackageWithoutTypes}
 CODES: Final = {
     kind.code
     for kind in vars(errors).values()
-    if isinstance(kind, type)
-    and issubclass(kind, PackageRefused)
-    and not kind.__subclasses__()
-    and kind is not errors.PackageIdentityMismatch
+    if isinstance(kind, type) and issubclass(kind, PackageRefused) and not kind.__subclasses__() and kind not in OTHERS
 }
 
 

@@ -121,6 +121,7 @@ def show_process(url: str, tenant: str, process_id: str, *, as_json: bool) -> No
     pairs: list[tuple[str, object]] = [
         ("process", found.process_id),
         ("type", found.process_type),
+        ("version", found.package_hash),
         ("status", found.status),
         ("note", found.note),
         ("parent", found.parent),

@@ -125,6 +125,17 @@ class Restarted(_Event, frozen=True, tag=21):
     name: str = "restart"
 
 
+class ProcessMoved(_Event, frozen=True, tag=22):
+    """From here on the process runs on the package `target`, and no more on `origin`; empty is code of no package.
+
+    Whatever the turn then is, its code is not told: it is replayed from its beginning by the other version.
+    """
+
+    origin: str
+    target: str
+    actor: str
+
+
 class ReplyArrived(_Event, frozen=True, tag=16):
     """What the handler asked somebody for has come: a sealed reply, or the completion of an awakeable."""
 
@@ -149,13 +160,14 @@ Event = (
     | Patched
     | CancelRequested
     | Restarted
+    | ProcessMoved
     | ReplyArrived
 )
 
 CallerEvent = MessageReceived | ProcessingStarted | StepCompleted | ProcessingFinished | ErrorOccurred
 """What a caller of a DurableConversation records; the engine records these and the others."""
 
-NO_INPUT: Final = (MessageReceived, ProcessingStarted, ErrorOccurred, ProcessingFinished)
+NO_INPUT: Final = (MessageReceived, ProcessingStarted, ErrorOccurred, ProcessingFinished, ProcessMoved)
 """What is recorded beside the inputs of a turn: its code is not told of it."""
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

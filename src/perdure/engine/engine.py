@@ -21,6 +21,7 @@ from perdure.engine.doors import Doors
 from perdure.engine.encoded import encoded
 from perdure.engine.inspecting import Inspecting
 from perdure.engine.kinds import checked_message_type, encoded_message, kind_of
+from perdure.engine.moving import MoveProcess, Mover, Target
 from perdure.engine.notes import Envelope, Receipt
 from perdure.engine.outcomes import decode_error
 from perdure.engine.owner import Owner
@@ -35,7 +36,8 @@ from perdure.engine.upkeep import PutSchemas
 from perdure.errors import ReplyNotSingle, TurnFailed, UsageError
 from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId, uuid7
 from perdure.names import shown
-from perdure.packages.arguments import checked_hash
+from perdure.packages.arguments import checked_by, checked_hash
+from perdure.packages.contract import UNKNOWN_ACTOR
 from perdure.packages.signing import TrustPolicy
 from perdure.sending.targets import Allowed
 from perdure.store import Store
@@ -61,6 +63,7 @@ class Engine(Inspecting):
         max_resident: processes in memory; of those that wait, the ones that were not used for the longest time leave first.
         push_allowed: where commands may be sent beyond the public internet.
         trust: who has to have signed a package before its code is loaded; anybody or nobody when not given.
+        strict: a server of this engine is not ready (`/health/ready`) while open processes are on packages that it cannot load.
 
     Raises:
         UsageError: a bound is less than 1.
@@ -91,6 +94,7 @@ class Engine(Inspecting):
         max_resident: int = limits.MAX_RESIDENT,
         push_allowed: Allowed | None = None,
         trust: TrustPolicy | None = None,
+        strict: bool = True,
     ) -> None:
         if min(max_threads, 1 if max_concurrency is None else max_concurrency, max_steps, max_resident) < 1:
             raise UsageError("max_threads, max_concurrency, max_steps and max_resident are at least 1 each")
@@ -109,6 +113,7 @@ class Engine(Inspecting):
             trust=trust,
         )
         self.versions = self._owner.versions
+        self.strict = strict
         self._doors = Doors(store.access, self._owner.shards.mine)
         self.schedules = Schedules(store, app=app, rules=self._owner.rules, run=self._owner.run)
         kept_in = Folder(archive, self.clock.now) if isinstance(archive, str | Path) else archive
@@ -448,7 +453,44 @@ class Engine(Inspecting):
         """
         package = checked_hash(content_hash)
         self.versions.try_again(package)
-        return await self._owner.recovery.revive(package=package)
+        return await self._owner.stranded.revive(package=package)
+
+    async def move(self, process_id: str, content_hash: str | None, *, actor: str = UNKNOWN_ACTOR, tenant: str = DEFAULT_TENANT) -> bool:
+        """Let a process go on on another version of its code, which is tried on it first.
+
+        Its open turn is replayed by that code, without running a step, from its durable fields as that code reads them, by
+        upcasters too. Then, in one transaction, they are written as that code writes them, and the process is on the version; a stuck or stranded
+        one goes on. What it was doing in memory begins again, as after a crash; one that is paused stays so.
+
+        Args:
+            process_id: which.
+            content_hash: of a package that is stored; None for the app's own code.
+            actor: who does it; it stands in the timeline.
+            tenant: whose it is.
+
+        Returns:
+            Whether it was on other code; else nothing has changed.
+
+        Raises:
+            ProcessNotFound, ProcessEnded: there is nothing to move.
+            ProcessIncompatible: that code cannot go on with it; the text says what differs at which step, or what cannot be read.
+            IllegalTransition: a step that runs at most once may be under way.
+            PackageMissing: no such package is stored.
+            PackageUntrusted, PackageRequirementUnmet, PackageImportFailed, PackageSchemaDrift: it cannot be loaded here.
+            StoreBusy: the process changed at every look; pause it, or try again.
+            InvalidContentHash, InvalidIdentifier: nothing was read.
+
+        Source: packages.md, "Moving a process".
+        """
+        target = Target(None if content_hash is None else checked_hash(content_hash), checked_by(actor, None).actor)
+        if target.package is not None:
+            self.versions.try_again(target.package)
+
+        async def commit(write: MoveProcess) -> None:
+            await self._owner.run(write, lambda notes: notes)
+
+        mover = Mover(self.store, self.versions, rules=self._owner.rules, commit=commit)
+        return await mover.move(TenantId(tenant), ProcessId(process_id), target)
 
     async def restart_from(self, step: str, process_id: str, *, tenant: str = DEFAULT_TENANT) -> str:
         """Run the last turn of a process again, from the first record of a step on; reopens one that has failed.

@@ -57,6 +57,7 @@ class ProcessExport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         found: the durable fields as the open turn found them, `saved` as of the last commit.
         timers: what the open turn waits for, by name, with due times.
+        package_hash: the version that it runs on, None for local code.
         turns: in order; the last one may be open. `complete` when they begin with the first message of the process.
     """
 
@@ -70,6 +71,7 @@ class ProcessExport(msgspec.Struct, frozen=True, kw_only=True):
     timers: dict[str, Micros]
     complete: bool
     turns: list[ExportedTurn]
+    package_hash: str | None = None
 
     def to_json(self) -> bytes:
         """Return the bytes of a file."""
@@ -139,6 +141,7 @@ async def _read(store: Store, key: Key[ProcessRow], row: ProcessRow, most: int) 
         timers={str(of.parts[2]): timer.due for of, timer in timers},
         complete=bool(turns) and turns[0].events[0].seq == 0,
         turns=turns,
+        package_hash=row.package_hash,
     )
 
 

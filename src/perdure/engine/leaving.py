@@ -94,16 +94,19 @@ class MarkStuck(msgspec.Struct, frozen=True, gc=False):
     process_id: str
     ref: str
     text: str
+    package: str | None
 
     def reads(self) -> Iterable[Read]:
         """Name the process."""
         yield PROCESS.key(self.tenant_id, self.process_id)
 
     def decide(self, view: View) -> None:
-        """Mark it, if that turn is still open; a paused one is tried when it is resumed."""
+        """Mark it, if that turn is still open on that code; a paused one is tried when it is resumed."""
         key = PROCESS.key(self.tenant_id, self.process_id)
         process = view.get(key)
-        if process is not None and process.open_message == self.ref and process.status != ProcessStatus.PAUSED:
+        if process is None or (process.open_message, process.package_hash) != (self.ref, self.package):
+            return
+        if process.status != ProcessStatus.PAUSED:
             event = encode_event(ErrorOccurred(self.ref, self.text[: limits.ERROR_TEXT_MAX]))
             view.insert(EVENT.key(self.tenant_id, process.stream_no, process.head), EventRow(view.now, event))
             text = self.text[: limits.ERROR_TEXT_MAX]
@@ -119,16 +122,19 @@ class Strand(msgspec.Struct, frozen=True, gc=False):
     tenant_id: str
     process_id: str
     text: str
+    package: str | None
 
     def reads(self) -> Iterable[Read]:
         """Name the process."""
         yield PROCESS.key(self.tenant_id, self.process_id)
 
     def decide(self, view: View) -> None:
-        """Mark it, if it has something to go on with."""
+        """Mark it, if it is still on that version and has something to go on with."""
         key = PROCESS.key(self.tenant_id, self.process_id)
         process = view.get(key)
-        if process is not None and process.status in {ProcessStatus.RUNNABLE, ProcessStatus.STUCK, ProcessStatus.STRANDED}:
+        if process is None or process.package_hash != self.package:
+            return
+        if process.status in {ProcessStatus.RUNNABLE, ProcessStatus.STUCK, ProcessStatus.STRANDED}:
             text = self.text[: limits.ERROR_TEXT_MAX]
             view.update(key, replace(process, status=ProcessStatus.STRANDED, note=text, updated_at=view.now))
 

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypeVar
 
 from perdure import limits
 from perdure.clock import Micros, SystemClock
+from perdure.conversations.tables import ProcessRow
 from perdure.core.ownership import Lease
 from perdure.core.signals import Listener
 from perdure.core.write import Transaction, Write
@@ -47,6 +48,7 @@ from perdure.engine.recovery import Recovery
 from perdure.engine.residency import Residency
 from perdure.engine.resident import Resident
 from perdure.engine.shards import SEALED, Shards
+from perdure.engine.stranded import Stranded
 from perdure.engine.versions import Versions
 from perdure.engine.waiters import Waiters, fail
 from perdure.engine.watchdog import Watchdog
@@ -111,6 +113,7 @@ class Owner:
         self.dispatcher = Dispatcher(self, max_concurrency=max_concurrency, max_steps=max_steps)
         self._residency = Residency(self, most=max_resident)
         self.recovery = Recovery(self)
+        self.stranded = Stranded(self)
         self.shards = Shards(self)
         self.wheel = Wheel(self)
         self.cancelling = Cancelling(self)
@@ -136,7 +139,7 @@ class Owner:
         stored = self._listening.enter_context(self.store.access.signals.listen(STORED_TOPIC))
         await self.recovery.run()
         self.wheel.start()
-        self.background(self.recovery.look_for_packages(stored))
+        self.background(self.stranded.look_out(stored))
         self.background(self._look_out(listener))
         if not self.ownership.whole:
             self.background(self.shards.look_for_replies())
@@ -442,7 +445,7 @@ class Owner:
         """Do what people ask of a process."""
         key = (note.tenant_id, note.process_id)
         if isinstance(note, ToLoad):
-            self.recovery.begin(note)
+            self.stranded.begin(note)
             return
         self.dispatcher.stale(*key)
         resident = self.residents.get(key)
@@ -534,9 +537,10 @@ class Owner:
         key = (resident.tenant_id, resident.process_id)
         logger.error("stuck: %s", error)
         self._stuck[key] = error
+        write = MarkStuck(*key, resident.ref, str(error), resident.package)
         self.evict(resident)
         self.waiters.fail((resident.tenant_id, resident.ref), error)
-        self.submit(MarkStuck(*key, resident.ref, str(error)), 0, _logged, lease=resident.lease)
+        self.submit(write, 0, _logged, lease=resident.lease)
 
     def lost(self, resident: Resident, ref: str, error: Exception) -> None:
         """A commit of that message's turn failed: what is in memory does not count; read the process again if the store still answers."""
@@ -552,15 +556,16 @@ class Owner:
         # The store has stopped: nobody here will be answered. What was accepted is kept.
         self.waiters.fail_all(error)
 
-    def strand(self, tenant_id: str, process_id: str, *, ref: str | None, error: PerdureError) -> None:
+    def strand(self, tenant_id: str, process_id: str, *, process: ProcessRow, error: PerdureError) -> None:
         """Stop a process whose version cannot be loaded here, and tell who waits; it goes on when that has changed."""
         key = (tenant_id, process_id)
         text = f"{error.code}: {error}" + ("" if self.ownership.whole else f" (on {platform.node()})")
         logger.error("stranded: process %s: %s", process_id, text)
         self._stuck[key] = error
-        if ref is not None:
-            self.waiters.fail((tenant_id, ref), error)
-        self.submit(Strand(tenant_id, process_id, text), 0, _logged, lease=self.shards.lease_of(tenant_id, process_id))
+        if process.open_message is not None:
+            self.waiters.fail((tenant_id, process.open_message), error)
+        write = Strand(tenant_id, process_id, text, process.package_hash)
+        self.submit(write, 0, _logged, lease=self.shards.lease_of(tenant_id, process_id))
 
     def _forget(self, resident: Resident) -> None:
         key = (resident.tenant_id, resident.process_id)

@@ -22,6 +22,7 @@ from perdure.conversations.events import (
     Patched,
     ProcessingFinished,
     ProcessingStarted,
+    ProcessMoved,
     ReplyArrived,
     Restarted,
     StepAttemptFailed,
@@ -43,6 +44,7 @@ from perdure.flows.writes import HELD
 from perdure.identity import DEFAULT_TENANT, ProcessId, TenantId
 from perdure.messages.mail import split_reference
 from perdure.messages.tables import MESSAGE, WAITS
+from perdure.names import TAG_DIGITS
 from perdure.replies import is_awakeable
 from perdure.store import Store
 from perdure.timers.tables import OF_PROCESS as TIMERS
@@ -215,8 +217,13 @@ _TEXTS: Final[dict[type, Callable[[Any], str]]] = {
     ProcessingFinished: lambda event: "its handler is done" if event.outcome == "ok" else "its handler failed",
     CancelRequested: lambda event: "it was asked to stop" + (f": {event.reason}" if event.reason else ""),
     Restarted: lambda event: f"all this was copied from message {event.origin_message!r} of process {event.origin}",
+    ProcessMoved: lambda event: f"it was moved from {_code(event.origin)} to {_code(event.target)} by {event.actor}",
     ErrorOccurred: lambda event: f"it could not go on: {event.error}",
 }
+
+
+def _code(package: str) -> str:
+    return f"package {package[:TAG_DIGITS]}" if package else "local code"
 
 
 def _shown(value: Any) -> str:

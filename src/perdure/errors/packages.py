@@ -157,6 +157,18 @@ class PackageUntrusted(PackageRefused):
         self.signed = tuple(signed)
 
 
+class PackageIsolationUnavailable(PackageRefused):
+    """A package asks for an interpreter of its own (`isolation: process`), which this release cannot give it; nothing of it was run."""
+
+    code = "package-isolation-unavailable"
+
+    def __init__(self, package: str) -> None:
+        super().__init__(
+            f"package {package}: it asks for an interpreter of its own (isolation: process), and versions share the engine's here; "
+            f"build it with isolation: shared"
+        )
+
+
 class PackageImportsByText(PackageRefused):
     """Code of a package gives the package's own name to a function as text, which would find another package or none; nothing of it was run.
 
@@ -272,6 +284,18 @@ class PackageSchemaDrift(PerdureError):
         self.where = where
         self.expected = expected
         self.found = found
+
+
+class NodeNotReady(PerdureError):
+    """Open processes are on packages that this node cannot load; deploy them, install what they need, or start it with `strict` off."""
+
+    code = "node-not-ready"
+    retryable = True
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        shown = ", ".join(packages[:10]) + (", …" if len(packages) > 10 else "")  # noqa: PLR2004  # as many as fit a line
+        super().__init__(f"open processes are on packages that this node cannot load: {shown}; its log says why")
+        self.packages = tuple(packages)
 
 
 class PackageUnloaded(PerdureError, ImportError):
@@ -403,6 +427,34 @@ class PackageRouted(RejectedError):
         super().__init__(f"package {content_hash}: the routes of {named} lead to it; route them elsewhere, or retire them")
         self.content_hash = content_hash
         self.workflow_types = tuple(workflow_types)
+
+
+class ProcessIncompatible(RejectedError):
+    """A process cannot go on with that code: nothing was written. Correct the code, or leave the process where it is.
+
+    Attributes:
+        process_id: which.
+        target: the hash of the package, None for the app's own code.
+        verdict: `diverges`, `undecodable` or `no-handler`, as a check of the code says it.
+        step: where its open turn diverges, what the record calls it; empty when that is before the first record.
+        path: of what is undecodable, the place in it, such as `$.total`.
+        reason: in what it differs.
+    """
+
+    code = "process-incompatible"
+
+    def __init__(self, process_id: str, target: str | None, *, verdict: str, reason: str, step: str = "", path: str = "") -> None:
+        where = f" at step {step}" if step else f" at {path}" if path else ""
+        code = "the app's own code" if target is None else f"package {target}"
+        super().__init__(
+            f"process {process_id!r} cannot go on with {code}: {verdict}{where}: {reason}; correct that code, or leave the process where it is"
+        )
+        self.process_id = process_id
+        self.target = target
+        self.verdict = verdict
+        self.step = step
+        self.path = path
+        self.reason = reason
 
 
 class ProcessTypeRetired(RejectedError):

@@ -193,6 +193,7 @@ def _summary(found: ProcessInfo) -> dict[str, Any]:
     return {
         "process_id": found.process_id,
         "process_type": found.process_type,
+        "package_hash": found.package_hash,
         "status": found.status,
         "open_message": found.open_message,
         "events": found.events,

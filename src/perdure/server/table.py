@@ -41,6 +41,7 @@ _ACCEPTED: Final[dict[str, Any]] = {
 _SUMMARY: Final[dict[str, Any]] = {
     "process_id": "0195d1b0-5c00-7000-8000-000000000007",
     "process_type": "Order",
+    "package_hash": None,
     "status": "idle",
     "open_message": None,
     "events": 4,
@@ -263,10 +264,10 @@ _SELF: Final = (
         path="/health/ready",
         capability=None,
         handler=pages.ready,
-        summary="Say that the server takes requests: it does not stop, and the store answers.",
+        summary="Say that the server takes requests: it does not stop, the store answers, and it can load what open processes are on.",
         returns={200: pages.Health},
         example={"status": "ok"},
-        errors=(errors.StoreUnavailable,),
+        errors=(errors.StoreUnavailable, errors.NodeNotReady),
     ),
     Route(
         name="metrics",
