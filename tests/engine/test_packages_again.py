@@ -94,7 +94,7 @@ async def test_flips_under_starts_fail_none_and_every_process_runs_what_it_recor
         await asyncio.gather(flips(), *(starts(engine, caller) for caller in range(16)))
         recorded = {one.process_id: one.package_hash for one in await engine.processes(limit=1_000)}
 
-    number_of = {ONE.identity: 1, TWO.identity: 2}
+    number_of = {str(ONE.identity): 1, str(TWO.identity): 2}
     assert said == {name: f"hello a from {number_of[str(package)]}" for name, package in recorded.items()}
     assert len(said) == 96
     assert len(set(recorded.values())) == 2
