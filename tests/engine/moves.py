@@ -102,6 +102,24 @@ class Extra(msgspec.Struct):
         return f"extra {extra.id}"
 """,
 )
+GATED = """
+import asyncio
+
+gate, begun, over = asyncio.Event(), [], []
+
+
+async def slow() -> str:
+    begun.append(1)
+    try:
+        await gate.wait()
+    except asyncio.CancelledError:
+        over.append("called off")
+        raise
+    over.append("done")
+    return "slow"
+"""
+SLOW = [ticket(number, extra=GATED, before="await self.step(slow, name='slow')") for number in (1, 2)]
+CAREFUL = [ticket(number, extra=GATED, before="await self.step(slow, name='slow', at_most_once=True)") for number in (1, 2)]
 NARROWER = ticket(5, fields="count: str = ''", before="self.count += '1'")
 
 

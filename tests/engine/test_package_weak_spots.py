@@ -67,6 +67,7 @@ async def test_weak_spot_a2_a_deploy_at_one_node_runs_at_the_other_and_survives_
         assert {one.process_id for one in refused.value.holders} == {here, there}
 
         await nodes.kill(nodes.b)
+        await nodes.b.versions.close()  # of this interpreter, which goes on
         await nodes.take_over(nodes.b, nodes.a)
         await pay(nodes.a, there)
         assert await reply(nodes.a, f"placed {there}") == f"paid {there} on version 1"

@@ -30,6 +30,7 @@ async def test_a_child_starts_on_the_version_of_its_parent_also_after_a_crash(st
     await send(engine, "parent", "child", id="p")
     await reaches(engine, "p", "waiting")
     await crash(engine)
+    await engine.versions.close()  # of this interpreter, which goes on
     await deploy(store, TWO)
     clock.advance(HOUR)
     async with Engine(store, NODE) as engine:

@@ -80,10 +80,10 @@ class Place:
         from perdure.packages.signing import TrustPolicy  # noqa: PLC0415
 
         trust = TrustPolicy(self._trusted_keys) if self._trusted_keys else None
-        return PackageDoor(store, actor=self._actor or _login(), trust=trust)
+        return PackageDoor(store, actor=self._actor or login(), trust=trust)
 
 
-def _login() -> str:
+def login() -> str:
     """Return who is logged in here; nobody is in some containers."""
     import getpass  # noqa: PLC0415  # see `cli/__init__.py`
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from perdure.cli.moving import move
 from perdure.cli.shared import (
     PAGE,
     named,
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 @click.group()
 def processes() -> None:
     """Processes, and what happened in them."""
+
+
+processes.add_command(move)
 
 
 @processes.command("list")
@@ -121,7 +125,7 @@ def show_process(url: str, tenant: str, process_id: str, *, as_json: bool) -> No
     pairs: list[tuple[str, object]] = [
         ("process", found.process_id),
         ("type", found.process_type),
-        ("version", found.package_hash),
+        ("package", found.package_hash),
         ("status", found.status),
         ("note", found.note),
         ("parent", found.parent),

@@ -78,6 +78,10 @@ class PackageDoor:
         following = infos[-1].place.cursor if len(infos) == limit else None
         return VersionPage(versions=await self._told(infos, processes=processes), next=following)
 
+    async def named(self, content_hash: str) -> str:
+        """Return the hash that begins so; one that is whole is looked for by whoever needs it, as it need not be stored for everything."""
+        return content_hash if len(content_hash) == _HASH_DIGITS else await self._packages.find_package(content_hash)
+
     async def package(self, content_hash: str) -> PackageDetail:
         """Return one package: what its manifest says, who has signed it, its versions, and who needs it."""
         stored = await self.archive(content_hash)
@@ -105,11 +109,11 @@ class PackageDoor:
 
     async def archive(self, content_hash: str) -> StoredPackage:
         """Return one package with its archive."""
-        return await self._packages.get_package(await self._named(content_hash))
+        return await self._packages.get_package(await self.named(content_hash))
 
     async def pins(self, content_hash: str) -> PinsView:
         """Return which processes need a package."""
-        found = await self._packages.pins(await self._named(content_hash))
+        found = await self._packages.pins(await self.named(content_hash))
         holders = [PinHolderView(**holder._asdict()) for holder in found.holders]
         return PinsView(content_hash=found.content_hash, counts=found.counts, holders=holders, more=found.more)
 
@@ -151,7 +155,7 @@ class PackageDoor:
         self, workflow_type: str, content_hash: str | None, *, tenant: str | None = None, weight: int | None = None
     ) -> RouteSet:
         """Set one rule of a type's route; see `PackageStore.set_route`."""
-        name = None if content_hash is None else await self._named(content_hash)
+        name = None if content_hash is None else await self.named(content_hash)
         changed = await self._packages.set_route(workflow_type, name, tenant=tenant, weight=weight, actor=self._actor)
         return RouteSet(workflow_type=workflow_type, content_hash=name, changed=changed)
 
@@ -167,7 +171,7 @@ class PackageDoor:
 
     async def unload(self, content_hash: str) -> GonePackage:
         """Remove a package that no rule leads to and no process needs; see `PackageStore.unload`."""
-        return _gone(await self._packages.unload(await self._named(content_hash), self._actor))
+        return _gone(await self._packages.unload(await self.named(content_hash), self._actor))
 
     async def collect(
         self, *, keep_last: int = limits.PACKAGE_KEEP_LAST, older_than: timedelta = _KEEP_FOR, dry_run: bool = False
@@ -177,10 +181,6 @@ class PackageDoor:
         return Collected(packages=[_gone(each) for each in gone], dry_run=dry_run)
 
     # --- inside ------------------------------------------------------------------------------------------------
-
-    async def _named(self, content_hash: str) -> str:
-        """Return the hash that begins so; one that is whole is looked for by whoever needs it, as it need not be stored for everything."""
-        return content_hash if len(content_hash) == _HASH_DIGITS else await self._packages.find_package(content_hash)
 
     async def _told(self, infos: Sequence[PackageInfo], *, processes: bool) -> list[PackageVersion]:
         routes = {each: await self._packages.route_of(each) for each in dict.fromkeys(info.workflow_type for info in infos)}

@@ -173,6 +173,7 @@ class Owner:
         for resident in self.residents.values():
             resident.leave()
         self.residents.clear()
+        self.versions.drop()
         self.threads.shutdown(wait=False, cancel_futures=True)
 
     async def _look_out(self, listener: Listener) -> None:

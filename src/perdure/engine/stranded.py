@@ -36,6 +36,8 @@ class Stranded:
 
     def begin(self, note: ToLoad) -> None:
         """Load the version of a process that has a turn to begin, and begin it: of one version in the order of their notes."""
+        if not self._owner.is_open:  # the next engine finds it runnable
+            return
         queue = self._to_begin.get(note.package)
         if queue is not None:
             queue.append(note)

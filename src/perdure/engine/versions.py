@@ -93,6 +93,10 @@ class Versions:
         """Let go all that is loaded."""
         await self._catalog.close()
 
+    def drop(self) -> None:
+        """Let go all that is loaded, as a kill does."""
+        self._catalog.drop()
+
     @property
     def loaded(self) -> tuple[str, ...]:
         """The versions that are loaded, those used last behind the others."""

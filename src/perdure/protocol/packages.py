@@ -145,6 +145,12 @@ class RouteRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     weight: Weight | None = None
 
 
+class MoveRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """To which package a process is to be moved."""
+
+    content_hash: PrefixText
+
+
 class RouteSet(msgspec.Struct, frozen=True, kw_only=True):
     """What a route leads to now that it was set, rolled back or retired, and whether that has changed it."""
 

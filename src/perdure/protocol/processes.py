@@ -26,7 +26,7 @@ AttributeText = Annotated[
 
 
 class ProcessSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One process as of its last commit; `package_hash` is the version that it runs on, null for the server's own app. Of its `events`, those before `first_event` are removed."""
+    """One process as of its last commit. `package_hash` is the version that it runs on, null for local code. Of its `events`, those before `first_event` are removed."""
 
     process_id: str
     process_type: str

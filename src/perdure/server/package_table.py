@@ -1,7 +1,7 @@
 """The routes of packages.
 
 What changes something, or gives code away, needs `deploy`: code from a package runs with the server's rights. Looking needs `read`.
-Packages belong to the whole store, so that tokens have to be for all tenants.
+Packages belong to the whole store, so that tokens have to be for all tenants; a process to be moved is one tenant's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from perdure.protocol.packages import (
     DeployedPackage,
     DeploymentLog,
     GonePackage,
+    MoveRequest,
     PackageDetail,
     PinsView,
     RouteRequest,
@@ -22,6 +23,7 @@ from perdure.protocol.packages import (
     RouteView,
     VersionPage,
 )
+from perdure.protocol.processes import Done
 from perdure.server import packages
 from perdure.server.intake import ARCHIVE_TYPES
 from perdure.server.route import Route
@@ -237,6 +239,32 @@ PACKAGES: Final = (
         returns={200: RouteSet},
         example={"workflow_type": "Order", "content_hash": None, "changed": True},
         errors=(*_TYPED, errors.RouteMissing),
+    ),
+    Route(
+        name="moveProcess",
+        method="POST",
+        path="/v1/tenants/{tenant}/processes/{id}/move",
+        capability="deploy",
+        handler=packages.move,
+        summary="Let a process go on on another version of its code, after its open turn was replayed by that.",
+        lasts_us=limits.PACKAGE_DEPLOY_US,
+        takes=MoveRequest,
+        takes_example={"content_hash": _HASH},
+        returns={200: Done},
+        example={"process_id": "0195d1b0-5c00-7000-8000-000000000007", "changed": True},
+        errors=(
+            *_NAMED,
+            errors.ProcessEnded,
+            errors.ProcessIncompatible,
+            errors.IllegalTransition,
+            errors.PackageUntrusted,
+            errors.PackageRequirementUnmet,
+            errors.PackageImportFailed,
+            errors.PackageEntryMissing,
+            errors.PackageSchemaDrift,
+            errors.StoreBusy,
+        ),
+        absent=errors.ProcessNotFound,
     ),
     Route(
         name="listDeployments",

@@ -17,7 +17,7 @@ from perdure.deploying.door import PackageDoor
 from perdure.errors import RequestInvalid, UsageError
 from perdure.headers import BUILT_WITH
 from perdure.protocol.packages import CollectRequest, HashText, RouteRequest, TenantText, TypeText
-from perdure.protocol.processes import Limit
+from perdure.protocol.processes import Done, Limit
 from perdure.protocol.text import NAMES_CURSOR, cursor
 from perdure.server.commands import actor_of
 from perdure.server.intake import ARCHIVE_TYPES
@@ -129,6 +129,13 @@ async def rollback(call: Call) -> Answer:
 async def retire(call: Call) -> Answer:
     """Let no process of a type be started any more."""
     return answer(await _door(call).retire(call.parts["type"]))
+
+
+async def move(call: Call) -> Answer:
+    """Let a process go on on another version of its code."""
+    process_id = call.parts["id"]
+    package = await _door(call).named(call.body.content_hash)
+    return answer(Done(process_id, await call.engine.move(process_id, package, actor=actor_of(call), tenant=call.tenant)))
 
 
 async def deployments(call: Call) -> Answer:
