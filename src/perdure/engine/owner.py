@@ -47,8 +47,8 @@ from perdure.engine.notes import (
 from perdure.engine.recovery import Recovery
 from perdure.engine.residency import Residency
 from perdure.engine.resident import Resident
-from perdure.engine.shards import SEALED, Shards
 from perdure.engine.reviving import Reviving
+from perdure.engine.shards import SEALED, Shards
 from perdure.engine.versions import Versions
 from perdure.engine.waiters import Waiters, fail
 from perdure.engine.watchdog import Watchdog
