@@ -292,6 +292,7 @@ PACKAGE_DEPLOY_US: Final = 120_000_000  # microseconds that a deploy may take ov
 PACKAGE_DEPLOY_TRIES: Final = 10  # to add signatures to an archive that others add theirs to
 PACKAGE_READ_TRIES: Final = 5  # of an archive that is replaced while it is read
 PACKAGE_BUILT_WITH_MAX: Final = 64 * KIB  # bytes of what was found when it was built, as JSON: a thousand distributions
+PACKAGE_NEEDS_MAX: Final = 2 * MIB  # bytes of a package's declared environment, as JSON: a thousand requirements of the longest
 PACKAGE_PINS_SHOWN: Final = 100  # processes that are named to who asks why a package stays
 PACKAGE_TYPES_SHOWN: Final = 100  # types whose routes lead to a package, likewise
 PACKAGE_UNLOAD_TRIES: Final = 10  # to remove a package that others begin to use again and again, or cease to

@@ -17,6 +17,7 @@ from perdure.errors import (
     PackageBuildRefused,
     PackageImportFailed,
     PackageImportsByText,
+    PackageIsolationUnavailable,
     PackageNativeCode,
     PackagePathInvalid,
     PackageRequirementUnmet,
@@ -130,13 +131,11 @@ async def test_include_says_which_files_are_taken(lay: Lay) -> None:
     ]
 
 
-async def test_a_package_with_an_interpreter_of_its_own_has_its_lock_file(lay: Lay) -> None:
+async def test_a_package_with_an_interpreter_of_its_own_is_refused_and_needs_a_lock_file(lay: Lay) -> None:
     pyproject = PYPROJECT + 'isolation = "process"\n'
 
-    built = await build(lay({"requirements.lock": "msgspec==0.21\n"}, pyproject=pyproject))
-
-    assert built.manifest.isolation == "process"
-    assert [file.path for file in built.manifest.files] == ["requirements.lock", "shop/__init__.py", "shop/flows.py"]
+    with pytest.raises(PackageIsolationUnavailable):
+        await build(lay({"requirements.lock": "msgspec==0.21\n"}, pyproject=pyproject))
     with pytest.raises(PackageBuildRefused, match=r"requirements\.lock: there is no such file"):
         await build(lay(folder="other", pyproject=pyproject))
 

@@ -58,5 +58,6 @@ async def test_new_processes_follow_a_deploy_a_rollback_and_a_retirement(store: 
         with contextlib.suppress(ProcessTypeRetired):
             raise AssertionError(await greeted("m4"))
 
+    assert engine.versions.loaded == (), "neither those that have ended nor the one that waits keep their code when the engine is closed"
     assert (one, two, back) == ("Ann on version 1", "Ann on version 2", "Ann on version 1")
     assert {each.content_hash: each.processes for each in page.versions} == {identity(first): {"waiting": 1}, identity(second): {}}

@@ -55,8 +55,8 @@ def url(place: str) -> str:
 
 async def on(store: Store) -> dict[str, str | None]:
     found = [one for tenant in ("default", "acme") for one in await inspection.processes(store, tenant=tenant)]
-    numbers: dict[str, str] = {FIRST.identity: "1", SECOND.identity: "2", OTHER_STEP.identity: "3"}
-    return {one.process_id: numbers.get(str(one.package_hash)) for one in found}
+    numbers = {str(FIRST.identity): "1", str(SECOND.identity): "2", str(OTHER_STEP.identity): "3"}
+    return {one.process_id: numbers.get(one.package_hash or "") for one in found}
 
 
 def test_one_process_is_moved_and_shown_there(call: Call, url: str) -> None:

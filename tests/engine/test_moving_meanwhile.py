@@ -246,7 +246,7 @@ async def test_what_the_code_before_says_of_a_process_that_was_moved_does_not_st
 async def test_an_engine_that_has_stopped_begins_nothing(store: Store) -> None:
     async with Engine(store, NODE) as engine:
         pass
-    engine._owner.recovery.begin(ToLoad("default", "t", "Ticket", FIRST.identity))
+    engine._owner.stranded.begin(ToLoad("default", "t", "Ticket", FIRST.identity))
     assert not engine._owner._tasks
 
 

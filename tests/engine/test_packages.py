@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 
 import pytest
@@ -44,6 +45,23 @@ async def test_a_process_goes_on_with_its_version_after_a_restart(store: Store) 
         await pay(engine, "o")
         assert await reply(engine, "placed o") == "paid o on version 1"
         assert engine.versions.loaded == (ONE.identity,)
+
+
+async def test_nobody_keeps_a_version_whose_processes_have_left_memory(store: Store) -> None:
+    await deploy(store, ONE)
+    async with Engine(store, NODE) as engine:
+        assert await run(engine, "hello", "a", id="1") == "hello a from 1"
+        await place(engine, "o")
+        await reaches(engine, "o", "waiting")
+        assert engine.versions.pins(ONE.identity) == 1
+        await pay(engine, "o")
+        await reply(engine, "placed o")
+        await eventually(lambda: _unpinned(engine))
+    assert not [name for name in sys.modules if name.startswith(f"shop@{ONE.identity[:16]}")]
+
+
+async def _unpinned(engine: Engine) -> bool:
+    return engine.versions.pins(ONE.identity) == 0
 
 
 async def test_durable_fields_and_later_turns_are_of_the_version_of_the_process(store: Store) -> None:

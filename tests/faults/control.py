@@ -179,7 +179,7 @@ FAULTS: Final = (
     Fault(
         "restart-elsewhere-leaves-the-old-turn-running",
         f"{HERE}/recovery.py",
-        "            if process.open_message != resident.ref:\n",
+        "            if (process.open_message, process.package_hash) != (resident.ref, resident.package):\n",
         "            if False:\n",
         (f"{ELSEWHERE}::test_a_turn_in_memory_stops_at_once_and_its_callers_hear",),
     ),
@@ -256,8 +256,8 @@ FAULTS: Final = (
     Fault(
         "pause-undone-by-a-misfit",
         f"{HERE}/leaving.py",
-        " and process.status != ProcessStatus.PAUSED:",
-        ":",
+        "        if process.status != ProcessStatus.PAUSED:\n",
+        "        if True:\n",
         (f"{ATTACK}::test_code_that_does_not_fit_does_not_end_a_pause",),
     ),
     Fault(

@@ -13,6 +13,7 @@ from tests.faults import (
     control,
     copying,
     core,
+    deploying,
     engine,
     failover,
     flows,
@@ -32,6 +33,7 @@ from tests.faults import (
     residency,
     retention,
     rooms,
+    running,
     schedules,
     schemas,
     server,
@@ -81,4 +83,6 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *loading.FAULTS,
     *checking.FAULTS,
     *moving.FAULTS,
+    *deploying.FAULTS,
+    *running.FAULTS,
 )

@@ -127,7 +127,7 @@ FAULTS: Final = (
     Fault(
         "unload-without-a-word-before",
         f"{HERE}/writes.py",
-        "        if not row.unloading:\n",
+        "        if not row.unloading and not self.dry_run:\n",
         "        if False:\n",
         (f"{NODES}::test_a_start_that_comes_between_the_look_and_the_removal_is_seen",),
     ),
@@ -201,7 +201,7 @@ FAULTS: Final = (
     Fault(
         "unload-leaves-the-other-types",
         f"{HERE}/writes.py",
-        "        while rows := view.scan(Scan(OF_PACKAGE, (self.content_hash,), limits.READ_PAGE, guard=key)):\n",
+        "        while rows := view.scan(Scan(OF_PACKAGE, (self.content_hash,), limits.READ_PAGE, after=tuple(gone[-1:]) or None, guard=key)):\n",
         "        for rows in [view.scan(Scan(OF_PACKAGE, (self.content_hash,), 1, guard=key))]:\n",
         (PINS,),
     ),

@@ -92,7 +92,7 @@ FAULTS: Final = (
     Fault(
         "package-routed-in-a-commit-of-its-own",
         f"{HERE}/store.py",
-        "            results = await self._access.writer.commit(replace(put, staged=staged), *also, size=size)\n",
+        "            results = await self._access.writer.commit(replace(put, staged=staged, damaged=damaged), *also, size=size)\n",
         "            results = await self._access.writer.commit(replace(put, staged=staged, routes=()), *also, size=0)\n"
         "            for each in put.routes:\n"
         "                await self._access.writer.run(PutRoute(workflow_type=each, content_hash=put.content_hash, by=put.by))\n",

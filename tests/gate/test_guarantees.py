@@ -36,6 +36,7 @@ SECTIONS = [
     "A database that fails over",
     "Over HTTP",
     "Commands",
+    "Packages",
     "Not yet",
     "What is not promised",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 from perdure import Store
 from perdure.engine.packaged import apps_in, code_of, defined_by
 from perdure.packages.archive import Package, pack, unpack
-from perdure.packages.contract import Deployed, PackageRecord
+from perdure.packages.contract import Deployed, Needs, PackageRecord
 from perdure.packages.loading import PackageCode, load, unload
 from perdure.packages.manifest import describe
 from perdure.packages.paths import top_level_names
@@ -44,5 +44,6 @@ async def deploy(store: Store, package: Package, *, route: bool = True, at: date
         PackageRecord(workflow_type=types[0], content_hash=package.identity, archive=archive_of(package), deployed_at=at),
         types,
         routes=None if route else (),
+        needs=Needs(python=package.manifest.python, requires=package.manifest.requires),
         kinds={process.type: [message.kind for message in process.messages] for process in package.manifest.processes},
     )

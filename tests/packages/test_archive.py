@@ -211,3 +211,19 @@ def test_signatures_of_any_keys_are_kept_as_they_are() -> None:
     wrong = Signature(algorithm="ed25519", key="0" * 64, signature="f" * 128)
 
     assert unpack(archive(SIGNATURE, wrong)).signatures == (wrong, SIGNATURE)
+
+
+def test_bytes_that_move_to_another_file_or_into_a_name_make_another_package() -> None:
+    files = {"shop/a.py": b"a = 1\nb = 2\n", "shop/b.py": b"c = 3\n"}
+    moved = [
+        files,
+        {"shop/a.py": b"a = 1\n", "shop/b.py": b"b = 2\nc = 3\n"},
+        {"shop/a.py": b"a = 1\nb = 2\nc = 3\n", "shop/b.py": b""},
+        {"shop/a.py": b"c = 3\n", "shop/b.py": b"a = 1\nb = 2\n"},
+        {"shop/a.pyb": b"a = 1\nb = 2\n", "shop/.py": b"c = 3\n"},
+        {"shop/a.pya": b" = 1\nb = 2\n", "shop/b.py": b"c = 3\n"},
+    ]
+
+    identities = {unpack(pack(shop(each), each)).identity for each in moved}
+
+    assert len(identities) == len(moved)

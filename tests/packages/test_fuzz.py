@@ -10,8 +10,8 @@ from typing import Final
 
 import pytest
 
-from perdure import errors
-from perdure.errors import PackageRefused
+from perdure.errors import PackageIdentityMismatch, PackageRefused
+from perdure.packages import archive, manifest, paths, signing
 from perdure.packages.archive import pack, unpack
 from perdure.packages.signing import TrustPolicy
 from tests.packages.mutations import mutated
@@ -22,14 +22,12 @@ SOAK_SECONDS: Final = int(os.environ.get("PERDURE_SOAK_FUZZ_SECONDS", "3600"))
 AT_ONCE: Final = 1_000
 TAKEN: Final = "taken"
 POLICY: Final = TrustPolicy([KEY])
-# The reader is asked for any identity here, and so never finds another one.
+# What the reader's modules refuse with. It is asked for any identity here, and so never finds another one.
 CODES: Final = {
     kind.code
-    for kind in vars(errors).values()
-    if isinstance(kind, type)
-    and issubclass(kind, PackageRefused)
-    and not kind.__subclasses__()
-    and kind is not errors.PackageIdentityMismatch
+    for module in (archive, manifest, paths, signing)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, PackageRefused) and not kind.__subclasses__() and kind is not PackageIdentityMismatch
 }
 
 

@@ -227,6 +227,24 @@ def test_each_limit_is_reached_and_not_passed() -> None:
         decode_manifest(b" " * limits.PACKAGE_MANIFEST_MAX)
 
 
+def test_each_limit_of_a_type_is_reached_and_not_passed() -> None:
+    known = with_schemas()
+    [schema, *_] = known["schemas"]
+    kinds = [{"kind": f"{number:04}", "result": None, "schema": schema} for number in range(limits.PACKAGE_KINDS_MAX + 1)]
+    longest = "a:" + "b" * (limits.PACKAGE_OBJECT_MAX - 2)
+
+    def taken(**changes: Any) -> Any:
+        return decode_manifest(encode({**known, "processes": [*known["processes"], process(type="zz", **changes)]})).processes[-1]
+
+    assert len(taken(messages=kinds[:-1]).messages) == limits.PACKAGE_KINDS_MAX
+    assert taken(object=longest).object == longest
+    with pytest.raises(PackageManifestMalformed, match="messages: 1,001, the limit is 1,000"):
+        taken(messages=kinds)
+    with pytest.raises(PackageManifestMalformed, match="expected module:name"):
+        taken(object=longest + "b")
+    assert decode_manifest(encode(tree(requires=["a" * limits.PACKAGE_RANGE_MAX]))).requires[0] == "a" * limits.PACKAGE_RANGE_MAX
+
+
 def test_schemas_that_would_take_too_long_to_check_are_refused_before() -> None:
     circle = [{"fields": [{"name": "a", "type": {"ref": (number + 1) % 1_001}}], "struct": "S"} for number in range(1_001)]
 

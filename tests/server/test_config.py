@@ -50,7 +50,6 @@ def test_a_flag_in_the_environment_is_a_word(text: str, meant: bool) -> None:
         ({**GIVEN, "trusted_keys": ["ab"]}, {}, "", ["trusted_keys", "64 lower-case hex digits"]),
         (GIVEN, {"PERDURE_REQUIRE_SIGNATURE": "1"}, "", ["require_signature", "trusted_keys"]),
         (GIVEN, {}, "trusted_keys = 'ab'", ["'trusted_keys'", "perdure.toml"]),
-        ({"store": "s"}, {}, "", ["app is missing", "PERDURE_APP"]),
         ({"app": "a"}, {}, "", ["store is missing", "--store"]),
     ],
 )

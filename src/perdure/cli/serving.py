@@ -12,7 +12,7 @@ from perdure.cli.shared import named
 
 @click.command()
 @click.option("--store", help="URL of the store; it is made if there is none.")
-@click.option("--app", metavar="MODULE:NAME", help="The app, as it is imported from here.")
+@click.option("--app", metavar="MODULE:NAME", help="The app, as it is imported from here; without one, only packages run.")
 @click.option("--host", help="Name or address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="0 takes a free one.  [default: 8080]")
 @click.option("--dev", is_flag=True, default=None, help="Ask for no tokens; on loopback only.")
@@ -36,8 +36,13 @@ from perdure.cli.shared import named
     default=None,
     help="Whether a package that none of them has signed is refused.  [default: it is]",
 )
+@click.option(
+    "--strict/--no-strict",
+    default=None,
+    help="Whether the server is not ready while open processes are on packages that it cannot load.  [default: it is not]",
+)
 def serve(*, file: str | None, push_allowed: tuple[str, ...], trusted_keys: tuple[str, ...], **given: object) -> None:
-    """Run an app and serve it over HTTP, until SIGTERM or SIGINT.
+    """Run an app, and what is deployed, and serve it over HTTP, until SIGTERM or SIGINT.
 
     Each option can also be a variable of the environment, PERDURE_STORE and so on, or a key of the file that --config names.
     The command line stands before the environment, and that before the file.
@@ -49,4 +54,5 @@ def serve(*, file: str | None, push_allowed: tuple[str, ...], trusted_keys: tupl
 
     several = {"push_allowed": push_allowed or None, "trusted_keys": trusted_keys or None}
     config = load_config({**given, **several}, environment=os.environ, file=file)
-    asyncio.run(run(config, named(config.app, App, what="app:", wrong=ConfigInvalid), say=click.echo))
+    app = App("packages") if config.app is None else named(config.app, App, what="app:", wrong=ConfigInvalid)
+    asyncio.run(run(config, app, say=click.echo))

@@ -226,6 +226,13 @@ BY_PACKAGE = Index(
     where=lambda row: row.package_hash is not None and row.status not in {ProcessStatus.ENDED, ProcessStatus.REMOVED},
     where_sql="package_hash is not null and status <> 'ended' and status <> 'removed'",
 )
+PINNED = Index(
+    PROCESS,
+    "process_package",
+    order=("package_hash", "tenant_id", "process_id"),
+    where=BY_PACKAGE.where,
+    where_sql=BY_PACKAGE.where_sql,
+)
 ATTRIBUTES = Index(ATTRIBUTE, "process_attribute", prefix=("tenant_id",), order=("process_id", "name"))
 ATTRIBUTES_OF = Index(ATTRIBUTE, "process_attribute", prefix=("tenant_id", "process_id"), order=("name",))
 BY_ATTRIBUTE = Index(
@@ -258,6 +265,7 @@ INDEXES = (
     BY_STATUS,
     CREATED,
     BY_PACKAGE,
+    PINNED,
     CHILDREN,
     CANCELLATIONS,
     LOG_ENTRIES,

@@ -26,7 +26,7 @@ from perdure.errors import (
 )
 from perdure.packages.archive import Package, unpack, with_signatures
 from perdure.packages.arguments import checked_by, checked_hash
-from perdure.packages.contract import UNKNOWN_ACTOR, Deployed, PackageRecord
+from perdure.packages.contract import UNKNOWN_ACTOR, Deployed, Needs, PackageRecord
 from perdure.packages.signing import TrustPolicy
 from perdure.packages.tables import PACKAGE
 from perdure.protocol.packages import DeployedPackage, TrialWarning
@@ -163,6 +163,7 @@ async def _put(
         types,
         routes=routes,
         kinds={process.type: [message.kind for message in process.messages] for process in package.manifest.processes},
+        needs=Needs(python=package.manifest.python, requires=package.manifest.requires),
         also=[PutSchemas(schemas)] if schemas else [],
         replaces=merged.replaces,
         actor=actor,

@@ -20,7 +20,7 @@ import msgspec
 
 from perdure import limits
 from perdure.deploying.report import SIZE_BYTES, Failed, Report, Tried, Warned
-from perdure.engine.packaged import code_of
+from perdure.engine.packaged import check_isolation, code_of
 from perdure.errors import PackageImportFailed
 from perdure.packages.archive import Package, unpack
 
@@ -65,7 +65,8 @@ async def try_load(
         seconds: that it may take.
 
     Raises:
-        PackageRefused: it is none that `unpack` takes; no interpreter was started.
+        PackageRefused: it is none that `unpack` takes; no interpreter was started; or
+            PackageIsolationUnavailable: it asks for an interpreter of its own.
         PackageImportsByText: its code gives its own name to a function as text; none of its code ran. The others follow.
         PackageRequirementUnmet: this node has not what it needs; none of its code ran.
         PackageImportFailed: its code raised, ended the interpreter, or was not done in time.
@@ -76,6 +77,7 @@ async def try_load(
     Source: packages.md, "Deploy"; packages-detail.md, A7 and A8.
     """
     package = await asyncio.to_thread(unpack, archive)
+    check_isolation(package)
     with await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="perdure-trial-", ignore_cleanup_errors=True) as folder:
         path, place = Path(folder) / "package.zip", Path(folder) / "empty"
         await asyncio.to_thread(path.write_bytes, archive)

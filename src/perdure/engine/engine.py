@@ -63,6 +63,7 @@ class Engine(Inspecting):
         max_resident: processes in memory; of those that wait, the ones that were not used for the longest time leave first.
         push_allowed: where commands may be sent beyond the public internet.
         trust: who has to have signed a package before its code is loaded; anybody or nobody when not given.
+        strict: a server of this engine is not ready (`/health/ready`) while open processes are on packages that it cannot load.
 
     Raises:
         UsageError: a bound is less than 1.
@@ -93,6 +94,7 @@ class Engine(Inspecting):
         max_resident: int = limits.MAX_RESIDENT,
         push_allowed: Allowed | None = None,
         trust: TrustPolicy | None = None,
+        strict: bool = True,
     ) -> None:
         if min(max_threads, 1 if max_concurrency is None else max_concurrency, max_steps, max_resident) < 1:
             raise UsageError("max_threads, max_concurrency, max_steps and max_resident are at least 1 each")
@@ -111,6 +113,7 @@ class Engine(Inspecting):
             trust=trust,
         )
         self.versions = self._owner.versions
+        self.strict = strict
         self._doors = Doors(store.access, self._owner.shards.mine)
         self.schedules = Schedules(store, app=app, rules=self._owner.rules, run=self._owner.run)
         kept_in = Folder(archive, self.clock.now) if isinstance(archive, str | Path) else archive
@@ -450,7 +453,7 @@ class Engine(Inspecting):
         """
         package = checked_hash(content_hash)
         self.versions.try_again(package)
-        return await self._owner.recovery.revive(package=package)
+        return await self._owner.stranded.revive(package=package)
 
     async def move(self, process_id: str, content_hash: str | None, *, actor: str = UNKNOWN_ACTOR, tenant: str = DEFAULT_TENANT) -> bool:
         """Let a process go on on another version of its code, which is tried on it first.

@@ -48,6 +48,7 @@ from perdure.engine.recovery import Recovery
 from perdure.engine.residency import Residency
 from perdure.engine.resident import Resident
 from perdure.engine.shards import SEALED, Shards
+from perdure.engine.stranded import Stranded
 from perdure.engine.versions import Versions
 from perdure.engine.waiters import Waiters, fail
 from perdure.engine.watchdog import Watchdog
@@ -112,6 +113,7 @@ class Owner:
         self.dispatcher = Dispatcher(self, max_concurrency=max_concurrency, max_steps=max_steps)
         self._residency = Residency(self, most=max_resident)
         self.recovery = Recovery(self)
+        self.stranded = Stranded(self)
         self.shards = Shards(self)
         self.wheel = Wheel(self)
         self.cancelling = Cancelling(self)
@@ -137,7 +139,7 @@ class Owner:
         stored = self._listening.enter_context(self.store.access.signals.listen(STORED_TOPIC))
         await self.recovery.run()
         self.wheel.start()
-        self.background(self.recovery.look_for_packages(stored))
+        self.background(self.stranded.look_out(stored))
         self.background(self._look_out(listener))
         if not self.ownership.whole:
             self.background(self.shards.look_for_replies())
@@ -171,6 +173,7 @@ class Owner:
         for resident in self.residents.values():
             resident.leave()
         self.residents.clear()
+        self.versions.drop()
         self.threads.shutdown(wait=False, cancel_futures=True)
 
     async def _look_out(self, listener: Listener) -> None:
@@ -443,7 +446,7 @@ class Owner:
         """Do what people ask of a process."""
         key = (note.tenant_id, note.process_id)
         if isinstance(note, ToLoad):
-            self.recovery.begin(note)
+            self.stranded.begin(note)
             return
         self.dispatcher.stale(*key)
         resident = self.residents.get(key)
@@ -569,6 +572,7 @@ class Owner:
         key = (resident.tenant_id, resident.process_id)
         if self.residents.get(key) is resident:
             del self.residents[key]
+        self.versions.give_back(resident)
         self.dispatcher.release(resident)
 
     def goes_on(self, resident: Resident) -> None:

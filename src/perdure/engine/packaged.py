@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from perdure.engine.app import App, HandlerOf, ProcessType
-from perdure.errors import DefinitionError, PackageEntryMissing, PackageSchemaDrift, SchemaUnsupported
+from perdure.errors import DefinitionError, PackageEntryMissing, PackageIsolationUnavailable, PackageSchemaDrift, SchemaUnsupported
 from perdure.names import public_name
 from perdure.packages.archive import Package
 from perdure.packages.loading import Loaded, PackageCode
@@ -47,6 +47,12 @@ def code_of(package: Package) -> PackageCode:
         python=manifest.python,
         requires=manifest.requires,
     )
+
+
+def check_isolation(package: Package) -> None:
+    """Refuse a package whose code may not run in this interpreter. Raises PackageIsolationUnavailable."""
+    if package.manifest.isolation != "shared":
+        raise PackageIsolationUnavailable(code_of(package).label)
 
 
 def apps_in(modules: Iterable[ModuleType]) -> list[App]:

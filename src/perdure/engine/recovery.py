@@ -5,7 +5,6 @@ Source: engine.md, "States, memory, recovery"; "Poison".
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Collection
@@ -29,22 +28,20 @@ from perdure.conversations.tables import (
     PROCESS_STATE,
     RECOVERED,
     RUNNABLE,
-    STRANDED,
     TURN,
     ProcessRow,
     ProcessStatus,
     TurnRow,
 )
 from perdure.conversations.writes import shard_of, stream_name
-from perdure.core.signals import Listener
 from perdure.core.table import Index, Scan
 from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.control import CancelProcess
 from perdure.engine.endings import failed
 from perdure.engine.flush import Finish, Flush, turn_keys
 from perdure.engine.handling import message_key, operation_key
-from perdure.engine.leaving import Resume, Revive, StartQueued, TakeOut, Wake
-from perdure.engine.notes import LEADING, Sealed, ToLoad
+from perdure.engine.leaving import Resume, StartQueued, TakeOut, Wake
+from perdure.engine.notes import LEADING, Sealed
 from perdure.engine.resident import Resident
 from perdure.engine.upkeep import HandOver
 from perdure.engine.versions import UNLOADABLE
@@ -72,7 +69,6 @@ class Recovery:
         self._suspects: deque[_Key] = deque()
         self._suspect: _Key | None = None
         self._since: dict[int, Micros] = {}
-        self._to_begin: dict[str, deque[ToLoad]] = {}
 
     async def run(self) -> None:
         """Take up what was runnable when the last engine stopped; waiting processes cost nothing here."""
@@ -84,7 +80,7 @@ class Recovery:
         # What was decided here while they were another's is committed with word for him: it is found by the looks that follow.
         await self._owner.store.access.writer.commit()
         await self.take_up(shards, first=True)
-        await self.revive(shards)
+        await self._owner.stranded.revive(shards)
         if LEADING in shards:
             await self._hand_over_owed()
         self._next_suspect()
@@ -144,84 +140,6 @@ class Recovery:
         elif resident is not None:
             resident.missed = True
 
-    def begin(self, note: ToLoad) -> None:
-        """Load the version of a process that has a turn to begin, and begin it: of one version in the order of their notes."""
-        if not self._owner.is_open:  # the next engine finds it runnable
-            return
-        queue = self._to_begin.get(note.package)
-        if queue is not None:
-            queue.append(note)
-            return
-        self._to_begin[note.package] = deque([note])
-        self._owner.background(self._begin_all(note.package))
-
-    async def _begin_all(self, package: str) -> None:
-        owner, queue = self._owner, self._to_begin[package]
-        try:
-            while queue:
-                async with owner.versions.using(queue[0].process_type, package):
-                    notes = [queue.popleft() for _ in range(min(len(queue), limits.READ_PAGE))]
-                    outcomes = await asyncio.gather(*map(self._begin, notes), return_exceptions=True)
-                    for note, outcome in zip(notes, outcomes, strict=True):
-                        if isinstance(outcome, BaseException):
-                            logger.warning(
-                                "process %s does not begin now; a restart or its next message begins it: %s", note.process_id, outcome
-                            )
-        except UNLOADABLE:
-            for note in queue:
-                process = await self._reader.get(PROCESS.key(note.tenant_id, note.process_id))
-                if process is not None and process.status == ProcessStatus.RUNNABLE and process.open_message is None:
-                    await self._recover(note.tenant_id, note.process_id, process, first=False)
-        finally:
-            del self._to_begin[package]
-
-    async def _begin(self, note: ToLoad) -> None:
-        start = StartQueued(self._owner.rules, note.tenant_id, note.process_id)
-        await self._owner.run(start, lambda notes: notes, lease=self._owner.shards.lease_of(note.tenant_id, note.process_id))
-
-    async def revive(self, shards: Collection[int] | None = None, *, package: str | None = None) -> int:
-        """Try stranded processes again: of these shards or of all that are owned, of one package or of all. Return how many go on."""
-        revived = 0
-        for shard in sorted(self._owner.ownership.shards if shards is None else shards):
-            after: tuple[Any, ...] | None = None
-            while rows := await self._reader.scan(Scan(STRANDED, (shard,), limits.READ_PAGE, after=after)):
-                after = rows[-1][0].parts
-                for key, process in rows:
-                    if package in {None, process.package_hash}:
-                        revived += await self._revive(str(key.parts[0]), str(key.parts[1]), process)
-        return revived
-
-    async def look_for_packages(self, stored: Listener) -> None:
-        """Try stranded processes again whenever their package was stored."""
-        while self._owner.is_open:
-            await stored.wait(None)
-            try:
-                changed = await self._owner.versions.changed()
-                for package in changed:
-                    await self.revive(package=package)
-                if changed and self._owner.rules.leads:
-                    self._owner.wheel.look_at_flows()
-            except Exception:  # an edge: whatever it is, the next package is looked at
-                logger.exception("stranded processes cannot be looked at; they are when a package is stored, or at a restart")
-
-    async def _revive(self, tenant_id: str, process_id: str, process: ProcessRow) -> bool:
-        """Let a stranded process go on if its version can be loaded by now."""
-        owner = self._owner
-        try:
-            async with owner.versions.using(process.process_type, process.package_hash):
-                lease = owner.shards.lease_of(tenant_id, process_id)
-                revived = await owner.store.access.writer.run(Revive(tenant_id, process_id), lease=lease)
-                if revived is None:
-                    return False
-                logger.info("process %s goes on: its version can be loaded", process_id)
-                await self._recover(tenant_id, process_id, revived, first=False)
-        except UNLOADABLE:
-            return False
-        except LeaseLost:
-            logger.info("process %s is another node's by now, which takes it up", process_id)
-            return False
-        return True
-
     async def take_up(self, shards: Collection[int] | None = None, *, tenant_id: str | None = None, first: bool = False) -> None:
         """Queue what is runnable in the store, of one tenant or of all; of each, as many as the dispatcher takes.
 
@@ -251,7 +169,7 @@ class Recovery:
         """Take up one process. False: its tenant has too many that wait already."""
         resident = self._owner.residents.get((tenant_id, process_id))
         if resident is None or (process.open_message is None and resident.turn is None):  # it may be on its way out of memory
-            return await self._recover(tenant_id, process_id, process, first=first)
+            return await self.recover(tenant_id, process_id, process, first=first)
         resident.missed = resident.missed or resident.loading
         if resident.turn is not None:  # something may have come for it
             self._owner.later(resident.roused)
@@ -281,7 +199,8 @@ class Recovery:
             if sealed is not None and sealed.response is not None:
                 self._owner.later(self._owner.route, [Sealed(tenant_id, closed, sealed.outcome, sealed.response)])
 
-    async def _recover(self, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
+    async def recover(self, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
+        """Go on with a process that is stored as runnable or stuck. False: its tenant has too many that wait already."""
         key = (tenant_id, process_id)
         if key == self._suspect or key in self._suspects:
             return True

@@ -313,7 +313,7 @@ class Schedules:
             jitter=jitter,
         )
         declaration = Declaration(id=id, tenant=tenant, target=target, args=args, to=to, timing=timing)
-        routed = to is not None and to.way == "start" and await self._is_routed(to.process_type)
+        routed = isinstance(to, Address) and to.way == "start" and await self._is_routed(to.process_type)
         definition = defined(self._app, declaration, declared_by="", routed=routed)
         first = next_slot(definition.expression, definition.tz, self._store.access.clock.now())
         row = await self._run(Put(tenant, id, definition, first, over), _none)

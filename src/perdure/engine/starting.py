@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from perdure.conversations.tables import PROCESS
 from perdure.core.view import View
 from perdure.engine.notes import Envelope, Said
 from perdure.flows.tables import PlaceRow
@@ -23,6 +24,12 @@ def version_for(view: View, envelope: Envelope, process_id: str) -> str | None:
     if package is not None:
         hold(view, package)
     return package
+
+
+def package_of(view: View, tenant_id: str, sender: str) -> str | None:
+    """Return the package of the process that has sent a message; None without one, for local code, and once it was removed."""
+    row = view.get(PROCESS.key(tenant_id, sender)) if sender else None
+    return None if row is None else row.package_hash
 
 
 def place_of(said: Said | None, row: MessageRow) -> PlaceRow | None:

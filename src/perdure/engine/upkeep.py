@@ -14,6 +14,7 @@ from perdure.engine.flush import present
 from perdure.engine.handling import Handling, ref_of
 from perdure.engine.notes import NO_APP, Envelope, Note, Rules
 from perdure.engine.redriving import address_of
+from perdure.engine.starting import package_of
 from perdure.errors import NoRoute, ProcessNotFound
 from perdure.flows.tables import FLOW
 from perdure.identity import RegistryKey, TenantId
@@ -84,7 +85,7 @@ class ExpireQueued(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReleaseDelayed(msgspec.Struct, frozen=True, gc=False):
-    """Deliver messages whose time has come: each as if it were sent now."""
+    """Deliver messages whose time has come: each as if its sender sent it now."""
 
     rules: Rules
 
@@ -110,6 +111,7 @@ class ReleaseDelayed(msgspec.Struct, frozen=True, gc=False):
                 process_id=row.process_id or message_id,
                 inner=True,
                 sender=row.sender,
+                package=package_of(view, tenant_id, row.sender),
             )
             fresh = replace(row, status=MessageStatus.DONE, available_at=None, process_id=None, tick=view.tick())
             view.update(key, handling.place(envelope, fresh))

@@ -6,14 +6,18 @@ Source: packages.md, "Loading", "Pins" and "Stranded".
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
-from perdure.conversations.tables import ProcessRow
+import msgspec
+
+from perdure.conversations.tables import PINNED, ProcessRow
+from perdure.core.table import Scan
 from perdure.engine.app import App, ProcessType
 from perdure.engine.notes import Said
-from perdure.engine.packaged import code_of, types_of
+from perdure.engine.packaged import check_isolation, code_of, types_of
 from perdure.engine.resident import Resident
 from perdure.errors import (
     DefinitionError,
@@ -32,13 +36,16 @@ from perdure.flows.writes import UNLIMITED, Limits
 from perdure.names import TAG_DIGITS
 from perdure.packages.archive import unpack
 from perdure.packages.catalog import Catalog
+from perdure.packages.contract import Needs
 from perdure.packages.loading import Loaded, PackageCode
 from perdure.packages.manifest import Manifest
+from perdure.packages.requirements import check_requirements
 from perdure.packages.routes import default_of
 from perdure.packages.signing import TrustPolicy
 from perdure.packages.tables import PACKAGE, ROUTE
 from perdure.store import Store
 
+logger = logging.getLogger("perdure.engine")
 UNLOADABLE: Final = (
     DefinitionError,
     PackageEntryMissing,
@@ -74,6 +81,7 @@ class Versions:
         self._trust = trust
         self._types: dict[str, Mapping[str, ProcessType]] = {}
         self._manifests: dict[str, Manifest] = {}
+        self._unmet: dict[str, PerdureError] = {}
         self._marks: dict[str, int | None] = {}
         self._making: dict[str, asyncio.Future[dict[str, ProcessType]]] = {}
         self._catalog: Final = Catalog(evicted=self._evicted)
@@ -85,10 +93,18 @@ class Versions:
         """Let go all that is loaded."""
         await self._catalog.close()
 
+    def drop(self) -> None:
+        """Let go all that is loaded, as a kill does."""
+        self._catalog.drop()
+
     @property
     def loaded(self) -> tuple[str, ...]:
         """The versions that are loaded, those used last behind the others."""
         return self._catalog.loaded
+
+    def pins(self, package: str) -> int:
+        """Return how many processes in memory use a version, or wait for it."""
+        return self._catalog.pins(package)
 
     def take(self, resident: Resident, process: ProcessRow) -> bool:
         """Give a process in memory its code, and keep that loaded until `give_back`. False: it is not here."""
@@ -126,6 +142,35 @@ class Versions:
             if process_type not in types:
                 raise PackageEntryMissing(package[:TAG_DIGITS], process_type)
             yield types[process_type]
+
+    async def survey(self) -> None:
+        """Look what the versions need that open processes are on, and note which of them this node cannot load. No code is read."""
+        found: dict[str, PerdureError] = {}
+        after: tuple[Any, ...] | None = None
+        while rows := await self._store.access.reader.scan(Scan(PINNED, (), 1, after=after)):
+            package = str(rows[0][1].package_hash)
+            after = (package,)  # all others that are on it are passed over
+            try:
+                await self._check(package)
+            except UNLOADABLE as error:
+                found[package] = error
+                logger.warning("open processes are on a package that this node cannot load: %s", error)
+        self._unmet = found
+
+    async def _check(self, package: str) -> None:
+        if (failed := self.failed.get(package)) is not None:
+            raise failed
+        row = await self._store.access.reader.get(PACKAGE.key(package))
+        if row is None:
+            raise PackageMissing(package)
+        if row.needs is not None:
+            needs = msgspec.json.decode(row.needs, type=Needs)
+            await asyncio.to_thread(check_requirements, package[:TAG_DIGITS], python=needs.python, requires=needs.requires)
+
+    @property
+    def unmet(self) -> dict[str, PerdureError]:
+        """The versions that open processes are on and that this node cannot load, by hash, with the reason."""
+        return {**self._unmet, **self.failed}
 
     def unknown(self, process_type: str) -> UnknownProcessType:
         """Return what is raised for a process that the app's own code is to run, and that has no such type."""
@@ -176,6 +221,7 @@ class Versions:
         self._marks[package] = await self._mark(package)
         stored = await self._store.packages.get_package(package)
         taken = await asyncio.to_thread(unpack, stored.archive, identity=package, trust=self._trust)
+        check_isolation(taken)
         self._manifests[package] = taken.manifest
         return code_of(taken)
 

@@ -157,6 +157,18 @@ class PackageUntrusted(PackageRefused):
         self.signed = tuple(signed)
 
 
+class PackageIsolationUnavailable(PackageRefused):
+    """A package asks for an interpreter of its own (`isolation: process`), which this release cannot give it; nothing of it was run."""
+
+    code = "package-isolation-unavailable"
+
+    def __init__(self, package: str) -> None:
+        super().__init__(
+            f"package {package}: it asks for an interpreter of its own (isolation: process), and versions share the engine's here; "
+            f"build it with isolation: shared"
+        )
+
+
 class PackageImportsByText(PackageRefused):
     """Code of a package gives the package's own name to a function as text, which would find another package or none; nothing of it was run.
 
@@ -272,6 +284,18 @@ class PackageSchemaDrift(PerdureError):
         self.where = where
         self.expected = expected
         self.found = found
+
+
+class NodeNotReady(PerdureError):
+    """Open processes are on packages that this node cannot load; deploy them, install what they need, or start it with `strict` off."""
+
+    code = "node-not-ready"
+    retryable = True
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        shown = ", ".join(packages[:10]) + (", …" if len(packages) > 10 else "")  # noqa: PLR2004  # as many as fit a line
+        super().__init__(f"open processes are on packages that this node cannot load: {shown}; its log says why")
+        self.packages = tuple(packages)
 
 
 class PackageUnloaded(PerdureError, ImportError):

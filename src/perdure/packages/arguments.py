@@ -13,7 +13,7 @@ from perdure import limits
 from perdure.clock import Micros, micros_of
 from perdure.errors import ArchiveSizeRefused, InvalidContentHash, InvalidIdentifier, PayloadTooLarge, PayloadUnencodable, UsageError
 from perdure.identity import ContentHash, checked_count, checked_text
-from perdure.packages.contract import PackagePlace, PackageRecord
+from perdure.packages.contract import Needs, PackagePlace, PackageRecord
 from perdure.packages.routes import By
 
 _PREFIX: Final = re.compile(rf"[0-9a-f]{{{limits.PACKAGE_PREFIX_MIN},64}}")
@@ -59,6 +59,18 @@ def checked_kinds(kinds: Mapping[str, Iterable[str]]) -> dict[str, str]:
         if len(listed) > limits.PACKAGE_KINDS_MAX or any("\n" in kind or not kind for kind in listed):
             raise UsageError(f"kinds of {each!r}: expected at most {limits.PACKAGE_KINDS_MAX:,}, of one line each, found {len(listed):,}")
     return {each: "\n".join(listed) for each, listed in found.items()}
+
+
+def checked_needs(needs: Needs | None) -> str | None:
+    """Return what a package needs as JSON. Raises UsageError, PayloadTooLarge."""
+    if needs is None:
+        return None
+    if not isinstance(needs, Needs):
+        raise UsageError(f"needs: expected Needs, found {type(needs).__name__}")
+    encoded = msgspec.json.encode(needs)
+    if len(encoded) > limits.PACKAGE_NEEDS_MAX:
+        raise PayloadTooLarge("needs", size=len(encoded), limit=limits.PACKAGE_NEEDS_MAX)
+    return encoded.decode()
 
 
 def checked_record(record: PackageRecord) -> PackageRecord:

@@ -122,13 +122,18 @@ class Catalog:
 
     async def close(self) -> None:
         """Let go all that nobody uses, and the rest as soon as nobody does. What is being imported is not waited for."""
+        await asyncio.gather(*self.drop(), return_exceptions=True)
+        self._make_room()
+
+    def drop(self) -> list[asyncio.Task[Loaded]]:
+        """Do so at once, and return what is being imported, which ends by itself."""
         self._closed = True
         loading = [slot.loading for slot in self._slots.values() if slot.loading is not None]
         for task in loading:
             task.cancel()
-        await asyncio.gather(*loading, return_exceptions=True)
         self._make_room()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        return loading
 
     # --- loading --------------------------------------------------------------------------------------------
 

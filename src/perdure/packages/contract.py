@@ -181,6 +181,13 @@ class Unloaded(msgspec.Struct, frozen=True, kw_only=True):
     size: int
 
 
+class Needs(msgspec.Struct, frozen=True, kw_only=True):
+    """The declared environment of a package: the range of Python's versions (PEP 440), and distributions (PEP 508)."""
+
+    python: str
+    requires: tuple[str, ...] = ()
+
+
 class PackageStore(Protocol):
     """Process code that the store keeps, and the routes: on which version new processes start.
 
@@ -236,6 +243,7 @@ class PackageStore(Protocol):
         *,
         routes: Sequence[str] | None = None,
         kinds: Mapping[str, Iterable[str]] | None = None,
+        needs: Needs | None = None,
         also: Sequence[Write[Any]] = (),
         replaces: str | msgspec.UnsetType | None = msgspec.UNSET,
         actor: str = UNKNOWN_ACTOR,
@@ -249,6 +257,7 @@ class PackageStore(Protocol):
             routes: the types whose routes are pointed at it; all of them when not given, none when empty.
             kinds: by type, the kinds of message that start a turn, as the package's manifest says; one line each. A message
                 of another kind is refused before the package was ever loaded.
+            needs: what a node has to have to run it, as the package's manifest says.
             also: writes of other rooms that commit with it, or not at all.
             replaces: not given, whatever there is; None, only a package that is not stored; the SHA-256 of an archive, only this one. The
                 same bytes as there are never replace anything.

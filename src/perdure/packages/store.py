@@ -32,6 +32,7 @@ from perdure.packages.arguments import (
     checked_hash,
     checked_kinds,
     checked_log,
+    checked_needs,
     checked_place,
     checked_prefix,
     checked_record,
@@ -44,6 +45,7 @@ from perdure.packages.contract import (
     Action,
     Deployed,
     Deployment,
+    Needs,
     PackageInfo,
     PackagePins,
     PackagePlace,
@@ -125,6 +127,7 @@ class Packages:
         *,
         routes: Sequence[str] | None = None,
         kinds: Mapping[str, Iterable[str]] | None = None,
+        needs: Needs | None = None,
         also: Sequence[Write[Any]] = (),
         replaces: str | msgspec.UnsetType | None = msgspec.UNSET,
         actor: str = UNKNOWN_ACTOR,
@@ -143,6 +146,7 @@ class Packages:
             staged=None,
             by=checked_by(actor, built_with),
             kinds=checked_kinds(kinds or {}),
+            needs=checked_needs(needs),
             replaces=replaces if replaces is None or isinstance(replaces, msgspec.UnsetType) else checked_hash(replaces),
         )
         size = checked_log((*put.types, *put.routes), put.by)

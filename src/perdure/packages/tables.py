@@ -26,7 +26,7 @@ class PackageRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Its bytes are the parts of `upload_id`, together `stored` bytes, packed as `codec` says; unpacked they are `size` bytes
     with this `sha256`, which is not the package's own hash. `types` counts its rows in `package_type`. `used_at` is when it
     was put last, or a rule of a route last began or ceased to lead to it. `changed` is the tick of the last change of
-    anything but that. `unloading` is 1 while somebody is about to remove it and nobody has come to need it since.
+    anything but that. `needs` is the declared environment, `Needs` as JSON; None when nobody has said. `unloading` is 1 while somebody is about to remove it and nobody has come to need it since.
     """
 
     size: int
@@ -39,6 +39,7 @@ class PackageRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     used_at: Micros
     changed: int
     unloading: int = 0
+    needs: str | None = None
 
 
 class TypeRow(msgspec.Struct, frozen=True, gc=False):

@@ -106,6 +106,7 @@ class Put(msgspec.Struct, frozen=True, kw_only=True):
     staged: Staged | None
     by: By
     kinds: Mapping[str, str] = {}
+    needs: str | None = None
     replaces: str | msgspec.UnsetType | None = msgspec.UNSET
     damaged: str = ""
 
@@ -129,6 +130,7 @@ class Put(msgspec.Struct, frozen=True, kw_only=True):
         row = self._stored(view, before, there=there)
         added = [each for each in self.types if self._add(view, each)]
         row = replace(row, types=row.types + len(added), used_at=view.now, changed=view.tick(), unloading=0)
+        row = replace(row, needs=row.needs if self.needs is None else self.needs)
         if before is None:
             view.insert(key, row)
         else:
@@ -137,7 +139,7 @@ class Put(msgspec.Struct, frozen=True, kw_only=True):
         for each in self.types:
             if each not in self.routes:
                 self.by.record(view, each, Action.STORED, content_hash=self.content_hash)
-        if not there:
+        if before is None or row.upload_id != before.upload_id:
             view.signal(STORED_TOPIC)
         return Deployed(freshly_stored=not there, routes_changed=changed)
 

@@ -23,7 +23,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         store: URL of the store; it is made if there is none.
-        app: `module:name` of the app.
+        app: `module:name` of the app; without one, the server runs what is deployed.
         host: name or address to listen on.
         port: 0 takes a free one.
         dev: ask for no tokens; on loopback only.
@@ -32,11 +32,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         push_allowed: networks such as `10.0.0.0/8`, and hosts such as `hooks.internal` or `localhost:8080`, that commands may be
             sent to beyond the public internet.
         trusted_keys: public Ed25519 keys, 64 hex digits each, whose packages are taken; none takes those of anybody.
+        strict: whether `/health/ready` fails while open processes are on packages that this node cannot load.
         require_signature: whether a package that none of `trusted_keys` has signed is refused.
     """
 
     store: str
-    app: str
+    app: str | None = None
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8_080
     dev: bool = False
@@ -45,6 +46,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     push_allowed: tuple[str, ...] = ()
     trusted_keys: tuple[str, ...] = ()
     require_signature: bool = True
+    strict: bool = True
 
     @property
     def allowed(self) -> Allowed:
@@ -91,9 +93,8 @@ def load_config(given: Mapping[str, Any], *, environment: Mapping[str, str], fil
             raise ConfigInvalid(f"the environment: {name} is unknown; there are {', '.join(PREFIX + one.upper() for one in KEYS)}")
         found[key] = _checked(key, _of_text(key, text), where=f"the environment: {name}")
     found |= {key: _checked(key, value, where=f"--{key.replace('_', '-')}") for key, value in given.items() if value is not None}
-    for key in ("store", "app"):
-        if key not in found:
-            raise ConfigInvalid(f"{key} is missing: give --{key}, {PREFIX}{key.upper()}, or `{key} = …` in a file for --config")
+    if "store" not in found:
+        raise ConfigInvalid(f"store is missing: give --store, {PREFIX}STORE, or `store = …` in a file for --config")
     if "tls_key" in found and "tls_cert" not in found:
         raise ConfigInvalid("tls_key is given without tls_cert: give both")
     if found.get("require_signature") and not found.get("trusted_keys"):

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from perdure.errors import StoreError, StoreUnavailable
+from perdure.errors import NodeNotReady, StoreError, StoreUnavailable
 from perdure.server.metrics import METRICS_TYPE
 from perdure.server.route import Answer, Call, answer
 
@@ -32,13 +32,15 @@ async def live(call: Call) -> Answer:
 
 
 async def ready(call: Call) -> Answer:
-    """Say whether the server takes requests: it does not stop, and the store answers."""
+    """Say whether the server takes requests: it does not stop, the store answers, and it can load what open processes are on."""
     if call.stopping.is_set():
         raise StoreUnavailable("the server stops")
     try:
         await call.engine.store.tokens.list_tokens(limit=1)
     except StoreError as error:
         raise StoreUnavailable("the store does not answer") from error
+    if call.engine.strict and (unmet := call.engine.versions.unmet):
+        raise NodeNotReady(sorted(unmet))
     return answer(Health("ok"))
 
 

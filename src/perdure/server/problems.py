@@ -31,6 +31,7 @@ _STATUSES: Final[tuple[tuple[type[PerdureError], int], ...]] = (
     (errors.PayloadTooLarge, 413),
     (errors.PackageTooLarge, 413),
     (errors.ArchiveSizeRefused, 413),
+    (errors.NodeNotReady, 503),
     (errors.PackageUntrusted, 403),  # whoever asks may deploy, but not this: the policy of the server stands before it
     (errors.PackageRequirementUnmet, 422),
     (errors.PackageImportFailed, 422),

@@ -12,9 +12,13 @@ from perdure.engine.engine import Engine
 from perdure.errors import ConfigInvalid
 from perdure.server.config import Config
 from perdure.server.serving import is_loopback, serving
-from perdure.store import open_store
+from perdure.store import Store, open_store
 
 logger = logging.getLogger("perdure.server")
+
+
+def _engine(store: Store, app: App, config: Config) -> Engine:
+    return Engine(store, app, push_allowed=config.allowed, trust=config.trust, strict=config.strict)
 
 
 async def serve(config: Config, app: App, *, say: Callable[[str], None]) -> None:
@@ -30,7 +34,7 @@ async def serve(config: Config, app: App, *, say: Callable[[str], None]) -> None
         loop.add_signal_handler(number, stop.set)
     if config.tls_cert is None and not is_loopback(config.host):
         logger.warning("%s is served without TLS: let something before it speak TLS, or give --tls-cert", config.host)
-    async with open_store(config.store) as store, Engine(store, app, push_allowed=config.allowed, trust=config.trust) as engine:
+    async with open_store(config.store) as store, _engine(store, app, config) as engine:
         try:
             async with serving(
                 engine,

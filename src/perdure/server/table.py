@@ -264,10 +264,10 @@ _SELF: Final = (
         path="/health/ready",
         capability=None,
         handler=pages.ready,
-        summary="Say that the server takes requests: it does not stop, and the store answers.",
+        summary="Say that the server takes requests: it does not stop, the store answers, and it can load what open processes are on.",
         returns={200: pages.Health},
         example={"status": "ok"},
-        errors=(errors.StoreUnavailable,),
+        errors=(errors.StoreUnavailable, errors.NodeNotReady),
     ),
     Route(
         name="metrics",

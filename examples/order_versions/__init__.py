@@ -1,0 +1,1 @@
+"""Three versions of an order, as packages."""

@@ -1,0 +1,39 @@
+"""An order, from the day it is placed to the day it is shipped."""
+
+from __future__ import annotations
+
+import msgspec
+
+import perdure
+from shop.services import reserve, ship
+
+app = perdure.App("shop")
+
+
+class Placed(msgspec.Struct):
+    """Somebody has ordered something."""
+
+    order: str
+    euros: int
+
+
+class Paid(msgspec.Struct):
+    """The money is there, days later perhaps."""
+
+    order: str
+
+
+@app.process
+class Order(perdure.Process):
+    """One order."""
+
+    euros: int = 0
+
+    @perdure.on(Placed, start=True, key=lambda placed: placed.order)
+    async def place(self, placed: Placed) -> str:
+        """Reserve, wait for the money, ship."""
+        self.euros = placed.euros
+        await self.step(reserve, placed.order)
+        await self.receive(Paid)
+        await self.step(ship, placed.order)
+        return self.finish(f"{placed.order}: {self.euros} euros, shipped")
