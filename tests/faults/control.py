@@ -179,7 +179,7 @@ FAULTS: Final = (
     Fault(
         "restart-elsewhere-leaves-the-old-turn-running",
         f"{HERE}/recovery.py",
-        "            if (process.open_message, process.package_hash) != (resident.ref, resident.package):\n",
+        "            if process.open_message != resident.ref:\n",
         "            if False:\n",
         (f"{ELSEWHERE}::test_a_turn_in_memory_stops_at_once_and_its_callers_hear",),
     ),
