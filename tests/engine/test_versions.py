@@ -161,6 +161,7 @@ async def test_what_is_stored_between_the_look_for_it_and_the_stranding_revives(
             await engine.process("o")
         for one in held:
             one()
+        await reaches(engine, "o", "idle")
         assert await reply(engine, "placed o") == "paid o on version 1"
 
 

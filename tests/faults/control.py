@@ -270,7 +270,7 @@ FAULTS: Final = (
     Fault(
         "stuck-for-ever",
         f"{HERE}/recovery.py",
-        "            self._owner.goes_on(resident)\n",
+        "            self._owner.goes_on(resident.tenant_id, resident.process_id)\n",
         "",
         (f"{ATTACK}::test_who_asks_again_after_a_stuck_process_was_resumed_by_another_waits_for_its_answer",),
     ),

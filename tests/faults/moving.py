@@ -9,7 +9,7 @@ from tests.faults.fault import Fault
 HERE: Final = "src/perdure"
 MOVING: Final = f"{HERE}/engine/moving.py"
 MANY: Final = f"{HERE}/deploying/moving.py"
-STRANDED: Final = f"{HERE}/engine/reviving.py"
+STRANDED: Final = f"{HERE}/engine/stranded.py"
 LEAVING: Final = f"{HERE}/engine/leaving.py"
 ONE: Final = ("tests/engine/test_moving.py",)
 MEANWHILE: Final = ("tests/engine/test_moving_meanwhile.py",)
