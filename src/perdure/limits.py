@@ -274,6 +274,20 @@ PACKAGE_TRIAL_REPORT_MAX: Final = 16 * MIB  # bytes of what an interpreter repor
 PACKAGE_GIT_SECONDS: Final = 10.0  # that git has to tell the commit of a folder: it looks at each file of a large working copy
 PACKAGE_WARNINGS_MAX: Final = 100  # of one kind that are named
 
+# --- packages: an interpreter of its own -------------------------------------------------------------------------
+APART_CALL_SECONDS: Final = 10.0  # that a child has for one advance, for which the engine's loop waits: long replays take a second
+APART_START_SECONDS: Final = 60.0  # that it has to import its package, as long as a trial has
+APART_END_SECONDS: Final = 2.0  # that it has to end by itself, with the `finally` of its steps, before it is killed
+APART_FRAME_MAX: Final = 1_024 * MIB  # bytes of one frame: a whole window of mail with the record of a turn, or what one turn has made
+APART_READ: Final = 256 * KIB  # bytes that are read of a socket at once
+APART_IDLE: Final = 4  # children that go on without anybody who uses them: some 30 MiB each
+APART_SOON_US: Final = 60 * 1_000_000  # microseconds after its start in which the end of a child counts against its version
+APART_AGAIN_US: Final = 1_000_000  # microseconds before a child is started again that has ended twice, doubled each time
+APART_AGAIN_MOST_US: Final = 60 * 1_000_000
+APART_DOUBLINGS: Final = 6  # after which that is reached
+APART_PIP_SECONDS: Final = 600.0  # that pip has for the distributions of one lock file
+APART_OUTPUT: Final = 4 * KIB  # bytes that are kept of what pip says, the end
+
 # --- packages: checking new code against what is stored --------------------------------------------------------
 CHECK_EVENTS_MAX: Final = 10_000  # events of a process whose finished turns are replayed, too: some 65 ms
 CHECK_PAGE: Final = 50  # messages that are read at once: each is up to 1 MiB
@@ -415,6 +429,8 @@ assert SCHEMA_TYPES_MAX**2 <= PACKAGE_SCHEMA_WORK_MAX, "the largest recursive gr
 assert PACKAGE_FILES_MAX + 2 < 2**16 - 1, "entries are counted in 16 bits, of which the last number means something else"
 assert PACKAGE_PART * PACKAGE_SWEEP_PARTS < TRANSACTION_BYTES_MAX, "parts that are removed together fit into a transaction"
 assert PACKAGE_MANIFEST_MAX * 4 // 3 < PACKAGE_TRIAL_REPORT_MAX, "the schemas of any package fit into a report"
+assert MAIL_WINDOW * MESSAGE_MAX < APART_FRAME_MAX, "a window of mail fits into a frame"
+assert APART_AGAIN_US << APART_DOUBLINGS >= APART_AGAIN_MOST_US, "the longest pause is reached"
 assert PACKAGE_TRIAL_SECONDS * 1_000_000 < PACKAGE_DEPLOY_US, "a deploy over HTTP has the time for its trial import"
 assert PACKAGE_PIECE <= PACKAGE_PART, "a part is made of pieces"
 assert PACKAGE_BUILT_WITH_MAX < TRANSACTION_BYTES_MAX, "what a package was built with fits into the log of a type"

@@ -15,9 +15,9 @@ from perdure.deploying.trial import try_load
 from perdure.errors import (
     DefinitionError,
     PackageBuildRefused,
+    PackageEnvironmentFailed,
     PackageImportFailed,
     PackageImportsByText,
-    PackageIsolationUnavailable,
     PackageNativeCode,
     PackagePathInvalid,
     PackageRequirementUnmet,
@@ -131,13 +131,46 @@ async def test_include_says_which_files_are_taken(lay: Lay) -> None:
     ]
 
 
-async def test_a_package_with_an_interpreter_of_its_own_is_refused_and_needs_a_lock_file(lay: Lay) -> None:
+async def test_a_package_with_an_interpreter_of_its_own_is_imported_there_and_has_its_lock_file(lay: Lay, tmp_path: Path) -> None:
     pyproject = PYPROJECT + 'isolation = "process"\n'
+    flows = FLOWS + "import importlib, os, sys\nos.environ['CHANGED'] = 'by it'\nimportlib.import_module('shop.more')\n"
+    flows += "assert 'pytest' not in sys.modules and importlib.util.find_spec('pytest') is None, 'the environment is its own'\n"
+    files: dict[str, str | bytes | None] = {"requirements.lock": "# nothing more\n", "src/shop/flows.py": flows, "src/shop/more.py": ""}
 
-    with pytest.raises(PackageIsolationUnavailable):
-        await build(lay({"requirements.lock": "msgspec==0.21\n"}, pyproject=pyproject))
+    built = await build(lay(files, pyproject=pyproject), environments=tmp_path / "environments")
+
+    assert built.manifest.isolation == "process"
+    assert [file.path for file in built.manifest.files] == ["requirements.lock", "shop/__init__.py", "shop/flows.py", "shop/more.py"]
+    assert built.warnings == ()
     with pytest.raises(PackageBuildRefused, match=r"requirements\.lock: there is no such file"):
         await build(lay(folder="other", pyproject=pyproject))
+
+
+async def test_an_environment_that_cannot_be_made_is_told_with_what_pip_says(
+    lay: Lay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    folder = lay({"requirements.lock": f"nowhere==1 --hash=sha256:{64 * '0'}\n"}, pyproject=PYPROJECT + 'isolation = "process"\n')
+
+    with pytest.raises(PackageEnvironmentFailed, match="No matching distribution found for nowhere==1"):
+        await build(folder, environments=tmp_path / "environments")
+
+
+@pytest.mark.parametrize(
+    ("flow", "says"),
+    [("key=lambda placed: placed.id", "Order: key= or priority= of its flow is a function"), ("concurrency=2, priority=1", "")],
+)
+async def test_flow_control_that_asks_functions_is_refused_for_an_interpreter_of_its_own(
+    lay: Lay, tmp_path: Path, flow: str, says: str
+) -> None:
+    flows = FLOWS.replace("@app.process\nclass", f"@app.process(flow=perdure.Flow({flow}))\nclass")
+    folder = lay({"requirements.lock": "", "src/shop/flows.py": flows}, pyproject=PYPROJECT + 'isolation = "process"\n')
+
+    if not says:
+        assert await build(folder, environments=tmp_path / "environments")
+        return
+    with pytest.raises(DefinitionError, match=says):
+        await build(folder, environments=tmp_path / "environments")
 
 
 # --- pyproject.toml ----------------------------------------------------------------------------------------------

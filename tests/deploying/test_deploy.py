@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import perdure
@@ -27,10 +28,13 @@ from perdure.errors import (
 )
 from perdure.packages.contract import PackageRecord, RouteRule
 from perdure.packages.manifest import ManifestProcess
+from perdure.packages.tables import PACKAGE
 from perdure.store import Store
 from tests.contracts.packages import AT, Damage, check
 from tests.deploying.samples import FLOWS, archived
 from tests.deploying.shops import NOTHING, Seen, forged, identity, importable, key, seen, shop, signed, signers, without_types
+from tests.engine.works import works
+from tests.packages.built import archive_of
 
 V1, V2 = shop(1), shop(2)
 BOTH = {"Order": identity(V1), "Refund": identity(V1)}
@@ -225,3 +229,11 @@ async def test_a_damaged_archive_comes_back(store: Store, again: bytes) -> None:
     await deploy(store, again)
 
     assert (await store.packages.get_package(identity(V1))).archive == again
+
+
+async def test_a_package_with_an_interpreter_of_its_own_needs_nothing_of_a_node_but_its_python(store: Store) -> None:
+    package = works(apart=True, requires=["nowhere==1"])
+    await deploy(store, archive_of(package))
+    row = await store.access.reader.get(PACKAGE.key(package.identity))
+    assert row is not None
+    assert msgspec.json.decode(row.needs or b"") == {"python": ">=3.11", "requires": []}

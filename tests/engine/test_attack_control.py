@@ -11,6 +11,7 @@ from perdure import Address, App, Engine, Process, Store, on
 from perdure.engine import inspection
 from perdure.engine.control import CancelProcess, PauseProcess
 from perdure.engine.leaving import MarkStuck, Resume
+from perdure.engine.turn import Turn
 from perdure.errors import IllegalTransition, ProcessCancelled, ProcessEnded
 from tests.engine.conftest import Running
 from tests.engine.orders import crash, holds, reaches
@@ -192,7 +193,7 @@ async def test_a_paused_process_with_an_answer_about_a_key_under_way_records_wha
         await gate.begun.wait()
         writer = engine.store.access.writer
         [resident] = engine._owner.residents.values()
-        await holds(lambda: resident.turn is not None and resident.turn._blocked)
+        await holds(lambda: isinstance(resident.turn, Turn) and resident.turn._blocked)
         assert writer.waiting or resident._unsaved
         resident.hold()
         await writer.run(PauseProcess(engine._owner.rules, TENANT, "t", ""))

@@ -9,6 +9,7 @@ import pytest
 
 from perdure import Address, App, Engine, Process, Store, VirtualClock, query
 from perdure.clock import SECOND
+from perdure.engine.app import ProcessType
 from perdure.errors import NoRoute, PackageMissing, ProcessTypeRetired, QueryNotFound, UnknownProcessType
 from tests.engine.orders import eventually, reaches
 from tests.engine.shop import ONE, THREE, TWO, Paid, Placed, lose, pay, place, reply, run, send, version
@@ -84,7 +85,7 @@ async def test_a_query_is_answered_by_the_version_of_the_process(store: Store) -
         await reaches(engine, "o", "waiting")
         await deploy(store, TWO)
         async with engine.versions.using("Order", TWO.identity) as made:
-            assert made is not None
+            assert isinstance(made, ProcessType)
             assert await engine.query(made.base.summary, "o", 5) == [5, 1, 1]  # type: ignore[attr-defined]  # the shop's own
         with pytest.raises(QueryNotFound):
             await engine.query(Local.local, "o")

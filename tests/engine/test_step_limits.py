@@ -12,6 +12,7 @@ import pytest
 
 from perdure import App, Engine, Process, Retry, Store, VirtualClock, step_info
 from perdure.engine import inspection
+from perdure.engine.turn import Turn
 from perdure.errors import CannotTimeOut, StepOutcomeUnknown, StepTimedOut, UsageError
 from tests.engine.conftest import Running
 from tests.engine.orders import holds, reaches
@@ -200,7 +201,7 @@ async def test_its_outcome_is_recorded_in_the_middle_of_the_turn_and_no_replay_m
     async with under_way(running, job, thread.begun) as (engine, call):
         clock.advance(1 * SECOND)
         resident = engine._owner.residents["default", "j"]
-        await holds(lambda: resident.turn is not None and resident.turn._lingering)  # the step is called off
+        await holds(lambda: isinstance(resident.turn, Turn) and resident.turn._lingering)  # the step is called off
         thread.free[1].set()
         await reaches(engine, "j", "waiting")
         assert ("StepCompleted", "work") in await events_of(engine.store, "j")

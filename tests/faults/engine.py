@@ -15,6 +15,7 @@ LEAVING: Final = f"{HERE}/leaving.py"
 FLUSH: Final = f"{HERE}/flush.py"
 TURN: Final = f"{HERE}/turn.py"
 RESIDENT: Final = f"{HERE}/resident.py"
+STAGE: Final = f"{HERE}/stage.py"
 MAIL: Final = "src/perdure/messages/writes.py"
 
 TESTS: Final = "tests/engine"
@@ -265,7 +266,7 @@ FAULTS: Final = (
     ),
     Fault(
         "turn-gets-the-object-of-the-step",
-        RESIDENT,
+        STAGE,
         "functools.partial(completed, data), value))\n",
         "functools.partial(completed, data), result))\n",
         (f"{MOMENTS}::test_live_the_code_gets_what_was_recorded_and_not_the_object_of_the_step",),
@@ -386,7 +387,7 @@ FAULTS: Final = (
     ),
     Fault(
         "step-outcome-taken-in-from-inside-a-task",
-        RESIDENT,
+        STAGE,
         "            self.owner.later(self._stepped, turn, operation, value, None)\n",
         "            self._stepped(turn, operation, value, None)\n",
         (f"{TESTS}/test_memory.py::test_a_turn_is_never_driven_from_inside_a_task",),

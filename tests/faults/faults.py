@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.faults import (
+    apart,
     asking,
     blobs,
     checking,
@@ -85,4 +86,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *deploying.FAULTS,
     *running.FAULTS,
     *moving.FAULTS,
+    *apart.FAULTS,
 )

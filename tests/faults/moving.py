@@ -59,8 +59,8 @@ FAULTS: Final = (
     Fault(
         "begins-on-an-engine-that-stops",
         "src/perdure/engine/reviving.py",
-        "        if not self._owner.is_open:  # the next",
-        "        if False:  # the next",
+        "        if not self._owner.is_open:  # it is runnable",
+        "        if False:  # it is runnable",
         MEANWHILE,
     ),
     Fault("stuck-on-code-that-it-left", LEAVING, "(self.ref, self.package):\n", "(self.ref, process.package_hash):\n", MEANWHILE),

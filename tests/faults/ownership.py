@@ -118,7 +118,7 @@ FAULTS: Final = (
     ),
     Fault(
         "leases-are-not-looked-at-before-a-step",
-        f"{ENGINE}/resident.py",
+        f"{ENGINE}/stage.py",
         "return self.lease.held and self.owner.ownership.safe()",
         "return self.lease.held",
         (f"{TAKING}::test_a_step_does_not_begin_while_the_lease_may_be_over_and_begins_when_it_is_renewed",),

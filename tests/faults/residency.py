@@ -10,6 +10,7 @@ HERE: Final = "src/perdure/engine"
 DISPATCHER: Final = f"{HERE}/dispatcher.py"
 WINDOW: Final = f"{HERE}/window.py"
 RESIDENT: Final = f"{HERE}/resident.py"
+STAGE: Final = f"{HERE}/stage.py"
 SLOTS: Final = "tests/engine/test_dispatcher.py"
 MAIL: Final = "tests/engine/test_mail_windows.py"
 RESTS: Final = "tests/engine/test_residency.py"
@@ -152,7 +153,7 @@ FAULTS: Final = (
     ),
     Fault(
         "window-gives-what-is-not-the-oldest",
-        RESIDENT,
+        STAGE,
         "        turn.may_take = self.window.gives_to\n",
         "",
         (f"{MAIL}::test_receives_find_what_lies_beyond_the_window_and_then_begin_again_with_the_oldest",),

@@ -11,6 +11,7 @@ TURN: Final = f"{HERE}/turn.py"
 REPLAY: Final = f"{HERE}/replay.py"
 ATTEMPTS: Final = f"{HERE}/attempts.py"
 RESIDENT: Final = f"{HERE}/resident.py"
+STAGE: Final = f"{HERE}/stage.py"
 TESTS: Final = "tests/engine"
 LIMITS: Final = f"{TESTS}/test_step_limits.py"
 ONCE: Final = (f"{TESTS}/test_turn_once.py",)
@@ -86,7 +87,7 @@ FAULTS: Final = (
     ),
     Fault(
         "thread-that-was-called-off-is-tried-again",
-        RESIDENT,
+        STAGE,
         " and turn.runs(operation):\n            due =",
         ":\n            due =",
         (f"{LIMITS}::test_an_error_of_a_step_that_was_called_off_is_recorded_and_not_tried_again",),

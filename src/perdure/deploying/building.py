@@ -66,7 +66,9 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.manifest.name}-{self.identity[:_SHORT]}.zip"
 
 
-async def build(folder: Path, *, python: str = sys.executable, on_step: Callable[[str], None] | None = None) -> Built:
+async def build(
+    folder: Path, *, python: str = sys.executable, environments: Path | None = None, on_step: Callable[[str], None] | None = None
+) -> Built:
     """Make a package of a folder, and try it as an engine would use it.
 
     Two fresh interpreters, which hash texts differently, import it; nothing of it runs in this one. Nothing is written.
@@ -74,13 +76,14 @@ async def build(folder: Path, *, python: str = sys.executable, on_step: Callable
     Args:
         folder: with a `pyproject.toml` that has a section `[tool.perdure.package]`.
         python: the interpreter that imports it: with Perdure, and with the distributions that it requires.
+        environments: see `try_load`.
         on_step: called with each of `STEPS` when it begins.
 
     Raises:
         PackageBuildRefused: something of the folder or of `pyproject.toml` is wrong, or it defines no process type.
         PackageRefused: no archive can be made of it; or PackageImportsByText: its code has its own name as text.
         PackageUnstable: a type has another schema in the second interpreter.
-        PackageRequirementUnmet, PackageImportFailed, DefinitionError: see `try_load`.
+        PackageIsolationUnavailable, PackageEnvironmentFailed, PackageRequirementUnmet, PackageImportFailed, DefinitionError: see `try_load`.
 
     Source: packages-detail.md, A8 and B.1.
     """
@@ -90,7 +93,7 @@ async def build(folder: Path, *, python: str = sys.executable, on_step: Callable
     draft = await asyncio.to_thread(_archive, project, files)
     say(STEPS[1])
     with _in_words_of(source):
-        first = await try_load(draft[1], python=python, modules=project.entries, hash_seed=_SEEDS[0])
+        first = await try_load(draft[1], python=python, modules=project.entries, hash_seed=_SEEDS[0], environments=environments)
     if not first.processes:
         raise PackageBuildRefused(
             f"{', '.join(project.entries)}: no process type is defined there; an app has to stand at the top of a module"
@@ -98,7 +101,7 @@ async def build(folder: Path, *, python: str = sys.executable, on_step: Callable
     manifest, archive = await asyncio.to_thread(_archive, project, files, first)
     say(STEPS[2])
     with _in_words_of(source):
-        second = await _again(project, archive, python)
+        second = await _again(project, archive, python, environments)
     if second.processes != first.processes:
         both = [", ".join(process.type for process in one.processes) for one in (first, second)]
         raise PackageUnstable(project.name, "its process types", *both)
@@ -141,10 +144,10 @@ def _archive(project: Project, files: Files, tried: Tried | None = None) -> tupl
     return manifest, pack(manifest, files)
 
 
-async def _again(project: Project, archive: bytes, python: str) -> Tried:
+async def _again(project: Project, archive: bytes, python: str, environments: Path | None) -> Tried:
     """Try the archive as a node does: it imports what the manifest names, and nothing besides."""
     try:
-        return await try_load(archive, python=python, hash_seed=_SEEDS[1])
+        return await try_load(archive, python=python, hash_seed=_SEEDS[1], environments=environments)
     except PackageSchemaDrift as error:
         raise PackageUnstable(project.name, error.where, error.expected, error.found) from error
     except PackageEntryMissing as error:

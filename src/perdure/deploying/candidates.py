@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from perdure.engine.app import App, ProcessType
-from perdure.engine.packaged import TypeSchemas, code_of, schemas_of, types_of
+from perdure.engine.packaged import TypeSchemas, check_shared, code_of, schemas_of, types_of
 from perdure.engine.upcasting import Known
 from perdure.errors import DefinitionError
 from perdure.identity import ContentHash
@@ -55,7 +55,8 @@ async def candidate_of_archive(archive: bytes, *, trust: TrustPolicy | None = No
         trust: who has to have signed it; None for anybody or nobody.
 
     Raises:
-        PackageRefused: the archive is none that is taken here; PackageUntrusted, for want of a signature. None of its code ran.
+        PackageRefused: the archive is none that is taken here; PackageUntrusted, for want of a signature; PackageIsolationUnavailable, for it
+            asks for an interpreter of its own. None of its code ran.
         PackageRequirementUnmet: this environment has not what it needs; likewise.
         PackageImportFailed, PackageEntryMissing, PackageSchemaDrift: it cannot be loaded here.
     """
@@ -71,6 +72,7 @@ async def candidate_of_archive(archive: bytes, *, trust: TrustPolicy | None = No
 
 def _loaded(archive: bytes, trust: TrustPolicy | None) -> tuple[Package, Loaded]:
     package = unpack(archive, trust=trust)
+    check_shared(package, "a check")
     return package, load(code_of(package))
 
 

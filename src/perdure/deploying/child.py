@@ -26,11 +26,12 @@ from perdure import limits
 from perdure.deploying import surroundings
 from perdure.deploying.reading import Sources, read_sources
 from perdure.deploying.report import SIZE_BYTES, Failed, Report, Tried, Warned
-from perdure.engine.packaged import apps_in, code_of, defined_by, types_of
+from perdure.engine.apart.extracted import Extracted, check_flows, extract, import_extracted
+from perdure.engine.packaged import apps_in, code_of, defined_by, lock_of, types_of
 from perdure.errors import PackageImportFailed, PackageImportsByText, PerdureError
 from perdure.packages.archive import Package, unpack
 from perdure.packages.finding import install
-from perdure.packages.loading import PackageCode, load
+from perdure.packages.loading import Loaded, PackageCode, load
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
     write, end = os.write, os._exit  # as they are before the package can replace them
     status = 1
     try:
-        told = msgspec.json.encode(_tried(Path(archive).read_bytes(), modules))
+        told = msgspec.json.encode(_tried(Path(archive).read_bytes(), modules, Path(archive).parent / "code"))
         rest = memoryview(len(told).to_bytes(SIZE_BYTES) + told)
         while rest:
             rest = rest[write(answer, rest) :]
@@ -55,12 +56,12 @@ def main() -> None:
         end(status)  # without waiting for threads
 
 
-def _tried(archive: bytes, modules: Sequence[str]) -> Report:
+def _tried(archive: bytes, modules: Sequence[str], folder: Path) -> Report:
     package = unpack(archive)
     code = code_of(package)
     code = msgspec.structs.replace(code, entries=(*code.entries, *(f"{module}:__name__" for module in modules)))
     try:
-        return _imported(package, code)
+        return _imported(package, code) if lock_of(package) is None else _imported_apart(package, code, folder)
     except PerdureError as error:
         return Failed.by(error)
 
@@ -74,8 +75,24 @@ def _imported(package: Package, code: PackageCode) -> Tried:
     before = surroundings.taken()
     loaded = load(code)
     changed = surroundings.changes(before)
+    return _described(package, code, loaded, (*_of_surroundings(changed), *_of_sources(sources), *_of_imports(sources, required)))
+
+
+def _imported_apart(package: Package, code: PackageCode, folder: Path) -> Tried:
+    """Import a package that has this interpreter for itself: it may change what it likes, and find itself by its name."""
+    required = frozenset(canonicalize_name(Requirement(text).name) for text in code.requires)
+    extract(package.files, folder)
+    loaded = import_extracted(code, folder)
+    return _described(
+        package, code, loaded, tuple(_of_imports(read_sources(code.files, code.top_levels, distributions=required), required))
+    )
+
+
+def _described(package: Package, code: PackageCode, loaded: Loaded | Extracted, warnings: tuple[Warned, ...]) -> Tried:
     try:
-        types_of(loaded, package.manifest)
+        types = types_of(loaded, package.manifest)
+        if isinstance(loaded, Extracted):
+            check_flows(types.values())
         defined = defined_by(apps_in(loaded.modules()))
     except PerdureError:
         raise
@@ -88,7 +105,7 @@ def _imported(package: Package, code: PackageCode) -> Tried:
         found=loaded.found,
         processes=defined.processes,
         schemas=dict(defined.schemas),
-        warnings=(*_of_surroundings(changed), *_of_sources(sources), *_of_imports(sources, required)),
+        warnings=warnings,
     )
 
 

@@ -11,9 +11,8 @@ from typing import Final
 
 from perdure import limits
 from perdure.deploying.project import FILE_NAME, SECTION, Project
+from perdure.engine.packaged import LOCK
 from perdure.errors import PackageBuildRefused, PackageTooLarge
-
-LOCK: Final = "requirements.lock"
 
 _SOURCE: Final = "src"
 _WILD: Final = frozenset("*?[")

@@ -67,6 +67,7 @@ async def deploy(
         PackageRefused: it is no package that is taken here; see `perdure.errors`.
         PackageUntrusted, PackageWithoutTypes, PackageImportsByText: likewise.
         PackageRequirementUnmet, PackageImportFailed, PackageEntryMissing, PackageSchemaDrift, DefinitionError: it cannot be loaded here.
+        PackageEnvironmentFailed: the environment of its own that it asks for cannot be built here.
         InvalidContentHash, InvalidIdentifier, UsageError: an argument breaks its rule. Nothing was stored, all of these times.
         StoreBusy: others deployed it again and again meanwhile; repeat the call.
 
@@ -147,6 +148,12 @@ def _with_both(package: Package, archive: bytes, stored: bytes) -> _Merged:
     return _Merged(merged, tuple(signature.key for signature in unpack(merged).signatures), replaces)
 
 
+def _needs(package: Package) -> Needs:
+    """Return what a node has to have for it; distributions of an interpreter of its own come with its lock file."""
+    shared = package.manifest.isolation == "shared"
+    return Needs(python=package.manifest.python, requires=package.manifest.requires if shared else ())
+
+
 async def _put(
     store: Store, package: Package, merged: _Merged, routes: tuple[str, ...], *, actor: str, built_with: Mapping[str, Any] | None
 ) -> Deployed:
@@ -163,7 +170,7 @@ async def _put(
         types,
         routes=routes,
         kinds={process.type: [message.kind for message in process.messages] for process in package.manifest.processes},
-        needs=Needs(python=package.manifest.python, requires=package.manifest.requires),
+        needs=_needs(package),
         also=[PutSchemas(schemas)] if schemas else [],
         replaces=merged.replaces,
         actor=actor,

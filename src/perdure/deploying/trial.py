@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,13 +20,15 @@ import msgspec
 
 from perdure import limits
 from perdure.deploying.report import SIZE_BYTES, Failed, Report, Tried, Warned
-from perdure.engine.packaged import check_isolation, code_of
+from perdure.engine.apart.environments import Environments, default_folder
+from perdure.engine.packaged import code_of, lock_of
 from perdure.errors import PackageImportFailed
 from perdure.packages.archive import Package, unpack
 
 __all__ = ["Tried", "Warned", "try_load"]
 
-_CHILD: Final = ("-P", "-m", "perdure.deploying.child")  # -P: modules of the working directory are none of the package
+_MODULE: Final = "perdure.deploying.child"
+_CHILD: Final = ("-P", "-m", _MODULE)  # -P: modules of the working directory are none of the package
 _REPORT: Final = 1  # the pipe that its report comes by
 # What a program needs to run at all. Whatever else is in the environment of an engine, secrets among it, a package is tried without.
 _ENVIRONMENT: Final = (
@@ -50,23 +52,25 @@ async def try_load(
     modules: Sequence[str] = (),
     hash_seed: int | None = None,
     seconds: float = limits.PACKAGE_TRIAL_SECONDS,
+    environments: Path | None = None,
 ) -> Tried:
     """Import a package in a fresh interpreter, as an engine does it, and return what was seen.
 
     The interpreter has the distributions and the `PYTHONPATH` of this one, an empty working directory, and nothing else of the
-    environment that is not needed to run at all. It is killed, with what it has started, when its time is over or the caller is
+    environment that is not needed to run at all. That of a package with `isolation: process` has the distributions of its lock file. It is killed, with what it has started, when its time is over or the caller is
     cancelled.
 
     Args:
         archive: of the package; whether it is trusted is the caller's affair.
-        python: the interpreter to start.
+        python: the interpreter to start; not that of a package with one of its own, which is made of this one's Python.
         modules: to import besides those that the manifest names.
         hash_seed: by which texts are hashed there, 0 to 4,294,967,295; None for any.
-        seconds: that it may take.
+        seconds: that it may take; to make an environment takes its own time.
+        environments: where those of packages with interpreters of their own are kept; the user's folder of caches when not given.
 
     Raises:
-        PackageRefused: it is none that `unpack` takes; no interpreter was started; or
-            PackageIsolationUnavailable: it asks for an interpreter of its own.
+        PackageRefused: it is none that `unpack` takes; no interpreter was started.
+        PackageIsolationUnavailable, PackageEnvironmentFailed: it asks for an interpreter of its own, which cannot be made here.
         PackageImportsByText: its code gives its own name to a function as text; none of its code ran. The others follow.
         PackageRequirementUnmet: this node has not what it needs; none of its code ran.
         PackageImportFailed: its code raised, ended the interpreter, or was not done in time.
@@ -77,12 +81,16 @@ async def try_load(
     Source: packages.md, "Deploy"; packages-detail.md, A7 and A8.
     """
     package = await asyncio.to_thread(unpack, archive)
-    check_isolation(package)
+    lock, variables = lock_of(package), _environment(hash_seed)
+    command: tuple[str, ...] = (python, *_CHILD)
+    if lock is not None:
+        environment = await Environments(environments or default_folder()).of(code_of(package).label, lock)
+        command, variables = environment.command(_MODULE), environment.variables(variables)
     with await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="perdure-trial-", ignore_cleanup_errors=True) as folder:
         path, place = Path(folder) / "package.zip", Path(folder) / "empty"
         await asyncio.to_thread(path.write_bytes, archive)
         await asyncio.to_thread(place.mkdir)
-        ended = await _run([python, *_CHILD, str(_alarm(seconds)), str(path), *modules], place, hash_seed=hash_seed, seconds=seconds)
+        ended = await _run([*command, str(_alarm(seconds)), str(path), *modules], place, variables=variables, seconds=seconds)
     return _returned(package, modules, ended, seconds)
 
 
@@ -100,10 +108,10 @@ def _environment(hash_seed: int | None) -> dict[str, str]:
     return found
 
 
-async def _run(command: Sequence[str], place: Path, *, hash_seed: int | None, seconds: float) -> _Ended:
+async def _run(command: Sequence[str], place: Path, *, variables: Mapping[str, str], seconds: float) -> _Ended:
     loop = asyncio.get_running_loop()
     transport, child = await loop.subprocess_exec(
-        _Child, *command, cwd=place, env=_environment(hash_seed), start_new_session=True, stdin=asyncio.subprocess.DEVNULL
+        _Child, *command, cwd=place, env=variables, start_new_session=True, stdin=asyncio.subprocess.DEVNULL
     )
     in_time = False
     try:

@@ -14,6 +14,7 @@ from perdure.engine.effects import AttributeEffect
 from perdure.errors import UsageError
 
 if TYPE_CHECKING:
+    from perdure.engine.apart.remote import AnyTurn
     from perdure.engine.turn import Turn
 
 
@@ -64,7 +65,7 @@ class Attributes:
         return turn.attributes
 
 
-def attributes_after(turn: Turn, *, ok: bool) -> frozenset[str]:
+def attributes_after(turn: AnyTurn, *, ok: bool) -> frozenset[str]:
     """Return the names that a turn leaves."""
     if not ok or turn.attributes is None:
         return turn.attributes_found

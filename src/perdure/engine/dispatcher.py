@@ -16,10 +16,11 @@ from perdure.clock import Alarm, Micros
 from perdure.engine.notes import TurnStarted
 
 if TYPE_CHECKING:
+    from perdure.engine.apart.remote import AnyTurn
     from perdure.engine.operation import Operation
     from perdure.engine.owner import Owner
     from perdure.engine.resident import Resident
-    from perdure.engine.turn import Turn
+    from perdure.engine.stage import Stage
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -129,7 +130,7 @@ class Dispatcher:
         self._behind: set[str] = set()
         self._alarm: Alarm | None = None
         self._steps = 0
-        self._queued_steps: TenantQueue[Operation, tuple[Resident, Turn]] = TenantQueue()
+        self._queued_steps: TenantQueue[Operation, tuple[Stage, AnyTurn]] = TenantQueue()
 
     # --- turns ---------------------------------------------------------------------------------------
 
@@ -289,7 +290,7 @@ class Dispatcher:
 
     # --- steps ---------------------------------------------------------------------------------------
 
-    def admits_step(self, resident: Resident, turn: Turn, step: Operation) -> bool:
+    def admits_step(self, resident: Stage, turn: AnyTurn, step: Operation) -> bool:
         """Return whether a step may begin now; else it is queued."""
         if self._steps < self._max_steps:
             self._steps += 1

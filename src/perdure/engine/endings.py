@@ -10,6 +10,7 @@ from perdure import limits
 from perdure.clock import Micros
 from perdure.conversations.events import Event, StepAttemptFailed, StepCompleted
 from perdure.conversations.tables import ProcessStatus
+from perdure.engine.apart.remote import AnyHandler, AnyTurn, AnyType, RemoteTurn
 from perdure.engine.app import HandlerOf, ProcessType
 from perdure.engine.cancelling import cancelled_note
 from perdure.engine.flush import HANDLER_FAILED, Finish
@@ -41,7 +42,7 @@ def runs_already(next: Mail | None, note: Note) -> bool:
     return next is not None and isinstance(note, TurnStarted) and note.ref == next.ref
 
 
-def failed(handler: HandlerOf, error: BaseException, *, cancelled: bool = False) -> Finish:
+def failed(handler: AnyHandler, error: BaseException, *, cancelled: bool = False) -> Finish:
     """Return how a turn ends whose handler raised `error`; after a cancellation no process goes on."""
     status, reason = {
         "fail_turn": (ProcessStatus.IDLE, ""),
@@ -55,9 +56,13 @@ def failed(handler: HandlerOf, error: BaseException, *, cancelled: bool = False)
     return Finish(outcome="error", response=response, root_type="", status=status, text=text, reason=reason)
 
 
-def ending(turn: Turn, handler: HandlerOf | None, made: ProcessType, failure: BaseException | None) -> Finish:
+def ending(turn: AnyTurn, handler: AnyHandler | None, made: AnyType, failure: BaseException | None) -> Finish:
     """Return how a turn ends whose handler is done, or that has failed."""
-    assert handler is not None, "a turn has a handler"
+    if isinstance(turn, RemoteTurn):
+        assert turn.finish is not None, "its child has told how it ends"
+        return turn.finish
+    assert isinstance(handler, HandlerOf), "a turn has a handler"
+    assert isinstance(made, ProcessType), "which is of its type"
     data, error = b"null", failure
     if error is None:
         data, error = _outcome(turn, handler)

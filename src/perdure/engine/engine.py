@@ -63,6 +63,8 @@ class Engine(Inspecting):
         max_resident: processes in memory; of those that wait, the ones that were not used for the longest time leave first.
         push_allowed: where commands may be sent beyond the public internet.
         trust: who has to have signed a package before its code is loaded; anybody or nobody when not given.
+        environments: a folder for the environments of packages with `isolation: process`; `perdure/environments` in the user's folder
+            of caches when not given.
         strict: a server of this engine is not ready (`/health/ready`) while open processes are on packages that it cannot load.
 
     Raises:
@@ -94,6 +96,7 @@ class Engine(Inspecting):
         max_resident: int = limits.MAX_RESIDENT,
         push_allowed: Allowed | None = None,
         trust: TrustPolicy | None = None,
+        environments: str | Path | None = None,
         strict: bool = True,
     ) -> None:
         if min(max_threads, 1 if max_concurrency is None else max_concurrency, max_steps, max_resident) < 1:
@@ -111,6 +114,7 @@ class Engine(Inspecting):
             max_steps=max_steps,
             max_resident=max_resident,
             trust=trust,
+            environments=None if environments is None else Path(environments),
         )
         self.versions = self._owner.versions
         self.strict = strict

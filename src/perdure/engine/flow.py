@@ -67,6 +67,16 @@ class FlowRule:
             _bounds(made.name, flow.key_concurrency, flow.key_rate),
         )
 
+    @property
+    def priority(self) -> int:
+        """The priority of all starts, if no function tells it."""
+        return self._flow.priority if isinstance(self._flow.priority, int) else 0
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it asks no function of the user's."""
+        return self._flow.key is None and isinstance(self._flow.priority, int)
+
     def place(self, kind: str, payload: bytes) -> PlaceRow:
         """Return key and priority of a start.
 

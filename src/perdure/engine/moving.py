@@ -20,6 +20,7 @@ from perdure.conversations.tables import EVENT, PROCESS, PROCESS_STATE, ProcessR
 from perdure.conversations.writes import append_events, stream_name
 from perdure.core.table import Key, Read, Scan
 from perdure.core.view import View
+from perdure.engine.apart.remote import RemoteType
 from perdure.engine.app import ProcessType
 from perdure.engine.control import Control
 from perdure.engine.export import ExportedTurn, ProcessExport, export_process
@@ -30,9 +31,18 @@ from perdure.engine.notes import Dropped, Note, Rules
 from perdure.engine.timeline import shown
 from perdure.engine.trying import Trial, path_in
 from perdure.engine.versions import Versions
-from perdure.errors import IllegalTransition, PackageEntryMissing, PayloadInvalid, ProcessEnded, ProcessIncompatible, StoreBusy
+from perdure.errors import (
+    IllegalTransition,
+    PackageEntryMissing,
+    PackageIsolationUnavailable,
+    PayloadInvalid,
+    ProcessEnded,
+    ProcessIncompatible,
+    StoreBusy,
+)
 from perdure.identity import RegistryKey, Tag, TenantId
 from perdure.messages.tables import MAIL, MAILBOX
+from perdure.names import TAG_DIGITS
 from perdure.packages.writes import hold
 from perdure.routing.tables import KEYS_OF, TAGS_OF
 from perdure.routing.writes import add_tag, bind_key
@@ -166,6 +176,7 @@ class Mover:
             ProcessIncompatible: that code cannot go on with it; the text says what differs, and where.
             IllegalTransition: a step that runs at most once may be under way.
             PackageMissing, and what else `Versions.using` raises: the code cannot be loaded here.
+            PackageIsolationUnavailable: it has an interpreter of its own, where nothing can be tried.
             StoreBusy: it changed at every look.
             CorruptEvent: its record cannot be read.
         """
@@ -194,6 +205,9 @@ class Mover:
             async with self._versions.using(seen.process_type, target.package) as made:
                 if made is None:
                     raise _without_type(exported, target)
+                if isinstance(made, RemoteType):
+                    reason = "a move would run its code in this one; choose a version that shares it, or let the process end where it is"
+                    raise PackageIsolationUnavailable((target.package or "")[:TAG_DIGITS], reason)
                 fields = await asyncio.to_thread(_tried, made, exported, target)  # a turn is never driven from inside a task
                 write = MoveProcess(self._rules, tenant_id, process_id, target.package, seen, state, fields, target.actor)
                 if not dry_run:

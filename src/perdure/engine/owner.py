@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from perdure import limits
@@ -22,6 +23,7 @@ from perdure.conversations.tables import ProcessRow
 from perdure.core.ownership import Lease
 from perdure.core.signals import Listener
 from perdure.core.write import Transaction, Write
+from perdure.engine.apart.deaths import read_again
 from perdure.engine.app import App
 from perdure.engine.cancelling import Cancelling
 from perdure.engine.delivery import Deliver
@@ -73,11 +75,8 @@ class Owner:
     Args:
         store: an open store.
         app: the process types.
-        max_threads: plain functions that run as steps at the same time.
-        max_concurrency: turns that run at the same time.
-        max_steps: steps that run at the same time.
         max_resident: processes in memory, beyond those that have something under way.
-        trust: who has to have signed a package.
+        max_threads, max_concurrency, max_steps, trust, environments: see `Engine`.
     """
 
     evicts: ClassVar[bool] = True
@@ -92,11 +91,12 @@ class Owner:
         max_steps: int,
         max_resident: int,
         trust: TrustPolicy | None = None,
+        environments: Path | None = None,
     ) -> None:
         self.store = store
         self.app = app
         self.clock = store.access.clock
-        self.versions = Versions(store, app, trust=trust)
+        self.versions = Versions(store, app, trust=trust, environments=environments, threads=max_threads, ended=partial(read_again, self))
         self.rules = Rules(self.versions.said, self.versions.limits, owns=store.ownership.owns)
         self.ownership = store.ownership
         self._round = limits.LATER_BESIDE if store.beside else limits.LATER_MAX
@@ -208,8 +208,7 @@ class Owner:
             *(self._writer.commit(Leave(*key), lease=self.shards.lease_of(*key)) for key in leaving if self.shards.mine(*key)),
             return_exceptions=True,
         )
-        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        if errors:
+        if errors := [outcome for outcome in outcomes if isinstance(outcome, BaseException)]:
             logger.warning("%s open turns will count this stop as a crash: %s", len(errors), errors[0])
 
     # --- accepting ---------------------------------------------------------------------------------

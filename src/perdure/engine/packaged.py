@@ -6,18 +6,22 @@ Source: packages-detail.md, B.1 and A8.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from perdure.engine.app import App, HandlerOf, ProcessType
 from perdure.errors import DefinitionError, PackageEntryMissing, PackageIsolationUnavailable, PackageSchemaDrift, SchemaUnsupported
 from perdure.names import public_name
 from perdure.packages.archive import Package
-from perdure.packages.loading import Loaded, PackageCode
+from perdure.packages.loading import PackageCode
 from perdure.packages.manifest import Manifest, ManifestMessage, ManifestProcess
 from perdure.packages.paths import top_level_names
 from perdure.schemas import SchemaRegistry, TypeRef, schema_of
+
+LOCK: Final = "requirements.lock"
+"""The file at the top of an archive with the distributions of an interpreter of its own, in pip's format with hashes."""
 
 
 class Defined(NamedTuple):
@@ -49,10 +53,28 @@ def code_of(package: Package) -> PackageCode:
     )
 
 
-def check_isolation(package: Package) -> None:
-    """Refuse a package whose code may not run in this interpreter. Raises PackageIsolationUnavailable."""
+def lock_of(package: Package) -> bytes | None:
+    """Return the lock file of a package that is to run in an interpreter of its own; None for one that shares the engine's.
+
+    Raises:
+        PackageIsolationUnavailable: it has no lock file, or this system has no such interpreters.
+    """
+    if package.manifest.isolation == "shared":
+        return None
+    label = code_of(package).label
+    if LOCK not in package.files:
+        raise PackageIsolationUnavailable(label, f"it has no {LOCK}; put one beside pyproject.toml, and build it anew")
+    if os.name != "posix":
+        raise PackageIsolationUnavailable(
+            label, "this system has no sockets that a process can be started with; build it with isolation: shared"
+        )
+    return package.files[LOCK]
+
+
+def check_shared(package: Package, what: str) -> None:
+    """Refuse to do in this interpreter what would run code that has one of its own. Raises PackageIsolationUnavailable."""
     if package.manifest.isolation != "shared":
-        raise PackageIsolationUnavailable(code_of(package).label)
+        raise PackageIsolationUnavailable(code_of(package).label, f"{what} would run its code in this one; use a version that shares it")
 
 
 def apps_in(modules: Iterable[ModuleType]) -> list[App]:
@@ -78,7 +100,34 @@ def defined_by(apps: Iterable[App]) -> Defined:
     return Defined(tuple(processes.values()), SchemaRegistry(documents))
 
 
-def types_of(loaded: Loaded, manifest: Manifest) -> dict[str, ProcessType]:
+class Importable(Protocol):
+    """A version that is imported, in this interpreter beside others or in one of its own."""
+
+    @property
+    def name(self) -> str:
+        """Of the package."""
+        ...
+
+    @property
+    def content_hash(self) -> str:
+        """Of the version."""
+        ...
+
+    @property
+    def derived(self) -> dict[str, Any]:
+        """What others have made of its types."""
+        ...
+
+    def modules(self) -> list[ModuleType]:
+        """Return the modules that are imported now."""
+        ...
+
+    def object(self, entry: str) -> Any:
+        """Return an object by its public name. Raises PackageEntryMissing."""
+        ...
+
+
+def types_of(loaded: Importable, manifest: Manifest) -> dict[str, ProcessType]:
     """Return the process types of a version that is loaded, by name; they are made once, and go with it.
 
     Raises:
@@ -91,7 +140,7 @@ def types_of(loaded: Loaded, manifest: Manifest) -> dict[str, ProcessType]:
     return made
 
 
-def _checked(loaded: Loaded, manifest: Manifest) -> dict[str, ProcessType]:
+def _checked(loaded: Importable, manifest: Manifest) -> dict[str, ProcessType]:
     label = f"{loaded.name} {loaded.content_hash[:16]}"
     found = _types(apps_in(loaded.modules()))
     types: dict[str, ProcessType] = {}

@@ -21,7 +21,7 @@ from perdure.names import shown
 from perdure.routing.tables import KEY
 
 if TYPE_CHECKING:
-    from perdure.engine.app import ProcessType
+    from perdure.engine.apart.remote import AnyType, RemoteQuery
     from perdure.engine.versions import Versions
     from perdure.store import Store
 
@@ -98,7 +98,7 @@ async def ask(store: Store, versions: Versions, method: Callable[..., Any], args
         raise UsageError(f"{getattr(method, '__qualname__', name)} is no query; mark the method with @perdure.query")
     async with _read(store, versions, process_id=process_id, tenant=tenant) as (made, process):
         # Of a packaged process it is the version's own method that answers, of the name that the caller's has.
-        return _query_named(made, name, process_id, method if made.target.__module__ == method.__module__ else None).answer(process, args)
+        return _query_named(made, name, process_id, method if _is_of(made, method) else None).answer(process, args)
 
 
 async def ask_by_name(store: Store, versions: Versions, name: str, texts: Sequence[bytes], *, process_id: str, tenant: str) -> Any:
@@ -117,7 +117,7 @@ async def holder_of(store: Store, key: str, *, tenant: str) -> str:
 
 
 @asynccontextmanager
-async def _read(store: Store, versions: Versions, *, process_id: str, tenant: str) -> AsyncIterator[tuple[ProcessType, Any]]:
+async def _read(store: Store, versions: Versions, *, process_id: str, tenant: str) -> AsyncIterator[tuple[AnyType, Any]]:
     reader, parts = store.access.reader, (TenantId(tenant), ProcessId(process_id))
     # The fields before the process: one that is made between the two reads was made with its first fields.
     state = await reader.get(PROCESS_STATE.key(*parts))
@@ -137,7 +137,11 @@ async def _read(store: Store, versions: Versions, *, process_id: str, tenant: st
         yield made, process
 
 
-def _query_named(made: ProcessType, name: str, process_id: str, method: Callable[..., Any] | None) -> QueryOf:
+def _is_of(made: AnyType, method: Callable[..., Any]) -> bool:
+    return made.target is not None and made.target.__module__ == method.__module__
+
+
+def _query_named(made: AnyType, name: str, process_id: str, method: Callable[..., Any] | None) -> QueryOf | RemoteQuery:
     found = made.queries.get(name)
     if found is None or method not in (None, found.function):
         asked = name if method is None else method.__qualname__

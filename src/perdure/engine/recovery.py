@@ -35,7 +35,7 @@ from perdure.conversations.tables import (
 )
 from perdure.conversations.writes import shard_of, stream_name
 from perdure.core.table import Index, Scan
-from perdure.engine.app import HandlerOf, ProcessType
+from perdure.engine.apart.remote import AnyHandler, AnyType
 from perdure.engine.control import CancelProcess
 from perdure.engine.endings import failed
 from perdure.engine.flush import Finish, Flush, turn_keys
@@ -84,7 +84,7 @@ class Recovery:
         await self._owner.reviving.revive(shards)
         if LEADING in shards:
             await self._hand_over_owed()
-        self._next_suspect()
+        self.next_suspect()
 
     async def _hand_over_owed(self) -> None:
         """Go on with cancelled processes' children and fan-outs, and give what is parked to those whom callers of the registry have put there."""
@@ -242,7 +242,7 @@ class Recovery:
         finally:
             self._loading.discard(package)
 
-    async def _go_on(self, made: ProcessType | None, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
+    async def _go_on(self, made: AnyType | None, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
         if made is None:
             mailbox = await self._reader.get(MAILBOX.key(tenant_id, process_id))
             if not await self._end_forced(tenant_id, process_id, mailbox) and first:
@@ -256,7 +256,7 @@ class Recovery:
             return await self._after_crash(made, tenant_id, process_id, process)
         return process.status != ProcessStatus.RUNNABLE or self._owner.load(tenant_id, process_id)
 
-    async def _after_crash(self, made: ProcessType, tenant_id: str, process_id: str, process: ProcessRow) -> bool:
+    async def _after_crash(self, made: AnyType, tenant_id: str, process_id: str, process: ProcessRow) -> bool:
         assert process.open_message is not None, "it has an open turn"
         message = await self._reader.get(message_key(tenant_id, process.open_message))
         if message is None or message.kind not in made.handlers:
@@ -273,7 +273,8 @@ class Recovery:
 
     # --- the poison lane -------------------------------------------------------------------------------
 
-    def _next_suspect(self) -> None:
+    def next_suspect(self) -> None:
+        """Resume the next suspect, unless one is under way."""
         if self._suspect is None and self._suspects:
             self._suspect = self._suspects.popleft()
             logger.warning("process %s was open at several crashes; it is resumed alone", self._suspect[1])
@@ -289,9 +290,9 @@ class Recovery:
     def came_through(self) -> None:
         """The suspect has ended its turn, or waits: the next one may begin."""
         self._suspect = None
-        self._next_suspect()
+        self.next_suspect()
 
-    async def _poisoned(self, handler: HandlerOf, tenant_id: str, process_id: str, process: ProcessRow, *, attempts: int) -> None:
+    async def _poisoned(self, handler: AnyHandler, tenant_id: str, process_id: str, process: ProcessRow, *, attempts: int) -> None:
         assert process.open_message is not None, "it has an open turn"
         error = PoisonMessage(
             f"message {process.open_message!r}: the engine crashed {attempts} times while it was open; it is a dead letter"
@@ -434,7 +435,7 @@ class Recovery:
             owner.evict(resident)
             owner.strand(resident.tenant_id, resident.process_id, process=process, error=error)
 
-    async def _opening(self, resident: Resident, process: ProcessRow, stored: MailboxRow | None, made: ProcessType | None) -> Any:
+    async def _opening(self, resident: Resident, process: ProcessRow, stored: MailboxRow | None, made: AnyType | None) -> Any:
         tenant_id, process_id, reader = resident.tenant_id, resident.process_id, self._reader
         assert process.open_message is not None, "it has an open turn"
         message = await reader.get(message_key(tenant_id, process.open_message))
@@ -452,8 +453,8 @@ class Recovery:
         saved = None if state is None else state.saved
         at = events[0][0] if events else self._owner.clock.now()
         recorded = [(when, event) for when, event in events if not isinstance(event, NO_INPUT)]
-        if not resident.left:
-            self._owner.versions.take(resident, process)
+        if not (resident.left or self._owner.versions.take(resident, process)):  # its interpreter has ended meanwhile
+            return partial(self._owner.overtaken, resident)
 
         def opening() -> None:
             if resident.left:

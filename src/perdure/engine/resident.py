@@ -5,7 +5,6 @@ Source: engine.md, "Ahead of the disk"; "States, memory, recovery".
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 from collections.abc import Iterable, Mapping
@@ -18,23 +17,16 @@ from perdure.clock import Micros
 from perdure.conversations.attributes import names_found
 from perdure.conversations.events import Event, ProcessingFinished, TimerFired, encode_event
 from perdure.conversations.tables import ProcessStatus
-from perdure.engine.addressing import TurnId
-from perdure.engine.app import HandlerOf, ProcessType
-from perdure.engine.attempts import Attempt
+from perdure.engine.apart.remote import AnyTurn, RemoteTurn
 from perdure.engine.attributes import attributes_after
-from perdure.engine.endings import attempt_failed, completed, ending, raising, runs_already
+from perdure.engine.endings import ending, runs_already
 from perdure.engine.flush import Finish, Flush, Flushed, TurnKeys, chunks, may_come_later, turn_keys
-from perdure.engine.operation import Input, Operation, step_failed
-from perdure.engine.outcomes import encode_error
-from perdure.engine.process import Process
-from perdure.engine.process_log import entries_of
-from perdure.engine.steps import STEP_INFO, NotBegun, StepInfo, called
-from perdure.engine.turn import Turn
+from perdure.engine.operation import Input, Operation
+from perdure.engine.stage import Stage
 from perdure.engine.window import Window
 from perdure.errors import (
     DeadlockedTurn,
     NondeterministicTurn,
-    PayloadInvalid,
     PerdureError,
     SequenceConflict,
 )
@@ -47,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("perdure.engine")
 
 
-class Resident:
+class Resident(Stage):
     """The owner's side of one process while it has a turn or a commit under way."""
 
     # What most never have: with more than 30 attributes of its own, each would have a dictionary of 1.5 kB.
@@ -57,14 +49,13 @@ class Resident:
     _looks_on = False
     _looked_at: tuple[str, int] | None = None
     package: str | None = None  # it has its code from `Versions.take`
-    type: ProcessType
 
     def __init__(self, owner: Owner, tenant_id: str, process_id: str) -> None:
         self.owner = owner
         self.tenant_id = tenant_id
         self.process_id = process_id
         self.lease = owner.shards.lease_of(tenant_id, process_id)
-        self.turn: Turn | None = None
+        self.turn = None
         self.window = Window()
         self.head = 0
         self.has_slot = False  # a slot of the dispatcher's
@@ -75,14 +66,14 @@ class Resident:
         self.resumed = False
         self.missed = False
         self.held = False
-        self._process: Process | None = None
-        self._handler: HandlerOf | None = None
-        self._found: bytes | None = None
-        self._saved: bytes | None = None
+        self._process = None
+        self._handler = None
+        self._found = None
+        self._saved = None
         self.ref = ""
         self._keys: TurnKeys | None = None
         self._stored_waiting = False
-        self._tasks: dict[str, asyncio.Future[Any]] = {}
+        self._tasks = {}
         # Commits that are not durable yet, in order: the first ones are with the writer, or were refused by a full disk.
         self._unsaved: list[tuple[Flush, list[Operation]]] = []
         self._submitted = 0
@@ -112,45 +103,14 @@ class Resident:
         self._stored_waiting = waiting
         self.resumed = False  # the turn itself tells now that it has to be left
         self._handler = self.type.handlers[kind]
-        try:
-            self._process = process = self.type.load(found)
-        except PayloadInvalid as error:
-            text = f"process {self.process_id}: its durable fields cannot be read any more: {error}; put the code back as it was"
-            self.owner.stuck(self, NondeterministicTurn(text))
+        names = names_found(attributes) if isinstance(attributes, str) else attributes
+        turn = self._enact(payload, names, at=at, recorded=recorded, effects_done=effects_done, more=more, timers=timers)
+        if turn is None:
             return
-        self.turn = turn = Turn(
-            TurnId(self.tenant_id, self.process_id, ref),
-            now=at,
-            recorded=list(recorded),
-            effects_done=effects_done,
-            changed=self._saved != found,
-            fields=self._fields,
-            saved=self._saved if self.type.durable else None,
-            timers=timers,
-            mail=self.window.letters,
-            replies=self.window.replies,
-            more=more,
-            clock=self.owner.clock.now,
-            request=self.type.app.request,
-        )
-        if attributes:
-            turn.attributes_found = names_found(attributes) if isinstance(attributes, str) else attributes
-        turn.cancel_step = self._cancel_step
-        turn.read_log = entries_of(self.owner.store.access.reader, self.tenant_id, self.process_id)
-        turn.may_take = self.window.gives_to
-        self.type.attach(process, turn)
-        try:
-            code = self._handler.open(process, payload)
-        except PayloadInvalid as error:
-            code = raising(error)
-        turn.begin(code)
+        self.turn = turn
         if self._cancel is not None:
             turn.cancel(self._cancel)
         self.pump()
-
-    def _fields(self) -> bytes:
-        assert self._process is not None, "a turn has a process"
-        return self.type.save(self._process)
 
     # --- inputs ----------------------------------------------------------------------------------------
 
@@ -224,6 +184,14 @@ class Resident:
         if self.has_slot or self.held or self.owner.dispatcher.admits(self, timer=timer):
             self.pump()
 
+    def stuck(self, error: Exception) -> None:
+        """Leave memory for good: the code does not fit the record."""
+        self.owner.stuck(self, error)
+
+    def unsure(self) -> None:
+        """Leave memory, and be read again when it is sure whose the process is."""
+        self.owner.unsure(self)
+
     def pump(self) -> None:
         """Run the turn to its next quiescence, and commit what it has made."""
         turn = self.turn
@@ -234,7 +202,7 @@ class Resident:
             if turn.outlived:
                 return
         except (NondeterministicTurn, DeadlockedTurn) as error:
-            self.owner.stuck(self, error)
+            self.stuck(error)
             return
         except (KeyboardInterrupt, SystemExit):
             raise
@@ -245,11 +213,11 @@ class Resident:
 
     # --- committing -----------------------------------------------------------------------------------
 
-    def _commit(self, turn: Turn, failure: BaseException | None) -> None:
+    def _commit(self, turn: AnyTurn, failure: BaseException | None) -> None:
         fields: bytes | None = None
         if self.type.durable and failure is None:
             try:
-                fields = self._fields()
+                fields = turn.fields if isinstance(turn, RemoteTurn) else self._fields()
             except PerdureError as error:
                 failure = error
         finish = ending(turn, self._handler, self.type, failure) if failure is not None or turn.done else None
@@ -283,7 +251,7 @@ class Resident:
             self._after_finish(flush, finish, attributes_after(turn, ok=finish.outcome == "ok"))
 
     def _flush(
-        self, turn: Turn, finish: Finish | None, fields: bytes | None, *, waiting: bool, armed: list[str]
+        self, turn: AnyTurn, finish: Finish | None, fields: bytes | None, *, waiting: bool, armed: list[str]
     ) -> tuple[Flush, list[Operation]]:
         if self._keys is None:
             self._keys = turn_keys(self.tenant_id, self.process_id, self.ref)
@@ -407,7 +375,7 @@ class Resident:
         elif not self.left:
             self.owner.lost(self, flush.ref, error)
 
-    def _go_on(self, turn: Turn, flush: Flush, flushed: Flushed, starts: list[Operation]) -> None:
+    def _go_on(self, turn: AnyTurn, flush: Flush, flushed: Flushed, starts: list[Operation]) -> None:
         """The turn's own commit is durable, and the turn is still open."""
         owners = flushed.owners
         if owners:
@@ -451,7 +419,7 @@ class Resident:
 
     # --- resting -------------------------------------------------------------------------------------
 
-    def _rest(self, turn: Turn, *, hidden: bool) -> None:
+    def _rest(self, turn: AnyTurn, *, hidden: bool) -> None:
         """The turn has nothing to commit. If it waits, what it waits for may lie outside of the window; else nothing is under way."""
         if hidden and self._unsaved:
             self._looks_on = True  # what those commits take is still in the mailbox
@@ -492,98 +460,6 @@ class Resident:
             self._unsaved[-1][1].extend(starts)
         else:
             self._start(starts)
-
-    def _start(self, starts: list[Operation]) -> None:
-        turn = self.turn
-        if turn is None or self.held:
-            return
-        for operation in starts:
-            if turn.running.get(operation.id) is operation and self.owner.dispatcher.admits_step(self, turn, operation):
-                self._begin_step(turn, operation)
-
-    def begin_late(self, turn: Turn, operation: Operation) -> None:
-        """Begin a step that had to wait for its slot, if somebody waits for it still."""
-        if self.held or turn.running.get(operation.id) is not operation:
-            self.owner.dispatcher.step_over()
-        else:
-            self._begin_step(turn, operation)
-
-    def _begin_step(self, turn: Turn, operation: Operation) -> None:
-        owner = self.owner
-        if not self._may_begin():
-            owner.unsure(self)
-            return
-        if operation.options is not None:
-            Attempt(owner, turn, operation, self._tasks, start=self._start, stepped=self._stepped, pump=self.proceed).run(self._may_begin)
-            return
-        context, known, function = operation.context, operation.known, operation.function
-        assert not (context is None or known is None or function is None), "an asked-for step has both"  # noqa: PT018  # it is one thing
-        context.run(STEP_INFO.set, StepInfo(operation.attempt, self.tenant_id, self.process_id, self.ref, operation.id))
-        if known.is_async:
-            self._tasks[operation.id] = owner.loop.create_task(self._step(turn, operation), context=context)
-        else:
-            operation.thread = owner.threads.submit(context.run, called, self._may_begin, function, operation.arguments)
-            self._tasks[operation.id] = call = asyncio.wrap_future(operation.thread, loop=owner.loop)
-            call.add_done_callback(functools.partial(self._returned, turn, operation))
-
-    def _may_begin(self) -> bool:
-        """Return whether an effect of this process may begin at this very moment; asked on any thread."""
-        return self.lease.held and self.owner.ownership.safe()
-
-    async def _step(self, turn: Turn, operation: Operation) -> None:
-        """Run an async step. Its outcome is taken in by a callback of the loop: a turn is never driven from inside a task."""
-        function = operation.function
-        assert function is not None, "a step has a function"
-        try:
-            value = await function(*operation.arguments)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # whatever the step raised is its outcome, a cancellation of its own, too
-            if self.owner.loop.is_closed():  # the program is over, and what it has left is swept up
-                raise
-            self.owner.later(self._stepped, turn, operation, None, error)
-        else:
-            self.owner.later(self._stepped, turn, operation, value, None)
-
-    def _returned(self, turn: Turn, operation: Operation, call: asyncio.Future[Any]) -> None:
-        error = asyncio.CancelledError() if call.cancelled() else call.exception()
-        self._stepped(turn, operation, None if error is not None else call.result(), error)
-
-    def _stepped(self, turn: Turn, operation: Operation, result: Any, error: BaseException | None) -> None:
-        if self.left or turn is not self.turn or not (turn.running.get(operation.id) is operation or turn.lingers(operation)):
-            return
-        del self._tasks[operation.id]
-        self.owner.dispatcher.step_over()
-        if isinstance(error, NotBegun):
-            self.owner.later(self.owner.unsure, self)
-            return
-        assert operation.known is not None, "a step has a function"
-        if error is None:
-            try:
-                data, value = operation.known.output.record(result, what="step", name=operation.id, limit=limits.STEP_OUTPUT_MAX)
-            except PerdureError as invalid:
-                turn.feed(step_failed(operation, invalid))
-            else:
-                turn.feed(Input(operation.id, functools.partial(completed, data), value))
-        elif operation.retry is not None and operation.retry.allows(error, operation.attempt) and turn.runs(operation):
-            due = self.owner.clock.now() + operation.retry.delay(operation.attempt, self.owner.random)
-            turn.feed(Input(operation.id, functools.partial(attempt_failed, encode_error(error), due)))
-        else:
-            turn.feed(step_failed(operation, error))
-        self.proceed()
-
-    def _cancel_step(self, operation: Operation) -> bool:
-        """Stop a step that nobody waits for any more. Return whether its thread goes on, and its outcome counts."""
-        if (task := self._tasks.pop(operation.id, None)) is None:
-            self.owner.dispatcher.drop_step(self.tenant_id, operation)
-            return False
-        stays = self.turn is not None and not self.turn.leaving
-        if stays and operation.thread is not None and operation.outlives_its_caller and not operation.thread.cancel():
-            self._tasks[operation.id] = task
-            return True
-        task.add_done_callback(self.owner.dispatcher.step_over)
-        task.cancel()
-        return False
 
     # --- leaving -------------------------------------------------------------------------------------
 

@@ -201,6 +201,11 @@ class TurnState:
             if isinstance(effect, AwakeableEffect | CommandEffect)
         ]
 
+    @property
+    def due(self) -> dict[str, Micros]:
+        """What somebody waits for with a timer, and when it is due."""
+        return {operation.id: operation.due for operation in self._operations.values() if operation.due is not None}
+
     def expects(self, timer_id: str, due: Micros) -> bool:
         """Return whether somebody waits for the timer that is due then."""
         operation = self._operations.get(timer_id)

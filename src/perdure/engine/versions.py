@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from perdure import limits
+from perdure.clock import Micros
 from perdure.conversations.tables import PINNED, ProcessRow
 from perdure.core.table import Scan
+from perdure.engine.apart.children import Children
+from perdure.engine.apart.environments import default_folder
+from perdure.engine.apart.remote import AnyType
 from perdure.engine.app import App, ProcessType
 from perdure.engine.notes import Said
-from perdure.engine.packaged import check_isolation, code_of, types_of
+from perdure.engine.packaged import code_of, types_of
 from perdure.engine.resident import Resident
 from perdure.errors import (
     DefinitionError,
     PackageEntryMissing,
+    PackageEnvironmentFailed,
     PackageImportFailed,
     PackageMissing,
     PackageRefused,
@@ -34,7 +41,7 @@ from perdure.errors import (
 )
 from perdure.flows.writes import UNLIMITED, Limits
 from perdure.names import TAG_DIGITS
-from perdure.packages.archive import unpack
+from perdure.packages.archive import Package, unpack
 from perdure.packages.catalog import Catalog
 from perdure.packages.contract import Needs
 from perdure.packages.loading import Loaded, PackageCode
@@ -49,6 +56,7 @@ logger = logging.getLogger("perdure.engine")
 UNLOADABLE: Final = (
     DefinitionError,
     PackageEntryMissing,
+    PackageEnvironmentFailed,
     PackageImportFailed,
     PackageMissing,
     PackageRefused,
@@ -67,6 +75,9 @@ class Versions:
         store: where the packages are.
         app: the local types.
         trust: who has to have signed a package; None for anybody or nobody.
+        environments: where the environments of packages with interpreters of their own are kept; see docs/isolation.md.
+        threads: plain functions that run at the same time in each of these.
+        ended: called with a version whose interpreter has ended; its types are gone then.
 
     Attributes:
         said: what the code that is here says, by process type and package; decisions go by it.
@@ -74,12 +85,21 @@ class Versions:
         failed: why a version cannot be loaded here, by its hash. It is not tried again before something has changed.
     """
 
-    def __init__(self, store: Store, app: App, *, trust: TrustPolicy | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        app: App,
+        *,
+        trust: TrustPolicy | None = None,
+        environments: Path | None = None,
+        threads: int = limits.MAX_THREADS,
+        ended: Callable[[str], None] | None = None,
+    ) -> None:
         self._store = store
         self._name = app.name
-        self._local: Mapping[str, ProcessType] = app.types
+        self._local: Mapping[str, AnyType] = app.types
         self._trust = trust
-        self._types: dict[str, Mapping[str, ProcessType]] = {}
+        self._types: dict[str, Mapping[str, AnyType]] = {}
         self._manifests: dict[str, Manifest] = {}
         self._unmet: dict[str, PerdureError] = {}
         self._marks: dict[str, int | None] = {}
@@ -87,6 +107,10 @@ class Versions:
         self._under_way = 0
         self._asked = 0  # how often something was to be tried again
         self._catalog: Final = Catalog(evicted=self._evicted)
+        self._taking: dict[str, asyncio.Future[Package]] = {}
+        self._apart: set[str] = set()
+        self._tell_ended = ended
+        self._children: Final = Children(store, environments or default_folder(), threads=threads, ended=self._ended, evicted=self._evicted)
         self.said: Final[dict[tuple[str, str | None], Said]] = {(name, None): _said(made) for name, made in app.types.items()}
         self.limits: Final[dict[str, Limits]] = {name: _limits(made) for name, made in app.types.items()}
         self.failed: Final[dict[str, PerdureError]] = {}
@@ -94,10 +118,21 @@ class Versions:
     async def close(self) -> None:
         """Let go all that is loaded."""
         await self._catalog.close()
+        await self._children.close()
+
+    @property
+    def apart(self) -> dict[str, int]:
+        """The versions that run in interpreters of their own now, with the numbers of their processes."""
+        return self._children.running
+
+    def paused(self, package: str) -> Micros | None:
+        """Return how long the interpreter of a version is not started again, for those before have ended; None when none has, or one runs."""
+        return self._children.paused(package)
 
     def drop(self) -> None:
         """Let go all that is loaded, as a kill does."""
         self._catalog.drop()
+        self._children.drop()
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -106,7 +141,7 @@ class Versions:
 
     def pins(self, package: str) -> int:
         """Return how many processes in memory use a version, or wait for it."""
-        return self._catalog.pins(package)
+        return self._children.pins(package) if package in self._apart else self._catalog.pins(package)
 
     @property
     def busy(self) -> bool:
@@ -119,12 +154,12 @@ class Versions:
 
     def take(self, resident: Resident, process: ProcessRow) -> bool:
         """Give a process in memory its code, and keep that loaded until `give_back`. False: it is not here."""
-        types = self._local if process.package_hash is None else self._types.get(process.package_hash, {})
+        types: Mapping[str, AnyType] = self._local if process.package_hash is None else self._types.get(process.package_hash, {})
         made = types.get(process.process_type)
         if made is None:
             return False
-        if process.package_hash is not None:
-            self._catalog.take(process.package_hash)
+        if process.package_hash is not None and not self._take(process.package_hash):
+            return False
         self.give_back(resident)
         resident.type, resident.package = made, process.package_hash
         return True
@@ -132,11 +167,14 @@ class Versions:
     def give_back(self, resident: Resident) -> None:
         """A process leaves memory, or runs on other code from now on."""
         if resident.package is not None:
-            self._catalog.give_back(resident.package)
+            (self._children if resident.package in self._apart else self._catalog).give_back(resident.package)
             resident.package = None
 
+    def _take(self, package: str) -> bool:
+        return self._children.take(package) if package in self._apart else self._catalog.take(package) is not None
+
     @asynccontextmanager
-    async def using(self, process_type: str, package: str | None) -> AsyncIterator[ProcessType | None]:
+    async def using(self, process_type: str, package: str | None) -> AsyncIterator[AnyType | None]:
         """Use the code of a type until the block is left; None when this app has no such type of its own.
 
         Raises:
@@ -216,21 +254,20 @@ class Versions:
 
     # --- inside ------------------------------------------------------------------------------------------------
 
-    async def _load(self, package: str, pin: AsyncExitStack) -> Mapping[str, ProcessType]:
+    async def _load(self, package: str, pin: AsyncExitStack) -> Mapping[str, AnyType]:
         self._under_way += 1
         try:
             return await self._loaded(package, pin)
         finally:
             self._under_way -= 1
 
-    async def _loaded(self, package: str, pin: AsyncExitStack) -> Mapping[str, ProcessType]:
+    async def _loaded(self, package: str, pin: AsyncExitStack) -> Mapping[str, AnyType]:
         while True:
             if package in self.failed:
                 raise bare(self.failed[package])
             asked = self._asked
             try:
-                loaded = await pin.enter_async_context(self._catalog.use(package, lambda: self._code(package)))
-                types = await self._made(package, loaded)
+                types = await self._types_of(package, pin)
             except UNLOADABLE as error:
                 if asked != self._asked:  # somebody tries again already, and this failure may be of before
                     continue
@@ -248,20 +285,43 @@ class Versions:
         self.try_again(package)
         return True
 
+    async def _types_of(self, package: str, pin: AsyncExitStack) -> Mapping[str, AnyType]:
+        taken = None if package in self._apart or package in self._manifests else await self._taken(package)
+        if taken is not None and taken.manifest.isolation == "process":
+            self._apart.add(package)
+        if package in self._apart:
+            types = await pin.enter_async_context(self._children.use(package, lambda: self._taken(package)))
+            if self._types.get(package) is not types:
+                self._keep(package, types)
+            return types
+        loaded = await pin.enter_async_context(self._catalog.use(package, lambda: self._code(package, taken)))
+        return await self._made(package, loaded)
+
     async def _mark(self, package: str) -> int | None:
         """Return what is another whenever a package was put; None when there is none."""
         row = await self._store.access.reader.get(PACKAGE.key(package))
         return None if row is None else row.changed
 
-    async def _code(self, package: str) -> PackageCode:
-        self._marks[package] = await self._mark(package)
-        stored = await self._store.packages.get_package(package)
-        taken = await asyncio.to_thread(unpack, stored.archive, identity=package, trust=self._trust)
-        check_isolation(taken)
+    async def _code(self, package: str, taken: Package | None) -> PackageCode:
+        taken = taken or await self._taken(package)
         self._manifests[package] = taken.manifest
         return code_of(taken)
 
-    async def _made(self, package: str, loaded: Loaded) -> Mapping[str, ProcessType]:
+    async def _taken(self, package: str) -> Package:
+        """Return a package, read and taken apart once however many ask at the same time."""
+        taking = self._taking.get(package)
+        if taking is None:
+            taking = self._taking[package] = asyncio.ensure_future(self._take_apart(package))
+            taking.add_done_callback(lambda done: self._taking.pop(package) and (done.cancelled() or done.exception()))
+        await asyncio.wait([taking])  # it goes on when who waits goes away: others may wait, too
+        return taking.result()
+
+    async def _take_apart(self, package: str) -> Package:
+        self._marks[package] = await self._mark(package)
+        stored = await self._store.packages.get_package(package)
+        return await asyncio.to_thread(unpack, stored.archive, identity=package, trust=self._trust)
+
+    async def _made(self, package: str, loaded: Loaded) -> Mapping[str, AnyType]:
         """Return the types of a version, made once however many ask at the same time; whoever asks holds a pin."""
         if package not in self._types:
             making = self._making.get(package)
@@ -269,13 +329,25 @@ class Versions:
                 making = self._making[package] = asyncio.ensure_future(asyncio.to_thread(types_of, loaded, self._manifests[package]))
                 making.add_done_callback(lambda _: self._making.pop(package))
             types = await asyncio.shield(making)
-            self._types[package] = types
-            for name, made in types.items():
-                self.said[name, package] = _said(made)
-                self.limits[name] = _limits(made)
+            self._keep(package, types)
         return self._types[package]
 
+    def _keep(self, package: str, types: Mapping[str, AnyType]) -> None:
+        self._types[package] = types
+        for name, made in types.items():
+            self.said[name, package] = _said(made)
+            self.limits[name] = _limits(made)
+
+    def _ended(self, package: str) -> None:
+        self._forget(package)
+        if self._tell_ended is not None:
+            self._tell_ended(package)
+
     def _evicted(self, package: str) -> None:
+        self._apart.discard(package)
+        self._forget(package)
+
+    def _forget(self, package: str) -> None:
         self._manifests.pop(package, None)
         for name in self._types.pop(package, ()):
             del self.said[name, package]
@@ -288,9 +360,9 @@ def bare(error: PerdureError) -> PerdureError:
     return again
 
 
-def _said(made: ProcessType) -> Said:
+def _said(made: AnyType) -> Said:
     return Said(frozenset(made.handlers), made.initial, made.flow)
 
 
-def _limits(made: ProcessType) -> Limits:
+def _limits(made: AnyType) -> Limits:
     return UNLIMITED if made.flow is None else made.flow.limits

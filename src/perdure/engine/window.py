@@ -62,6 +62,13 @@ class Window:
         """Whether it is time to read more."""
         return self.more and self.room > limits.MAIL_WINDOW // 2
 
+    @property
+    def passes(self) -> tuple[bool, list[str], list[str]]:
+        """Whether mail was passed over, who may take what is here all the same, and which kinds are surely not among it: what `gives_to` goes by."""
+        if not self.passed_over:
+            return False, [], []
+        return True, [operation.id for operation in self._passed], sorted(self._absent)
+
     def announce(self, number: int) -> None:
         """Remember that there is mail up to this number, to be read later."""
         self._newest = max(self._newest, number)

@@ -158,15 +158,12 @@ class PackageUntrusted(PackageRefused):
 
 
 class PackageIsolationUnavailable(PackageRefused):
-    """A package asks for an interpreter of its own (`isolation: process`), which this release cannot give it; nothing of it was run."""
+    """A package asks for an interpreter of its own (`isolation: process`), and cannot have one; nothing of it was run."""
 
     code = "package-isolation-unavailable"
 
-    def __init__(self, package: str) -> None:
-        super().__init__(
-            f"package {package}: it asks for an interpreter of its own (isolation: process), and versions share the engine's here; "
-            f"build it with isolation: shared"
-        )
+    def __init__(self, package: str, reason: str) -> None:
+        super().__init__(f"package {package}: it asks for an interpreter of its own (isolation: process): {reason}")
 
 
 class PackageImportsByText(PackageRefused):
@@ -240,6 +237,18 @@ class PackageRequirementUnmet(PerdureError):
         )
         super().__init__(f"package {package}: {lacking}; install what it needs and restart this node, or leave it to another one")
         self.unmet = tuple(unmet)
+
+
+class PackageEnvironmentFailed(PerdureError):
+    """The environment of a package with an interpreter of its own cannot be built here; nothing of its code ran. The text has the last lines of pip.
+
+    Correct `requirements.lock` and build the package anew, or give this node what pip needs, and retry the stranded.
+    """
+
+    code = "package-environment-failed"
+
+    def __init__(self, package: str, reason: str) -> None:
+        super().__init__(f"package {package}: its environment cannot be built: {reason}")
 
 
 class PackageImportFailed(PerdureError):

@@ -34,6 +34,7 @@ _STATUSES: Final[tuple[tuple[type[PerdureError], int], ...]] = (
     (errors.NodeNotReady, 503),
     (errors.PackageUntrusted, 403),  # whoever asks may deploy, but not this: the policy of the server stands before it
     (errors.PackageRequirementUnmet, 422),
+    (errors.PackageEnvironmentFailed, 422),
     (errors.PackageImportFailed, 422),
     (errors.PackageEntryMissing, 422),
     (errors.PackageSchemaDrift, 422),

@@ -1,0 +1,4 @@
+"""Versions of packages in interpreters of their own.
+
+Source: packages.md, "Isolation"; docs/isolation.md.
+"""
