@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from benchmarks import apart, commands, core, fairness, growth, lives, partitions, sizes, sleepers, split, turns, versions
+from benchmarks import apart, commands, core, fairness, growth, lives, partitions, sizes, sleepers, split, turns, versions, versions_stored
 
 ALL: dict[str, Callable[[], Awaitable[None]]] = {
     "core": core.transactions,
@@ -23,6 +23,7 @@ ALL: dict[str, Callable[[], Awaitable[None]]] = {
     "lookups": growth.lookups,
     "appends": growth.appends,
     "versions": versions.versions,
+    "versions-stored": versions_stored.versions_stored,
     "apart": apart.apart,
     "import": growth.import_time,
 }

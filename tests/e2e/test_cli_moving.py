@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from perdure import App, Engine, Store, VirtualClock, limits, open_store
+from perdure import Address, App, Engine, Store, VirtualClock, limits, open_store
 from perdure.engine import inspection
 from perdure.packages.signing import public_key
 from tests.e2e.conftest import Call
@@ -29,7 +29,7 @@ def done(url: str, work: Callable[[Store], Awaitable[object]]) -> object:
 
 
 async def lived(store: Store) -> None:
-    """Tickets a, b and c wait on the first version, d on the second, e is idle on the first, f is another tenant's."""
+    """Tickets a, b and c wait on the first version, d on the second, e is idle on the first, f is another tenant's, and s is no ticket."""
     await deploy(store, FIRST)
     for package in (SECOND, OTHER_STEP, ONE):
         await deploy(store, package, route=False)
@@ -43,6 +43,8 @@ async def lived(store: Store) -> None:
         await store.packages.put_package_route("Ticket", SECOND.identity)
         await open_ticket(engine, "d")
         await reaches(engine, "d", "waiting")
+        await store.packages.put_package_route("sleeper", ONE.identity)
+        await engine.deliver_encoded("sleeper()", b"[60]", id="s", to=Address.start("sleeper", id="s"), tenant="asleep")
 
 
 @pytest.fixture

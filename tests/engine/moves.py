@@ -120,6 +120,15 @@ async def slow() -> str:
 """
 SLOW = [ticket(number, extra=GATED, before="await self.step(slow, name='slow')") for number in (1, 2)]
 CAREFUL = [ticket(number, extra=GATED, before="await self.step(slow, name='slow', at_most_once=True)") for number in (1, 2)]
+LATER = [
+    ticket(
+        number,
+        extra=GATED + "async def quick() -> str:\n    return 'quick'\n",
+        before="await self.step(quick, name='quick', at_most_once=True); await self.step(slow, name='slow')",
+    )
+    for number in (1, 2)
+]
+OTHER_FIELDS = ticket(10, before="self.count += 7")
 NARROWER = ticket(5, fields="count: str = ''", before="self.count += '1'")
 
 

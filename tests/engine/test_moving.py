@@ -18,7 +18,21 @@ from perdure.errors import (
     ProcessNotFound,
 )
 from perdure.identity import RegistryKey, TenantId
-from tests.engine.moves import ENDS, FAILS, FIRST, MORE_KINDS, NARROWER, OTHER_STEP, RAISES, SECOND, UPCAST, open_ticket, pay, record
+from tests.engine.moves import (
+    ENDS,
+    FAILS,
+    FIRST,
+    MORE_KINDS,
+    NARROWER,
+    OTHER_FIELDS,
+    OTHER_STEP,
+    RAISES,
+    SECOND,
+    UPCAST,
+    open_ticket,
+    pay,
+    record,
+)
 from tests.engine.orders import reaches
 from tests.engine.shop import ONE, Paid, lose, reply, send, version
 from tests.packages.built import deploy
@@ -116,6 +130,13 @@ async def test_fields_that_the_other_version_cannot_read_are_refused_with_the_pl
             await engine.move("t", NARROWER.identity)
         assert (refused.value.verdict, refused.value.path) == ("undecodable", "$.count")
         assert await all_of(store, "t") == before
+
+
+async def test_code_that_makes_other_fields_of_the_record_is_refused(store: Store) -> None:
+    await waits(store, OTHER_FIELDS)
+    async with Engine(store, NODE) as engine:
+        with pytest.raises(ProcessIncompatible, match="the durable fields were committed as"):
+            await engine.move("t", OTHER_FIELDS.identity)
 
 
 async def test_what_cannot_be_moved_is_said_and_the_same_version_again_changes_nothing(store: Store) -> None:

@@ -10,12 +10,15 @@ import pytest
 
 from perdure import Address, App, Engine, Store, VirtualClock
 from perdure.deploying.moving import Moving
+from perdure.engine import inspection
+from perdure.engine.leaving import MarkStuck, Strand
 from perdure.engine.moving import MoveProcess
+from perdure.engine.notes import ToLoad
 from perdure.engine.verification import verify
 from perdure.errors import IllegalTransition, PackageMissing, StoreBusy
 from perdure.packages.archive import Package
 from tests.engine.crashes import crash_at_each_commit
-from tests.engine.moves import CAREFUL, FIRST, MORE_KINDS, SECOND, SLOW, open_ticket, pay, record
+from tests.engine.moves import CAREFUL, FIRST, LATER, MORE_KINDS, SECOND, SLOW, open_ticket, pay, record
 from tests.engine.nodes import happens, two_nodes
 from tests.engine.orders import eventually, reaches
 from tests.engine.shop import lose, reply
@@ -221,3 +224,38 @@ async def test_an_idle_process_of_another_node_takes_what_it_could_not_take_befo
         await nodes.b.deliver_encoded("Extra", b'{"id":"t"}', id="extra", to=Address.key(name))
         await nodes.a.move(name, MORE_KINDS.identity)
         assert await reply(nodes.b, "extra") == "extra t"
+
+
+async def test_what_the_code_before_says_of_a_process_that_was_moved_does_not_stop_it(store: Store) -> None:
+    await deployed(store)
+    async with Engine(store, NODE) as engine:
+        await open_ticket(engine, "t")
+        await reaches(engine, "t", "waiting")
+    moving = Moving(store)
+    await moving.move("t", SECOND.identity, tenant="default")
+    await moving.close()
+    process = await inspection.process(store, "t")
+    await store.access.writer.run(MarkStuck("default", "t", process.open_message or "", "it does not fit", FIRST.identity))
+    await store.access.writer.run(Strand("default", "t", "package-missing", FIRST.identity))
+    assert (await inspection.process(store, "t")) == process
+    async with Engine(store, NODE) as engine:
+        await pay(engine, "t")
+        assert await reply(engine, "opened t") == "paid t on version 2"
+
+
+async def test_an_engine_that_has_stopped_begins_nothing(store: Store) -> None:
+    async with Engine(store, NODE) as engine:
+        pass
+    engine._owner.reviving.begin(ToLoad("default", "t", "Ticket", FIRST.identity))
+    assert not engine._owner._tasks
+
+
+async def test_a_step_that_ran_at_most_once_and_is_over_holds_nothing_up(store: Store) -> None:
+    await deploy(store, LATER[0])
+    await deploy(store, LATER[1], route=False)
+    async with Engine(store, NODE) as engine:
+        await open_ticket(engine, "t")
+        module = await module_of(engine, LATER[0])
+        await eventually(lambda: _is(module.begun))
+        assert await engine.move("t", LATER[1].identity)
+        assert [text for text in await record(engine, "t") if "quick" in text][-1] == 'step quick returned "quick"'

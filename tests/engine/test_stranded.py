@@ -11,10 +11,12 @@ from perdure import Address, App, Engine, Store, VirtualClock
 from perdure.clock import SECOND
 from perdure.core.table import Read
 from perdure.core.view import View
+from perdure.engine.leaving import Wake
 from perdure.errors import IllegalTransition, PackageMissing
 from perdure.packages.archive import Package
 from perdure.packages.signing import TrustPolicy, public_key, sign
 from perdure.packages.tables import PACKAGE, PART
+from tests.engine import gate
 from tests.engine.orders import reaches
 from tests.engine.shop import ONE, TWO, Placed, lose, pay, place, reply, run, send
 from tests.packages.built import built, deploy
@@ -166,6 +168,38 @@ async def test_a_version_that_fails_is_tried_once_for_all_of_its_processes(store
         assert len(await stranded(engine)) == 3
 
 
+async def test_an_import_that_hangs_holds_up_nobody_else(store: Store) -> None:
+    gate.opened.set()
+    slow = built({"slow.py": SLOW}, entry="slow", name="slow")
+    await waiting(store, ONE)
+    await deploy(store, slow)
+    async with Engine(store, NODE) as engine:
+        await send(engine, "slow", id="s")
+        await reaches(engine, "s", "waiting")
+    gate.opened.clear()
+    await store.access.writer.run(Wake("default", "s"))
+    async with Engine(store, NODE) as engine:  # it starts, though a process that it owns is to run
+        await pay(engine, "o1")
+        assert await reply(engine, "placed o1") == "paid o1 on version 1"
+        assert (await engine.process("s")).status == "runnable"
+        gate.opened.set()
+        await reaches(engine, "s", "waiting")
+
+
+SLOW = """\
+import perdure
+from tests.engine import gate
+
+gate.opened.wait(60)
+app = perdure.App("slow")
+
+
+@app.process
+async def slow(p: perdure.Process) -> None:
+    await p.sleep(3600)
+"""
+
+
 async def test_a_timer_wakes_a_process_that_is_then_stranded(store: Store, clock: VirtualClock) -> None:
     await deploy(store, ONE)
     async with Engine(store, NODE) as engine:
@@ -202,4 +236,5 @@ class Damage(msgspec.Struct, frozen=True):
         yield PART.key(self.upload_id, 0)
 
     def decide(self, view: View) -> None:
-        view.delete(PART.key(self.upload_id, 0))
+        if view.get(PART.key(self.upload_id, 0)) is not None:  # not damaged yet
+            view.delete(PART.key(self.upload_id, 0))

@@ -179,7 +179,7 @@ FAULTS: Final = (
     Fault(
         "restart-elsewhere-leaves-the-old-turn-running",
         f"{HERE}/recovery.py",
-        "            if (process.open_message, process.package_hash) != (resident.ref, resident.package):\n",
+        "            if process.open_message != resident.ref:\n",
         "            if False:\n",
         (f"{ELSEWHERE}::test_a_turn_in_memory_stops_at_once_and_its_callers_hear",),
     ),
@@ -270,7 +270,7 @@ FAULTS: Final = (
     Fault(
         "stuck-for-ever",
         f"{HERE}/recovery.py",
-        "            self._owner.goes_on(resident)\n",
+        "            self._owner.goes_on(resident.tenant_id, resident.process_id)\n",
         "",
         (f"{ATTACK}::test_who_asks_again_after_a_stuck_process_was_resumed_by_another_waits_for_its_answer",),
     ),

@@ -20,6 +20,7 @@ from tests.faults import (
     flows,
     inspection,
     loading,
+    moving,
     network,
     ownership,
     package_routes,
@@ -84,5 +85,6 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *checking.FAULTS,
     *deploying.FAULTS,
     *running.FAULTS,
+    *moving.FAULTS,
     *apart.FAULTS,
 )

@@ -13,6 +13,9 @@ CONTROL: Final = "src/perdure/engine/control.py"
 RESTARTING: Final = "src/perdure/engine/restarting.py"
 TABLES: Final = "src/perdure/conversations/tables.py"
 WEAK: Final = "tests/engine/test_package_weak_spots.py"
+OWNER: Final = "src/perdure/engine/owner.py"
+REVIVING: Final = "src/perdure/engine/reviving.py"
+KEPT: Final = "tests/engine/test_versions.py"
 AGAIN: Final = "tests/engine/test_packages_again.py"
 HOSTILE: Final = "tests/engine/test_packages_hostile.py"
 DOOR: Final = "tests/deploying/test_hostile.py"
@@ -89,5 +92,54 @@ FAULTS: Final = (
         "identity=expected, trust=trust)",
         "trust=trust)",
         (f"{DOOR}::test_wrong_hashes_and_signatures_are_refused_before_anything_runs",),
+    ),
+    Fault(
+        "version-is-kept-by-who-has-left",
+        OWNER,
+        "        self.versions.give_back(resident)\n",
+        "",
+        (f"{KEPT}::test_a_version_is_used_by_nobody_when_its_processes_have_left_memory",),
+    ),
+    Fault(
+        "failure-is-kept-with-its-frames",
+        VERSIONS,
+        "                self.failed[package] = bare(error)",
+        "                self.failed[package] = error",
+        (f"{KEPT}::test_a_failure_that_is_kept_keeps_no_frames_and_does_not_grow",),
+    ),
+    Fault(
+        "begins-at-a-restart-only",
+        REVIVING,
+        "        elif isinstance(error, PerdureError) and error.retryable:\n",
+        "        elif not error:\n",
+        (f"{KEPT}::test_a_process_begins_when_the_store_was_busy_while_its_version_was_loaded",),
+    ),
+    Fault(
+        "stored-before-it-was-stranded",
+        REVIVING,
+        "            owner.background(self._revive_one(write.tenant_id, write.process_id, process))\n",
+        "            pass\n",
+        (f"{KEPT}::test_what_is_stored_between_the_look_for_it_and_the_stranding_revives",),
+    ),
+    Fault(
+        "revived-and-still-called-stranded",
+        REVIVING,
+        "        self._owner.goes_on(tenant_id, process_id)\n",
+        "",
+        (f"{KEPT}::test_who_asks_again_for_a_process_that_goes_on_is_not_told_that_it_was_stranded",),
+    ),
+    Fault(
+        "change-is-forgotten-when-the-store-fails",
+        REVIVING,
+        "await owner.versions.changed()) or changed\n",
+        "await owner.versions.changed())\n",
+        (f"{KEPT}::test_stranded_processes_are_looked_at_again_when_the_store_could_not_be_read",),
+    ),
+    Fault(
+        "time-passes-under-a-load",
+        "src/perdure/testing/engine.py",
+        " or self._owner.versions.busy:",
+        ":",
+        ("tests/testing/test_packages.py::test_no_time_passes_while_a_version_is_loaded",),
     ),
 )

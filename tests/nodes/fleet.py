@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Node:
 class Fleet:
     """The nodes of one database, and how long each takeover took."""
 
-    def __init__(self, url: str, folder: Path, pool: asyncpg.Pool[Any], *, lease: float, unfenced: bool) -> None:
+    def __init__(self, url: str, folder: Path, pool: asyncpg.Pool[Any], *, program: str, more: Sequence[str]) -> None:
         self.url = url
         self.through = url
         self.nodes: list[Node] = []  # that run
@@ -58,7 +58,8 @@ class Fleet:
         self._folder = folder
         self._numbers = itertools.count()
         self._pool = pool
-        self._more = [str(lease), *(["unfenced"] if unfenced else [])]
+        self._program = program
+        self._more = more
 
     async def start(self) -> Node:
         """Start one; it has said its name when this returns."""
@@ -66,7 +67,7 @@ class Fleet:
         said = self._folder / f"said by {name}"
         with said.open("wb") as output, (self._folder / "errors").open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tests.nodes.node", self.through, self.url, name, *self._more,
+                sys.executable, "-m", self._program, self.through, self.url, name, *self._more,
                 cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=output, stderr=errors,
             )  # fmt: skip
         node = Node(process, said)
@@ -166,10 +167,12 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(url: str, folder: Path, *, lease: float, unfenced: bool = False, through: str | None = None) -> AsyncIterator[Fleet]:
+async def fleet(
+    url: str, folder: Path, *, lease: float, through: str | None = None, program: str = "tests.nodes.node", more: Sequence[str] = ()
+) -> AsyncIterator[Fleet]:
     """Three nodes that run, each with a share; `through` is where they reach the database, if not at its own address."""
     async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool:
-        nodes = Fleet(url, folder, pool, lease=lease, unfenced=unfenced)
+        nodes = Fleet(url, folder, pool, program=program, more=[str(lease), *more])
         nodes.through = through or url
         try:
             await asyncio.gather(*(nodes.start() for _ in range(3)))

@@ -56,7 +56,7 @@ async def test_nodes_that_are_killed_and_stopped_lose_nothing_and_write_nothing_
 async def test_without_the_fence_the_same_check_finds_stale_writes(postgres_url: str, tmp_path: Path) -> None:
     await prepare(postgres_url)
     connection = await asyncpg.connect(postgres_url)
-    async with fleet(postgres_url, tmp_path, lease=SHORT_LEASE, unfenced=True) as nodes:
+    async with fleet(postgres_url, tmp_path, lease=SHORT_LEASE, more=["unfenced"]) as nodes:
         await nodes.work(2)
         stopped = nodes.nodes[0]
         await nodes.stand_still(stopped)

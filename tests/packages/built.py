@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from perdure.packages.loading import PackageCode, load, unload
 from perdure.packages.manifest import describe
 from perdure.packages.paths import top_level_names
 
-__all__ = ["archive_of", "built", "code_of", "deploy"]
+__all__ = ["archive_of", "built", "code_of", "deploy", "siblings"]
 
 
 def built(texts: Mapping[str, str], *, entry: str = "shop.flows", name: str = "shop", **given: Any) -> Package:
@@ -47,3 +47,12 @@ async def deploy(store: Store, package: Package, *, route: bool = True, at: date
         needs=Needs(python=package.manifest.python, requires=package.manifest.requires),
         kinds={process.type: [message.kind for message in process.messages] for process in package.manifest.processes},
     )
+
+
+def siblings(package: Package, path: str, texts: Iterable[str]) -> Iterator[Package]:
+    """Yield packages that are this one but for the text of one file, which changes nothing of the types: none of them is imported."""
+    manifest = package.manifest
+    for text in texts:
+        files = {**package.files, path: text.encode()}
+        described = describe(files, name=manifest.name, python=manifest.python, processes=manifest.processes, schemas=manifest.schemas)
+        yield unpack(pack(described, files))

@@ -116,7 +116,7 @@ class Moving:
         origin = origin if origin in {None, LOCAL} else checked_hash(origin or "")
         async with self._using(process_type, content_hash):
             async for key, row in self._candidates(origin, None if tenant is None else TenantId(tenant)):
-                if row.process_type == process_type and row.package_hash != target.package:
+                if row.process_type == process_type:
                     tried = await self._try(key, row, target, dry_run=dry_run)
                     if tried is not None:
                         yield tried

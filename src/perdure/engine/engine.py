@@ -457,7 +457,7 @@ class Engine(Inspecting):
         """
         package = checked_hash(content_hash)
         self.versions.try_again(package)
-        return await self._owner.stranded.revive(package=package)
+        return await self._owner.reviving.revive(package=package)
 
     async def move(self, process_id: str, content_hash: str | None, *, actor: str = UNKNOWN_ACTOR, tenant: str = DEFAULT_TENANT) -> bool:
         """Let a process go on on another version of its code, which is tried on it first.

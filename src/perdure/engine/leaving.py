@@ -128,15 +128,17 @@ class Strand(msgspec.Struct, frozen=True, gc=False):
         """Name the process."""
         yield PROCESS.key(self.tenant_id, self.process_id)
 
-    def decide(self, view: View) -> None:
-        """Mark it, if it is still on that version and has something to go on with."""
+    def decide(self, view: View) -> ProcessRow | None:
+        """Mark it, if it is still on that version and has something to go on with, and return it; None when it is not, or has not."""
         key = PROCESS.key(self.tenant_id, self.process_id)
         process = view.get(key)
         if process is None or process.package_hash != self.package:
-            return
-        if process.status in {ProcessStatus.RUNNABLE, ProcessStatus.STUCK, ProcessStatus.STRANDED}:
-            text = self.text[: limits.ERROR_TEXT_MAX]
-            view.update(key, replace(process, status=ProcessStatus.STRANDED, note=text, updated_at=view.now))
+            return None
+        if process.status not in {ProcessStatus.RUNNABLE, ProcessStatus.STUCK, ProcessStatus.STRANDED}:
+            return None
+        stranded = replace(process, status=ProcessStatus.STRANDED, note=self.text[: limits.ERROR_TEXT_MAX], updated_at=view.now)
+        view.update(key, stranded)
+        return stranded
 
 
 class Revive(msgspec.Struct, frozen=True, gc=False):

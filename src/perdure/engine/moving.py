@@ -183,11 +183,11 @@ class Mover:
         key = PROCESS.key(tenant_id, process_id)
         for _ in range(limits.MOVE_TRIES):
             seen = shown(key, await self._store.access.reader.get(key))
-            exported = await export_process(self._store, process_id, tenant=tenant_id, events=0)
             if seen.status == ProcessStatus.ENDED:
                 raise ProcessEnded(f"process {process_id!r} has ended; nothing of it is left to move")
             if seen.package_hash == target.package:
                 return False
+            exported = await export_process(self._store, process_id, tenant=tenant_id, events=0)
             try:
                 await self._move(key, seen, exported, target, dry_run=dry_run)
             except ProcessChanged:

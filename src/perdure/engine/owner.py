@@ -49,9 +49,9 @@ from perdure.engine.notes import (
 from perdure.engine.recovery import Recovery
 from perdure.engine.residency import Residency
 from perdure.engine.resident import Resident
+from perdure.engine.reviving import Reviving
 from perdure.engine.shards import SEALED, Shards
-from perdure.engine.stranded import Stranded
-from perdure.engine.versions import Versions
+from perdure.engine.versions import Versions, bare
 from perdure.engine.waiters import Waiters, fail
 from perdure.engine.watchdog import Watchdog
 from perdure.engine.wheel import Wheel
@@ -75,11 +75,8 @@ class Owner:
     Args:
         store: an open store.
         app: the process types.
-        max_threads: plain functions that run as steps at the same time.
-        max_concurrency: turns that run at the same time.
-        max_steps: steps that run at the same time.
         max_resident: processes in memory, beyond those that have something under way.
-        trust, environments: see `Engine`.
+        max_threads, max_concurrency, max_steps, trust, environments: see `Engine`.
     """
 
     evicts: ClassVar[bool] = True
@@ -116,7 +113,7 @@ class Owner:
         self.dispatcher = Dispatcher(self, max_concurrency=max_concurrency, max_steps=max_steps)
         self._residency = Residency(self, most=max_resident)
         self.recovery = Recovery(self)
-        self.stranded = Stranded(self)
+        self.reviving = Reviving(self)
         self.shards = Shards(self)
         self.wheel = Wheel(self)
         self.cancelling = Cancelling(self)
@@ -142,7 +139,7 @@ class Owner:
         stored = self._listening.enter_context(self.store.access.signals.listen(STORED_TOPIC))
         await self.recovery.run()
         self.wheel.start()
-        self.background(self.stranded.look_out(stored))
+        self.background(self.reviving.look_for_packages(stored))
         self.background(self._look_out(listener))
         if not self.ownership.whole:
             self.background(self.shards.look_for_replies())
@@ -268,6 +265,10 @@ class Owner:
         return self.waiters.watching((tenant_id, ref), self.loop.create_future())
 
     async def run(self, write: Write[R], notes_of: Callable[[R], list[Note]], *, lease: Lease | None = None) -> R:
+        """Do for a caller from outside what `commit` does."""
+        return await self.commit(write, notes_of, lease=lease)
+
+    async def commit(self, write: Write[R], notes_of: Callable[[R], list[Note]], *, lease: Lease | None = None) -> R:
         """Commit a write and do what it asks of the owner: outside of any task, and even if the caller leaves."""
         done: asyncio.Future[R] = self.loop.create_future()
 
@@ -448,7 +449,7 @@ class Owner:
         """Do what people ask of a process."""
         key = (note.tenant_id, note.process_id)
         if isinstance(note, ToLoad):
-            self.stranded.begin(note)
+            self.reviving.begin(note)
             return
         self.dispatcher.stale(*key)
         resident = self.residents.get(key)
@@ -561,14 +562,12 @@ class Owner:
 
     def strand(self, tenant_id: str, process_id: str, *, process: ProcessRow, error: PerdureError) -> None:
         """Stop a process whose version cannot be loaded here, and tell who waits; it goes on when that has changed."""
-        key = (tenant_id, process_id)
         text = f"{error.code}: {error}" + ("" if self.ownership.whole else f" (on {platform.node()})")
         logger.error("stranded: process %s: %s", process_id, text)
-        self._stuck[key] = error
+        self._stuck[tenant_id, process_id] = bare(error)
         if process.open_message is not None:
             self.waiters.fail((tenant_id, process.open_message), error)
-        write = Strand(tenant_id, process_id, text, process.package_hash)
-        self.submit(write, 0, _logged, lease=self.shards.lease_of(tenant_id, process_id))
+        self.reviving.strand(Strand(tenant_id, process_id, text, process.package_hash))
 
     def _forget(self, resident: Resident) -> None:
         key = (resident.tenant_id, resident.process_id)
@@ -577,9 +576,9 @@ class Owner:
         self.versions.give_back(resident)
         self.dispatcher.release(resident)
 
-    def goes_on(self, resident: Resident) -> None:
-        """Take in that a process is in memory again: it is stuck no more."""
-        self._stuck.pop((resident.tenant_id, resident.process_id), None)
+    def goes_on(self, tenant_id: str, process_id: str) -> None:
+        """Take in that a process goes on: it is stuck no more."""
+        self._stuck.pop((tenant_id, process_id), None)
 
     def overtaken(self, resident: Resident) -> None:
         """Read a process again: what is in the store counts, and not what is in memory."""

@@ -69,6 +69,7 @@ class Recovery:
         self._suspects: deque[_Key] = deque()
         self._suspect: _Key | None = None
         self._since: dict[int, Micros] = {}
+        self._loading: set[str] = set()
 
     async def run(self) -> None:
         """Take up what was runnable when the last engine stopped; waiting processes cost nothing here."""
@@ -80,7 +81,7 @@ class Recovery:
         # What was decided here while they were another's is committed with word for him: it is found by the looks that follow.
         await self._owner.store.access.writer.commit()
         await self.take_up(shards, first=True)
-        await self._owner.stranded.revive(shards)
+        await self._owner.reviving.revive(shards)
         if LEADING in shards:
             await self._hand_over_owed()
         self.next_suspect()
@@ -140,8 +141,15 @@ class Recovery:
         elif resident is not None:
             resident.missed = True
 
-    async def take_up(self, shards: Collection[int] | None = None, *, tenant_id: str | None = None, first: bool = False) -> None:
-        """Queue what is runnable in the store, of one tenant or of all; of each, as many as the dispatcher takes.
+    async def take_up(
+        self,
+        shards: Collection[int] | None = None,
+        *,
+        tenant_id: str | None = None,
+        package: str | None = None,
+        first: bool = False,
+    ) -> None:
+        """Queue what is runnable in the store, of one tenant, or package, or of all; of each, as many as the dispatcher takes.
 
         `first`: nothing of these shards has run here, so whatever is open was left behind by a crash, or has not begun.
         """
@@ -154,8 +162,11 @@ class Recovery:
                     if tenant_id not in (None, tenant):
                         after = None
                         break
+                    if package not in (None, process.package_hash):
+                        continue
+                    left = first and (package is None or process.updated_at <= self._since.get(shard, 0))
                     try:
-                        taken = await self._take_up(tenant, process_id, process, first=first)
+                        taken = await self._take_up(tenant, process_id, process, first=left)
                     except LeaseLost:
                         logger.info("process %s is another node's by now, which takes it up", process_id)
                         continue
@@ -173,12 +184,12 @@ class Recovery:
         resident.missed = resident.missed or resident.loading
         if resident.turn is not None:  # something may have come for it
             self._owner.later(resident.roused)
-            if (process.open_message, process.package_hash) != (resident.ref, resident.package):
+            if process.open_message != resident.ref:
                 await self._overtaken(resident)
         return True
 
     async def _overtaken(self, resident: Resident) -> None:
-        """Read a process again whose open turn another has closed, or moved to other code: who has restarted it from a command line, say.
+        """Read a process again whose open turn another has closed: who has restarted it from a command line, say.
 
         One with commits under way may be ahead of the store; those are refused if it was overtaken.
         """
@@ -189,7 +200,7 @@ class Recovery:
             if ref == resident.stored_ref and not resident.left:
                 self._owner.overtaken(resident)
 
-        if ref is not None and process is not None and (process.open_message, process.package_hash) != (ref, resident.package):
+        if ref is not None and process is not None and process.open_message != ref:
             self._owner.later(again)
 
     async def _answer_restarted(self, tenant_id: str, ref: str) -> None:
@@ -204,6 +215,9 @@ class Recovery:
         key = (tenant_id, process_id)
         if key == self._suspect or key in self._suspects:
             return True
+        if not self._owner.versions.settled(process.package_hash):  # an import may take long, and others do not wait for it
+            self._take_up_later(process, first=first)
+            return True
         try:
             async with self._owner.versions.using(process.process_type, process.package_hash) as made:
                 return await self._go_on(made, tenant_id, process_id, process, first=first)
@@ -211,6 +225,22 @@ class Recovery:
             if not await self._end_forced(tenant_id, process_id, await self._reader.get(MAILBOX.key(*key))):
                 self._owner.later(partial(self._owner.strand, *key, process=process, error=error))
             return True
+
+    def _take_up_later(self, process: ProcessRow, *, first: bool) -> None:
+        """Load a version, and then take up all that is runnable on it."""
+        package = process.package_hash
+        if package is not None and package not in self._loading:
+            self._loading.add(package)
+            self._owner.background(self._take_up_on(package, process.process_type, first=first))
+
+    async def _take_up_on(self, package: str, process_type: str, *, first: bool) -> None:
+        try:
+            async with self._owner.versions.using(process_type, package):
+                await self.take_up(package=package, first=first)
+        except UNLOADABLE:
+            await self.take_up(package=package, first=first)  # they are stranded
+        finally:
+            self._loading.discard(package)
 
     async def _go_on(self, made: AnyType | None, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
         if made is None:
@@ -220,7 +250,7 @@ class Recovery:
             return True
         if process.open_message is None:
             start = StartQueued(self._owner.rules, tenant_id, process_id)
-            await self._owner.run(start, lambda notes: notes, lease=self._owner.shards.lease_of(tenant_id, process_id))
+            await self._owner.commit(start, lambda notes: notes, lease=self._owner.shards.lease_of(tenant_id, process_id))
             return True
         if first or process.updated_at < self._since.get(process.shard, 0):
             return await self._after_crash(made, tenant_id, process_id, process)
@@ -433,7 +463,7 @@ class Recovery:
             begin = clock.now()
             resident.window.put(mail, last=mailbox.last, whole=whole)
             missed, resident.missed, resident.loading = resident.missed, False, False
-            self._owner.goes_on(resident)
+            self._owner.goes_on(resident.tenant_id, resident.process_id)
             if mailbox.cancelled is not None:
                 resident.cancel(mailbox.cancelled, mailbox.last)
             resident.open(

@@ -104,6 +104,8 @@ class Versions:
         self._unmet: dict[str, PerdureError] = {}
         self._marks: dict[str, int | None] = {}
         self._making: dict[str, asyncio.Future[dict[str, ProcessType]]] = {}
+        self._under_way = 0
+        self._asked = 0  # how often something was to be tried again
         self._catalog: Final = Catalog(evicted=self._evicted)
         self._taking: dict[str, asyncio.Future[Package]] = {}
         self._apart: set[str] = set()
@@ -140,6 +142,15 @@ class Versions:
     def pins(self, package: str) -> int:
         """Return how many processes in memory use a version, or wait for it."""
         return self._children.pins(package) if package in self._apart else self._catalog.pins(package)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a version is being loaded, or looked at."""
+        return self._under_way > 0
+
+    def settled(self, package: str | None) -> bool:
+        """Return whether nobody has to wait for a version: it is loaded, or cannot be, or is the app's own code."""
+        return package is None or package in self._types or package in self.failed
 
     def take(self, resident: Resident, process: ProcessRow) -> bool:
         """Give a process in memory its code, and keep that loaded until `give_back`. False: it is not here."""
@@ -183,6 +194,13 @@ class Versions:
 
     async def survey(self) -> None:
         """Look what the versions need that open processes are on, and note which of them this node cannot load. No code is read."""
+        self._under_way += 1
+        try:
+            self._unmet = await self._found_unmet()
+        finally:
+            self._under_way -= 1
+
+    async def _found_unmet(self) -> dict[str, PerdureError]:
         found: dict[str, PerdureError] = {}
         after: tuple[Any, ...] | None = None
         while rows := await self._store.access.reader.scan(Scan(PINNED, (), 1, after=after)):
@@ -191,13 +209,13 @@ class Versions:
             try:
                 await self._check(package)
             except UNLOADABLE as error:
-                found[package] = error
+                found[package] = bare(error)
                 logger.warning("open processes are on a package that this node cannot load: %s", error)
-        self._unmet = found
+        return found
 
     async def _check(self, package: str) -> None:
         if (failed := self.failed.get(package)) is not None:
-            raise failed
+            raise bare(failed)
         row = await self._store.access.reader.get(PACKAGE.key(package))
         if row is None:
             raise PackageMissing(package)
@@ -227,27 +245,45 @@ class Versions:
 
     def try_again(self, package: str) -> None:
         """Let a version that could not be loaded be tried again."""
+        self._asked += 1
         self.failed.pop(package, None)
 
     async def changed(self) -> list[str]:
         """Return the versions that could not be loaded and whose archive is another by now; they are tried again."""
-        found = [package for package in list(self.failed) if await self._mark(package) != self._marks.get(package)]
-        for package in found:
-            self.try_again(package)
-        return found
+        return [package for package in list(self.failed) if await self._has_changed(package)]
 
     # --- inside ------------------------------------------------------------------------------------------------
 
     async def _load(self, package: str, pin: AsyncExitStack) -> Mapping[str, AnyType]:
+        self._under_way += 1
+        try:
+            return await self._loaded(package, pin)
+        finally:
+            self._under_way -= 1
+
+    async def _loaded(self, package: str, pin: AsyncExitStack) -> Mapping[str, AnyType]:
         while True:
             if package in self.failed:
-                raise self.failed[package]
+                raise bare(self.failed[package])
+            asked = self._asked
             try:
-                return await self._types_of(package, pin)
+                types = await self._types_of(package, pin)
             except UNLOADABLE as error:
-                self.failed[package] = error
-                if package not in await self.changed():  # it may have been stored between the look and the failure
+                if asked != self._asked:  # somebody tries again already, and this failure may be of before
+                    continue
+                self.failed[package] = bare(error)  # before the look, so that whoever stores it now is heard of
+                if not await self._has_changed(package) and asked == self._asked:
                     raise
+            else:
+                self._marks.pop(package, None)
+                return types
+
+    async def _has_changed(self, package: str) -> bool:
+        """Return whether the archive of a version is another than when it was looked at; then it is tried again."""
+        if await self._mark(package) == self._marks.get(package):
+            return False
+        self.try_again(package)
+        return True
 
     async def _types_of(self, package: str, pin: AsyncExitStack) -> Mapping[str, AnyType]:
         taken = None if package in self._apart or package in self._manifests else await self._taken(package)
@@ -315,6 +351,13 @@ class Versions:
         self._manifests.pop(package, None)
         for name in self._types.pop(package, ()):
             del self.said[name, package]
+
+
+def bare(error: PerdureError) -> PerdureError:
+    """Return an error to be kept, or raised once more: with no traceback, which would keep frames, and get longer each time."""
+    again = type(error).__new__(type(error), *error.args)
+    again.__dict__.update(vars(error))
+    return again
 
 
 def _said(made: AnyType) -> Said:

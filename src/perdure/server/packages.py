@@ -29,12 +29,10 @@ class DeployQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What is deployed, and how."""
 
     content_hash: HashText | None = None
+    # As many as fit into a head: whoever has more of them than that points them one by one.
     route: Annotated[
         list[TypeText],
-        msgspec.Meta(
-            max_length=limits.PACKAGE_TYPES_MAX,
-            description="Only the routes of these process types are pointed at it; those of all when not given.",
-        ),
+        msgspec.Meta(description="Only the routes of these process types are pointed at it; those of all when not given."),
     ] = []
     no_route: Annotated[bool, msgspec.Meta(description="It is stored, and no route is pointed at it.")] = False
     no_load: Annotated[bool, msgspec.Meta(description="Its code is not imported for a trial: this server is not to run it.")] = False

@@ -130,7 +130,7 @@ class VirtualEngine(Engine):
 
     def on_idle(self, alone: bool) -> bool:
         """The loop has nothing to do: say so to whoever waits for that, or go to what is due next, if somebody waits for a reply."""
-        if self._owner.runs_steps:
+        if self._owner.runs_steps or self._owner.versions.busy:  # code that is imported on a thread is under way, too
             return False
         if self._settling:
             settling, self._settling = self._settling, []
