@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import tempfile
 import time
@@ -15,7 +14,8 @@ from pathlib import Path
 from benchmarks.measure import SHORT, closed_loop, report
 from perdure import App, Engine, Process, Store, open_store
 from perdure.packages.archive import Package
-from tests.engine.orders import reaches
+from tests.engine.orders import eventually
+from tests.engine.shop import send
 from tests.packages.built import built, deploy, siblings
 from tests.postgres.server import Server
 
@@ -50,11 +50,6 @@ local = App("local")
 
 @local.process
 async def hello(_p: Process, name: str) -> str:
-    return name
-
-
-@local.process
-async def waits(_p: Process, name: str) -> str:
     return name
 
 
@@ -101,8 +96,12 @@ async def _fill(url: str, stored: list[Package]) -> None:
         for number, package in enumerate(stored):
             await deploy(store, package)
             if number < PINNED:
-                asyncio.ensure_future(engine.call(waits, f"{number}", id=f"w{number}")).add_done_callback(asyncio.Future.exception)
-                await reaches(engine, f"w{number}", "waiting")
+                await send(engine, "waits", f"{number}", id=f"w{number}")
+                await eventually(partial(_waits, engine, f"w{number}"))
+
+
+async def _waits(engine: Engine, process_id: str) -> bool:
+    return (await engine.process(process_id)).status == "waiting"
 
 
 async def _start(backend: str, url: str) -> None:
