@@ -22,6 +22,7 @@ MESSAGES ?= 1000000
 NODES_SECONDS ?= 600
 REQUESTS ?= 5000
 FUZZ_SECONDS ?= 3600
+CHANGES ?= 100
 
 # What `make ha` runs Patroni with: as root it has to be open to other accounts, and the system's own is.
 HA_PYTHON ?= $(or $(wildcard /usr/bin/python3),$(PYTHON))
@@ -73,8 +74,8 @@ $(HA_STAMP): tests/ha/requirements.txt
 faults: $(STAMP) ## Apply each seeded fault in turn; every one has to fail a test.
 	$(PY) -m tests.faults $(ARGS)
 
-soak: $(STAMP) ## Run the long tests: LAW transactions, KILLS rounds of kill -9, PROGRAMS random programs, MESSAGES to one process, RACE_SECONDS of races, NODES_SECONDS of nodes that die, REQUESTS made of the OpenAPI document, FUZZ_SECONDS of archives that are nearly packages.
-	PERDURE_SOAK_LAW=$(LAW) PERDURE_SOAK_KILLS=$(KILLS) PERDURE_SOAK_PROGRAMS=$(PROGRAMS) PERDURE_SOAK_RACE_SECONDS=$(RACE_SECONDS) PERDURE_SOAK_MESSAGES=$(MESSAGES) PERDURE_SOAK_NODES_SECONDS=$(NODES_SECONDS) PERDURE_SOAK_REQUESTS=$(REQUESTS) PERDURE_SOAK_FUZZ_SECONDS=$(FUZZ_SECONDS) $(PY) -m pytest -m soak -o faulthandler_timeout=0 $(ARGS)
+soak: $(STAMP) ## Run the long tests: LAW transactions, KILLS rounds of kill -9, PROGRAMS random programs, MESSAGES to one process, RACE_SECONDS of races, NODES_SECONDS of nodes that die, REQUESTS made of the OpenAPI document, FUZZ_SECONDS of archives that are nearly packages, CHANGES deploys and rollbacks under callers.
+	PERDURE_SOAK_LAW=$(LAW) PERDURE_SOAK_KILLS=$(KILLS) PERDURE_SOAK_PROGRAMS=$(PROGRAMS) PERDURE_SOAK_RACE_SECONDS=$(RACE_SECONDS) PERDURE_SOAK_MESSAGES=$(MESSAGES) PERDURE_SOAK_NODES_SECONDS=$(NODES_SECONDS) PERDURE_SOAK_REQUESTS=$(REQUESTS) PERDURE_SOAK_FUZZ_SECONDS=$(FUZZ_SECONDS) PERDURE_SOAK_CHANGES=$(CHANGES) $(PY) -m pytest -m soak -o faulthandler_timeout=0 $(ARGS)
 
 reference: $(STAMP) ## Write docs/reference/errors.md and api.md from the code.
 	$(PY) -m tests.gate.reference
