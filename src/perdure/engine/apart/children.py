@@ -258,6 +258,7 @@ class Child:
                 await asyncio.shield(self._over)
         self._kill()
         await self._over
+        await self.over.wait()
 
     def drop(self) -> None:
         """Kill it at once."""
@@ -335,9 +336,13 @@ class Children:
             child = self._slots.pop(name).child
             self._evicted(name)
             if child is not None:
-                task = asyncio.ensure_future(child.stop())
-                self._stopping.add(task)
-                task.add_done_callback(self._stopping.discard)
+                self._see_off(child)
+
+    def _see_off(self, child: Child) -> None:
+        """Stop a child that is no version's any more, or wait for the end of one that ends."""
+        task = asyncio.ensure_future(child.stop())
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
 
     def pins(self, content_hash: str) -> int:
         """Return how many use a version now, or wait for it."""
@@ -415,9 +420,11 @@ class Children:
             await child.start(package, environment, threads=self._threads)
         except OSError as error:
             child.drop()
+            self._see_off(child)
             raise PackageEnvironmentFailed(label, f"its interpreter cannot be started: {error}") from error
         except BaseException:
             child.drop()
+            self._see_off(child)
             raise
         logger.info("package %s runs in an interpreter of its own, process %s", label, child.pid)
         return child
@@ -426,6 +433,7 @@ class Children:
         if slot.child is not child:  # it was never used, or was stopped
             return
         slot.child = None
+        self._see_off(child)
         if self._closed or self._slots.get(content_hash) is not slot:
             return
         logger.error("the interpreter of package %s has ended: %s; its processes are read again", child.label, reason)
