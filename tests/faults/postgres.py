@@ -274,8 +274,8 @@ FAULTS: Final = (
     Fault(
         "postgres-reads-without-locks-when-told-to-lock",
         STATEMENTS,
-        '" for update of t" if lock else ""',
-        '""',
+        '"" if not lock else " for share of t" if',
+        '"" if True else " for share of t" if',
         (f"{NODES}::test_what_a_batch_has_locked_nobody_changes_before_its_end",),
     ),
     Fault(

@@ -142,4 +142,11 @@ FAULTS: Final = (
         ":",
         ("tests/testing/test_packages.py::test_no_time_passes_while_a_version_is_loaded",),
     ),
+    Fault(
+        "postgres-starts-wait-for-one-another",
+        "src/perdure/backends/postgres/statements.py",
+        '" for share of t" if table.mostly_read else " for update of t"',
+        '" for update of t"',
+        ("tests/postgres/test_joined.py::test_transactions_about_different_things_do_not_wait_for_one_another",),
+    ),
 )

@@ -34,6 +34,7 @@ class Table(Generic[RowT]):
             memory; `log`, inserted without being read first, and never changed.
         guard: its rows guard ranges of other tables. They are locked before rows of all others: what is in a range is known
             only after its guard is locked.
+        mostly_read: who has only read a row, in a transaction of an application's own, lets others read it, too.
 
     Attributes:
         place: of this table in the order in which rows are locked.
@@ -41,7 +42,7 @@ class Table(Generic[RowT]):
     Source: architecture.md, "The core idea".
     """
 
-    __slots__ = ("columns", "fixed", "indexed", "key_columns", "kind", "name", "place", "row")
+    __slots__ = ("columns", "fixed", "indexed", "key_columns", "kind", "mostly_read", "name", "place", "row")
 
     def __init__(
         self,
@@ -53,11 +54,13 @@ class Table(Generic[RowT]):
         fixed: tuple[str, ...] = (),
         indexed: tuple[str, ...] = (),
         guard: bool = False,
+        mostly_read: bool = False,
     ) -> None:
         self.name = name
         self.key_columns = key_columns
         self.row = row
         self.kind: Kind = kind
+        self.mostly_read = mostly_read
         self.fixed = fixed
         self.indexed = indexed
         self.place = (not guard, name)

@@ -38,6 +38,7 @@ from perdure.identity import DEFAULT_TENANT, MessageId, ProcessId, TenantId, uui
 from perdure.names import shown
 from perdure.packages.arguments import checked_by, checked_hash
 from perdure.packages.contract import UNKNOWN_ACTOR
+from perdure.packages.routes import MakeRoutes
 from perdure.packages.signing import TrustPolicy
 from perdure.sending.targets import Allowed
 from perdure.store import Store
@@ -148,8 +149,8 @@ class Engine(Inspecting):
         self._gc_threshold = gc.get_threshold()
         gc.set_threshold(max(limits.GC_THRESHOLD, self._gc_threshold[0]), *self._gc_threshold[1:])
         schemas = {hash: document for made in self.app.types.values() for hash, document in made.schemas.items()}
-        if schemas:
-            await self.store.access.writer.run(PutSchemas(schemas))
+        if self.app.types:
+            await self.store.access.writer.commit(PutSchemas(schemas), MakeRoutes(tuple(self.app.types)))
         await declare(self.store, self.app)
         await self._owner.start()
         self._sweeping.start()

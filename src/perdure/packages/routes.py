@@ -89,6 +89,22 @@ def route_for(view: View, workflow_type: str, *, key: str, tenant: str) -> str |
     return found
 
 
+class MakeRoutes(msgspec.Struct, frozen=True, gc=False):
+    """Make an empty route of each type that has none: who starts the first process of a type has something to read, and writes nothing."""
+
+    types: tuple[str, ...]
+
+    def reads(self) -> Iterable[Read]:
+        """Name them all."""
+        return [ROUTE.key(each) for each in self.types]
+
+    def decide(self, view: View) -> None:
+        """Add those that are missing."""
+        for each in self.types:
+            if view.get(ROUTE.key(each)) is None:
+                view.insert(ROUTE.key(each), RouteRow())
+
+
 def default_of(row: RouteRow | None) -> str | None:
     """Return where the default rule leads; None without one."""
     return None if row is None or row.retired else row.content_hash

@@ -90,12 +90,12 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 # Who adds to what needs a package writes this row if somebody is about to remove it, and otherwise reads it.
-PACKAGE = Table("package", ("content_hash",), PackageRow, guard=True)
+PACKAGE = Table("package", ("content_hash",), PackageRow, guard=True, mostly_read=True)
 PART = Table("package_part", ("upload_id", "number"), PartRow, kind="log")
 UPLOAD = Table("package_upload", ("upload_id",), UploadRow)
 TYPE = Table("package_type", ("workflow_type", "content_hash"), TypeRow)
 # Who changes a rule of a type writes this row: who starts a process has read it.
-ROUTE = Table("package_route", ("workflow_type",), RouteRow, guard=True)
+ROUTE = Table("package_route", ("workflow_type",), RouteRow, guard=True, mostly_read=True)
 RULE = Table("package_rule", ("workflow_type", "kind", "name"), RuleRow)
 LOG = Table("package_log", ("workflow_type", "tick"), LogRow, kind="log")
 

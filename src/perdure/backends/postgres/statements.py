@@ -143,7 +143,7 @@ class Statements:
         for table in keys:
             sql = self.table(table)
             given = numbers.unnest(table.key_columns, sql.types, ordinal=True)
-            end = " for update of t" if lock else ""
+            end = "" if not lock else " for share of t" if table.mostly_read else " for update of t"
             parts.append(
                 f"array(select row(u._n, {_list(sql.fields, 't')}, {sql.rev}) from {given} join {sql.name} t on {sql.on(table.key_columns)}{end})"
             )
