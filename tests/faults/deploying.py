@@ -101,8 +101,8 @@ FAULTS: Final = (
     Fault(
         "command-line-trusts-everybody",
         "src/perdure/cli/deploying.py",
-        "TrustPolicy(self._trusted_keys) if self._trusted_keys else None",
-        "None",
+        "trust=trust_in(self._trusted_keys)",
+        "trust=None",
         (CLI,),
     ),
     Fault(
