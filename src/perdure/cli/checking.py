@@ -68,8 +68,9 @@ def _local(name: str) -> AbstractAsyncContextManager[Candidate]:
 
 def _packaged(file: Path, keys: tuple[str, ...]) -> AbstractAsyncContextManager[Candidate]:
     from perdure.deploying.candidates import candidate_of_archive  # noqa: PLC0415  # see `cli/__init__.py`
+    from perdure.deploying.files import read_package  # noqa: PLC0415
 
-    return candidate_of_archive(file.read_bytes(), trust=trust_in(keys))
+    return candidate_of_archive(read_package(file), trust=trust_in(keys))
 
 
 def _check(
