@@ -88,7 +88,7 @@ FAULTS: Final = (
         "(DEFAULT_TENANT, key)",
         (HTTP,),
     ),
-    Fault("server-trusts-everybody", f"{SERVER}/packages.py", "trust=call.trust)", ")", (REFUSED,)),
+    Fault("server-trusts-everybody", f"{SERVER}/packages.py", "trust=call.engine.versions.trust)", ")", (REFUSED,)),
     Fault(
         "dev-serves-pages-of-others",
         f"{SERVER}/doorkeeper.py",

@@ -29,7 +29,6 @@ from perdure.server.route import Answer, Call, Route
 
 if TYPE_CHECKING:
     from perdure.engine.engine import Engine
-    from perdure.packages.signing import TrustPolicy
 
 logger = logging.getLogger("perdure.server")
 _NO_ROUTE: Final = "(none)"
@@ -48,11 +47,10 @@ class Application:
         stopping: set when the server stops.
     """
 
-    def __init__(self, engine: Engine, routes: Sequence[Route], *, dev: bool, trust: TrustPolicy | None = None) -> None:
+    def __init__(self, engine: Engine, routes: Sequence[Route], *, dev: bool) -> None:
         self.metrics = Metrics()
         self.stopping = asyncio.Event()
         self._engine = engine
-        self._trust = trust
         self._archives = 0
         self._doorkeeper = Doorkeeper(engine.store.tokens, engine.clock, self.metrics, dev=dev)
         self._once = Once(engine.store.operations)
@@ -155,7 +153,6 @@ class Application:
             gone=lambda: _gone(request),
             again=_never,
             metrics=self.metrics,
-            trust=self._trust,
         )
         if not route.octets:
             return await self._received(call, request, b"" if route.streams else await intake.body(request, route))

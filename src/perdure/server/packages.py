@@ -155,4 +155,4 @@ def _built_with(text: str | None) -> dict[str, Any] | None:
 
 
 def _door(call: Call) -> PackageDoor:
-    return PackageDoor(call.engine.store, actor=actor_of(call), trust=call.trust)
+    return PackageDoor(call.engine.store, actor=actor_of(call), trust=call.engine.versions.trust)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import asyncio
 
     from perdure.engine.engine import Engine
-    from perdure.packages.signing import TrustPolicy
     from perdure.server.doorkeeper import Principal
     from perdure.server.metrics import Metrics
 
@@ -49,7 +48,6 @@ class Call(msgspec.Struct, kw_only=True):
         stream: the body of a route that streams, as it comes.
         headers: of the request; names are small letters.
         principal: whose token it is.
-        trust: who has to have signed what is deployed; None for anybody.
         stopping: is set when the server stops: who waits ends at once.
         gone: returns when the client has left.
         key: the `Idempotency-Key`, if there is one.
@@ -70,7 +68,6 @@ class Call(msgspec.Struct, kw_only=True):
     again: Callable[[], Awaitable[bool]]
     key: str | None = None
     metrics: Metrics
-    trust: TrustPolicy | None = None
 
     @property
     def tenant(self) -> TenantId:
