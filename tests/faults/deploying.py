@@ -35,7 +35,13 @@ FAULTS: Final = (
         (NAMES,),
     ),
     # --- one deploy
-    Fault("deploy-without-its-trial", DEPLOY, "(await try_load(archive)).warnings if load else ()", "()", (DEPLOYS,)),
+    Fault(
+        "deploy-without-its-trial",
+        DEPLOY,
+        "(await try_load(archive, environments=environments)).warnings if load else ()",
+        "()",
+        (DEPLOYS,),
+    ),
     Fault("deploy-without-its-schemas", DEPLOY, "[PutSchemas(schemas)] if schemas else []", "[]", (DEPLOYS,)),
     Fault(
         "deploy-drops-what-others-signed",
@@ -88,7 +94,7 @@ FAULTS: Final = (
         "(DEFAULT_TENANT, key)",
         (HTTP,),
     ),
-    Fault("server-trusts-everybody", f"{SERVER}/packages.py", "trust=call.engine.versions.trust)", ")", (REFUSED,)),
+    Fault("server-trusts-everybody", f"{SERVER}/packages.py", "trust=versions.trust, ", "", (REFUSED,)),
     Fault(
         "dev-serves-pages-of-others",
         f"{SERVER}/doorkeeper.py",

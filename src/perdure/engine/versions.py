@@ -80,7 +80,7 @@ class Versions:
         ended: called with a version whose interpreter has ended; its types are gone then.
 
     Attributes:
-        trust: as it was given.
+        trust, environments: as they were given.
         said: what the code that is here says, by process type and package; decisions go by it.
         limits: of flow control, by process type, as of the version that was loaded last.
         failed: why a version cannot be loaded here, by its hash. It is not tried again before something has changed.
@@ -112,6 +112,7 @@ class Versions:
         self._tell_ended = ended
         self._children: Final = Children(store, environments or default_folder(), threads=threads, ended=self._ended, evicted=self._evicted)
         self.trust: Final = trust
+        self.environments: Final = environments
         self.said: Final[dict[tuple[str, str | None], Said]] = {(name, None): _said(made) for name, made in app.types.items()}
         self.limits: Final[dict[str, Limits]] = {name: _limits(made) for name, made in app.types.items()}
         self.failed: Final[dict[str, PerdureError]] = {}
