@@ -66,11 +66,11 @@ FAULTS: Final = (
     Fault(
         "deploy-of-any-size",
         f"{SERVER}/intake.py",
-        '        if len(data) > route.octets:\n            raise PackageTooLarge("body: bytes, so far"',
+        '        if len(data) > route.archive_max:\n            raise PackageTooLarge("body: bytes, so far"',
         '        if False:\n            raise PackageTooLarge("body: bytes, so far"',
         (REFUSED,),
     ),
-    Fault("deploy-that-announces-any-size", f"{SERVER}/intake.py", "int(announced) > route.octets:", "False:", (REFUSED,)),
+    Fault("deploy-that-announces-any-size", f"{SERVER}/intake.py", "int(announced) > route.archive_max:", "False:", (REFUSED,)),
     Fault("archive-of-a-page", f"{SERVER}/intake.py", "    if kind not in ARCHIVE_TYPES:\n", "    if False:\n", (REFUSED,)),
     Fault(
         "archives-without-number",
@@ -83,8 +83,8 @@ FAULTS: Final = (
     Fault(
         "archive-not-in-its-key",
         f"{SERVER}/application.py",
-        "await asyncio.to_thread(_hash_of, data) if route.octets else",
-        'b"" if route.octets else',
+        "await asyncio.to_thread(_hash_of, data) if route.archive_max else",
+        'b"" if route.archive_max else',
         (HTTP,),
     ),
     Fault(

@@ -52,7 +52,7 @@ def test_each_route_says_what_it_needs_takes_and_answers(route: Route) -> None:
     assert described.get("x-capability") == route.capability
     assert ("security" in described) is (route.capability is None)
     assert any(one["name"] == "Idempotency-Key" for one in described["parameters"]) is route.once
-    assert ("requestBody" in described) is (route.takes is not None or route.streams or route.octets > 0)
+    assert ("requestBody" in described) is (route.takes is not None or route.streams or route.archive_max > 0)
     for kind in refusals(route):
         examples = described["responses"][str(status_of(kind))]["content"]["application/problem+json"]["examples"]
         msgspec.convert(examples[kind.code]["value"], Problem)

@@ -154,10 +154,10 @@ class Application:
             again=_never,
             metrics=self.metrics,
         )
-        if not route.octets:
+        if not route.archive_max:
             return await self._received(call, request, b"" if route.streams else await intake.body(request, route))
         with self._place_for_archive():
-            return await self._received(call, request, await intake.octets(request, route))
+            return await self._received(call, request, await intake.archive(request, route))
 
     @contextmanager
     def _place_for_archive(self) -> Iterator[None]:
@@ -173,11 +173,11 @@ class Application:
     async def _received(self, call: Call, request: Request, data: bytes) -> Answer:
         route, headers = call.route, request.headers
         call.key = intake.idempotency_key(request) if route.once else None
-        call.body = data if route.octets else intake.decoded(route, data, headers)
+        call.body = data if route.archive_max else intake.decoded(route, data, headers)
         if call.key is None:
             return await _asked(call)
         # On a thread: to hash the largest archive takes as long as hundreds of other requests.
-        said = await asyncio.to_thread(_hash_of, data) if route.octets else intake.said(route, data, headers)
+        said = await asyncio.to_thread(_hash_of, data) if route.archive_max else intake.said(route, data, headers)
         digest = digest_of(request.method, request.scope["path"], request.scope["query_string"], said)
         return await self._once.answer(call, call.key, digest, lambda: _asked(call))
 

@@ -180,8 +180,8 @@ def _operation(route: Route) -> dict[str, Any]:
         }
     if route.events:
         operation["requestBody"]["content"][STRUCTURED] = {"schema": _EVENT, "example": _EVENT_EXAMPLE}
-    if route.octets:
-        archive = {"schema": {"type": "string", "format": "binary", "maxLength": route.octets}}
+    if route.archive_max:
+        archive = {"schema": {"type": "string", "format": "binary", "maxLength": route.archive_max}}
         operation["requestBody"] = {"required": True, "content": dict.fromkeys(ARCHIVE_TYPES, archive)}
     if route.streams:
         most = limits.HTTP_BODY_MAX if route.signed else limits.BLOB_MAX
@@ -229,7 +229,7 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
                 "example": "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:",
                 "description": "What the body has to be (RFC 9530); of its algorithms, sha-256 counts.",
             }
-    if route.octets:
+    if route.archive_max:
         yield {
             "name": "Built-With",
             "in": "header",

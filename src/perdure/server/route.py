@@ -88,7 +88,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         takes: the type of the body; None: it has none.
         takes_example: such a body.
         streams: whether the body is any bytes, which the handler takes as they come.
-        octets: of how many bytes at most the body is, which is an archive and no JSON; 0: it is none.
+        archive_max: bytes that the archive of a package may have, if the body is one, and no JSON; 0: it is none.
         lasts_us: microseconds that it may take beside its `wait_ms` and what every request may take.
         events: whether the body may be a CloudEvent instead.
         signed: whether the proof of who asks is the request's own signature, and no token.
@@ -110,7 +110,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     takes: type[msgspec.Struct] | None = None
     takes_example: Any = None
     streams: bool = False
-    octets: int = 0
+    archive_max: int = 0
     lasts_us: Micros = 0
     events: bool = False
     signed: bool = False
