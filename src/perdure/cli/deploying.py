@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from perdure import limits
 from perdure.cli.remote import PATIENCE, TOKEN_FILE, token_of
 from perdure.cli.shared import (
     AS_JSON,
@@ -29,7 +31,7 @@ from perdure.cli.shared import (
 from perdure.cli.store import age
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from perdure.client.client import Client
     from perdure.deploying.door import PackageDoor
@@ -362,13 +364,25 @@ def unload(url: str, content_hash: str, *, as_json: bool, **where: Any) -> None:
 @click.command()
 @_on_packages
 @_BY
-@click.option("--keep-last", type=click.IntRange(min=0), help="So many of the latest versions of each type stay.  [default: 3]")
-@click.option("--older-than", type=age, metavar="AGE", help="What was used within this time stays: 90s, 15m, 12h or 30d.  [default: 30d]")
+@click.option(
+    "--keep-last",
+    type=click.IntRange(min=0),
+    default=limits.PACKAGE_KEEP_LAST,
+    show_default=True,
+    help="So many of the latest versions of each type stay.",
+)
+@click.option(
+    "--older-than",
+    type=age,
+    metavar="AGE",
+    default=f"{timedelta(microseconds=limits.PACKAGE_KEEP_US).days}d",
+    show_default=True,
+    help="What was used within this time stays: 90s, 15m, 12h or 30d.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-def collect(url: str, *, as_json: bool, keep_last: int | None, older_than: timedelta | None, dry_run: bool, **where: Any) -> None:
+def collect(url: str, *, as_json: bool, keep_last: int, older_than: timedelta, dry_run: bool, **where: Any) -> None:
     """Remove every package that is old, to which no route leads and that no process needs."""
-    given = {name: value for name, value in (("keep_last", keep_last), ("older_than", older_than)) if value is not None}
-    done = Place(url, **where).ask(lambda packages: packages.collect(dry_run=dry_run, **given))  # type: ignore[arg-type]  # as the options say
+    done = Place(url, **where).ask(lambda packages: packages.collect(keep_last=keep_last, older_than=older_than, dry_run=dry_run))
     if as_json:
         print_json(done)
         return
