@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from perdure.errors import PackageRefused, PerdureError
 from perdure.protocol.problems import Problem
 from perdure.server.openapi import document, refusals
 from perdure.server.problems import status_of
@@ -66,6 +67,15 @@ def test_the_examples_are_of_the_types(route: Route) -> None:
         example = route.pending_example if status == 202 else route.example
         if kind is not bytes and example is not None:
             msgspec.json.decode(msgspec.json.encode(example), type=kind)
+
+
+def test_a_deploy_says_each_way_in_which_a_package_is_refused() -> None:
+    def leaves(kind: type[PerdureError]) -> set[type[PerdureError]]:
+        return set().union(*map(leaves, kind.__subclasses__())) or {kind}
+
+    [deploy] = [route for route in ROUTES if route.name == "deployPackage"]
+
+    assert leaves(PackageRefused) <= set(refusals(deploy))
 
 
 def test_every_reference_leads_somewhere() -> None:
