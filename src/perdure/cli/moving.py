@@ -25,7 +25,7 @@ from perdure.cli.shared import (
 
 if TYPE_CHECKING:
     from perdure.deploying.door import PackageDoor
-    from perdure.deploying.moving import Moving, Tried
+    from perdure.deploying.moving import Moving, TriedMove
     from perdure.store import Store
 
 T = TypeVar("T")
@@ -89,12 +89,12 @@ def move_all(
     from perdure import limits  # noqa: PLC0415  # see `cli/__init__.py`
     from perdure.deploying.moving import LOCAL  # noqa: PLC0415
 
-    refused: list[Tried] = []
+    refused: list[TriedMove] = []
     counts = {"moved": 0, "refused": 0}
 
     async def work(moving: Moving, door: PackageDoor) -> str:
         package = await door.named(content_hash)
-        before = origin if origin in {None, LOCAL} else await door.named(origin or "")
+        before = origin if origin is None or origin == LOCAL else await door.named(origin)
         async for tried in moving.move_all(package, process_type, origin=before, tenant=tenant, dry_run=dry_run):
             counts["moved" if tried.moved else "refused"] += 1
             if not tried.moved and len(refused) < limits.CHECK_FINDINGS_MAX:
@@ -110,7 +110,7 @@ def move_all(
         raise click.exceptions.Exit(REFUSED)
 
 
-def _print(package: str, refused: list[Tried], counts: dict[str, int], *, dry_run: bool) -> None:
+def _print(package: str, refused: list[TriedMove], counts: dict[str, int], *, dry_run: bool) -> None:
     rows = [(one.process_id, one.tenant_id, short(one.origin or "local"), one.code, one.reason) for one in refused]
     if rows:
         print_table(("refused", "tenant", "on", "error", "why"), rows, empty="")
