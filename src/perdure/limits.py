@@ -311,11 +311,11 @@ PACKAGE_PINS_SHOWN: Final = 100  # processes that are named to who asks why a pa
 PACKAGE_TYPES_SHOWN: Final = 100  # types whose routes lead to a package, likewise
 PACKAGE_UNLOAD_TRIES: Final = 10  # to remove a package that others begin to use again and again, or cease to
 PACKAGE_PREFIX_MIN: Final = 8  # hex digits that name a package: among 1,000 some two begin alike in one of 8,600 stores
-PACKAGE_KEEP_LAST: Final = 3  # versions of a type that it leaves alone when nobody says how many: this one, the one before, and one more
-PACKAGE_KEEP_US: Final = (
-    30 * 86_400 * 1_000_000
-)  # microseconds for which it leaves alone what is not used any more, when nobody says how long
-PACKAGE_KEEP_MAX: Final = 1_000  # versions of a type that a collection leaves alone
+PACKAGE_KEEP_LAST: Final = (
+    3  # versions of a type that a collection leaves alone unless it is told how many: this one, the one before, one more
+)
+PACKAGE_KEEP_MAX: Final = 1_000  # that it may be told to
+PACKAGE_KEEP_US: Final = 30 * 86_400 * 1_000_000  # microseconds for which it leaves alone what is not used any more, likewise
 ROUTE_BASIS_POINTS: Final = 10_000  # of a whole: a weight is a hundredth of a per cent
 ROUTE_WEIGHTS_MAX: Final = 10  # weighted versions of one type at once; each start reads them
 ROUTE_TENANTS_MAX: Final = 1_000  # tenants of one type with a version of their own: all are removed in one transaction when it is retired

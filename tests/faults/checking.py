@@ -60,7 +60,7 @@ FAULTS: Final = (
     Fault("check-overlooks-schedules", WAITING, "(_parked, _delayed, _fanned_out, _scheduled)", "(_parked, _delayed, _fanned_out)", WAITS),
     Fault("check-overlooks-delayed", WAITING, "(_parked, _delayed, _fanned_out, _scheduled)", "(_parked, _fanned_out, _scheduled)", WAITS),
     Fault("check-overlooks-fan-outs", WAITING, "(_parked, _delayed, _fanned_out, _scheduled)", "(_parked, _delayed, _scheduled)", WAITS),
-    Fault("check-forgets-which-type-is-started", WAITING, 'if way == "start" else ""', 'if way == "nothing" else ""', WAITS),
+    Fault("check-forgets-which-type-is-started", WAITING, "address_of(row).process_type", '""', WAITS),
     Fault("check-reads-all-that-waits-for-a-sample", CHECK, "seen[message.what] > self._sample:\n", "seen[message.what] < 0:\n", WAITS),
     # --- earlier versions --------------------------------------------------------------------------------
     Fault("check-compares-no-replies", EARLIER, "    if old.result is not None and new.result is not None:\n", "    if False:\n", EDITS),
@@ -108,5 +108,5 @@ FAULTS: Final = (
     Fault("upcaster-runs-in-circles", UPCASTING, "        if new is old or any(", "        if new is old and any(", OLD),
     # --- the command line --------------------------------------------------------------------------------
     Fault("check-always-ends-well", f"{HERE}/cli/checking.py", "        raise click.exceptions.Exit(BREAKS)\n", "        pass\n", CLI),
-    Fault("check-trusts-anybody", f"{HERE}/cli/checking.py", "TrustPolicy(keys) if keys else None", "TrustPolicy(keys) and None", CLI),
+    Fault("check-trusts-anybody", f"{HERE}/cli/checking.py", "trust=trust_in(keys)", "trust=None", CLI),
 )

@@ -35,7 +35,13 @@ FAULTS: Final = (
         (NAMES,),
     ),
     # --- one deploy
-    Fault("deploy-without-its-trial", DEPLOY, "(await try_load(archive)).warnings if load else ()", "()", (DEPLOYS,)),
+    Fault(
+        "deploy-without-its-trial",
+        DEPLOY,
+        "(await try_load(archive, environments=environments)).warnings if load else ()",
+        "()",
+        (DEPLOYS,),
+    ),
     Fault("deploy-without-its-schemas", DEPLOY, "[PutSchemas(schemas)] if schemas else []", "[]", (DEPLOYS,)),
     Fault(
         "deploy-drops-what-others-signed",
@@ -60,11 +66,11 @@ FAULTS: Final = (
     Fault(
         "deploy-of-any-size",
         f"{SERVER}/intake.py",
-        '        if len(data) > route.octets:\n            raise PackageTooLarge("body: bytes, so far"',
+        '        if len(data) > route.archive_max:\n            raise PackageTooLarge("body: bytes, so far"',
         '        if False:\n            raise PackageTooLarge("body: bytes, so far"',
         (REFUSED,),
     ),
-    Fault("deploy-that-announces-any-size", f"{SERVER}/intake.py", "int(announced) > route.octets:", "False:", (REFUSED,)),
+    Fault("deploy-that-announces-any-size", f"{SERVER}/intake.py", "int(announced) > route.archive_max:", "False:", (REFUSED,)),
     Fault("archive-of-a-page", f"{SERVER}/intake.py", "    if kind not in ARCHIVE_TYPES:\n", "    if False:\n", (REFUSED,)),
     Fault(
         "archives-without-number",
@@ -77,8 +83,8 @@ FAULTS: Final = (
     Fault(
         "archive-not-in-its-key",
         f"{SERVER}/application.py",
-        "await asyncio.to_thread(_hash_of, data) if route.octets else",
-        'b"" if route.octets else',
+        "await asyncio.to_thread(_hash_of, data) if route.archive_max else",
+        'b"" if route.archive_max else',
         (HTTP,),
     ),
     Fault(
@@ -88,7 +94,7 @@ FAULTS: Final = (
         "(DEFAULT_TENANT, key)",
         (HTTP,),
     ),
-    Fault("server-trusts-everybody", f"{SERVER}/packages.py", "trust=call.trust)", ")", (REFUSED,)),
+    Fault("server-trusts-everybody", f"{SERVER}/packages.py", "trust=versions.trust, ", "", (REFUSED,)),
     Fault(
         "dev-serves-pages-of-others",
         f"{SERVER}/doorkeeper.py",
@@ -101,8 +107,8 @@ FAULTS: Final = (
     Fault(
         "command-line-trusts-everybody",
         "src/perdure/cli/deploying.py",
-        "TrustPolicy(self._trusted_keys) if self._trusted_keys else None",
-        "None",
+        "trust=trust_in(self._trusted_keys)",
+        "trust=None",
         (CLI,),
     ),
     Fault(

@@ -84,5 +84,5 @@ FAULTS: Final = (
     ),
     Fault("dry-run-moves", MOVING, "                if not dry_run:\n", "                if True:\n", CLI),
     Fault("move-all-always-ends-well", f"{HERE}/cli/moving.py", "        raise click.exceptions.Exit(REFUSED)\n", "        pass\n", CLI),
-    Fault("move-trusts-anybody", f"{HERE}/cli/moving.py", "TrustPolicy(trusted_keys) if trusted_keys else None", "None", CLI),
+    Fault("move-trusts-anybody", f"{HERE}/cli/moving.py", "trust=trust_in(trusted_keys)", "trust=None", CLI),
 )

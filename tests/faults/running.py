@@ -55,8 +55,8 @@ FAULTS: Final = (
     Fault(
         "other-code-runs-under-a-hash",
         VERSIONS,
-        "identity=package, trust=self._trust)",
-        "trust=self._trust)",
+        "identity=package, trust=self.trust)",
+        "trust=self.trust)",
         (
             f"{WEAK}::test_weak_spot_a5_other_code_under_a_hash_is_not_run",
             f"{HOSTILE}::test_nothing_of_a_hostile_archive_is_run_and_its_processes_say_why",
@@ -65,7 +65,7 @@ FAULTS: Final = (
     Fault(
         "trust-is-not-asked-at-a-load",
         VERSIONS,
-        "identity=package, trust=self._trust)",
+        "identity=package, trust=self.trust)",
         "identity=package)",
         (f"{WEAK}::test_weak_spot_a13_whose_packages_are_run_is_asked_at_each_load",),
     ),

@@ -23,7 +23,7 @@ This page is made from `src/perdure/errors/` by `make reference`.
 API = """\
 # Public names
 
-What `import perdure` offers, and `import perdure.testing`. Beside them, these modules are public: `perdure.errors`, `perdure.server`, `perdure.schemas`, `perdure.deploying.building`, `perdure.deploying.trial`, and what
+What `import perdure` offers, and `import perdure.testing`. Beside them, these modules are public: `perdure.errors`, `perdure.server`, `perdure.schemas`, `perdure.deploying.building`, `perdure.deploying.trial`, `perdure.deploying.candidates`, `perdure.deploying.checking`, and what
 the rooms promise, `perdure.routing.contract`, `perdure.operations.contract`, `perdure.conversations.contract`, `perdure.streams.contract`, `perdure.tokens.contract` and `perdure.packages.contract`. Everything
 else is private and may change in any version.
 

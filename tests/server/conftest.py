@@ -111,9 +111,9 @@ async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool]) -
 
 
 @asynccontextmanager
-async def served_on(store: Store, **options: Any) -> AsyncIterator[Served]:
+async def served_on(store: Store, *, dev: bool = False, **options: Any) -> AsyncIterator[Served]:
     shop = Shop()
-    async with Engine(store, shop.app) as engine, serving(engine, **options) as server, aiohttp.ClientSession() as session:
+    async with Engine(store, shop.app, **options) as engine, serving(engine, dev=dev) as server, aiohttp.ClientSession() as session:
         token = (await store.tokens.create("client", [Grant(one) for one in ALL], tenant="acme")).text
         yield Served(server, engine, shop, session, token)
 

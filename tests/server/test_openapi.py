@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from perdure.errors import PackageRefused, PerdureError
 from perdure.protocol.problems import Problem
 from perdure.server.openapi import document, refusals
 from perdure.server.problems import status_of
@@ -52,7 +53,7 @@ def test_each_route_says_what_it_needs_takes_and_answers(route: Route) -> None:
     assert described.get("x-capability") == route.capability
     assert ("security" in described) is (route.capability is None)
     assert any(one["name"] == "Idempotency-Key" for one in described["parameters"]) is route.once
-    assert ("requestBody" in described) is (route.takes is not None or route.streams or route.octets > 0)
+    assert ("requestBody" in described) is (route.takes is not None or route.streams or route.archive_max > 0)
     for kind in refusals(route):
         examples = described["responses"][str(status_of(kind))]["content"]["application/problem+json"]["examples"]
         msgspec.convert(examples[kind.code]["value"], Problem)
@@ -66,6 +67,15 @@ def test_the_examples_are_of_the_types(route: Route) -> None:
         example = route.pending_example if status == 202 else route.example
         if kind is not bytes and example is not None:
             msgspec.json.decode(msgspec.json.encode(example), type=kind)
+
+
+def test_a_deploy_says_each_way_in_which_a_package_is_refused() -> None:
+    def leaves(kind: type[PerdureError]) -> set[type[PerdureError]]:
+        return set().union(*map(leaves, kind.__subclasses__())) or {kind}
+
+    [deploy] = [route for route in ROUTES if route.name == "deployPackage"]
+
+    assert leaves(PackageRefused) <= set(refusals(deploy))
 
 
 def test_every_reference_leads_somewhere() -> None:

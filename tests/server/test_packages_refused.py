@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ import pytest
 import perdure
 from perdure import limits
 from perdure.errors import SigningUnavailable
+from perdure.packages.archive import pack
 from perdure.packages.manifest import ManifestProcess
 from perdure.server.problems import status_of
 from tests.contracts.packages import Start, record
 from tests.deploying.samples import archived
 from tests.deploying.shops import forged, identity, key, seen, shop, signed, without_types
+from tests.engine.works import works
 from tests.server.conftest import Served, Serving, until
 from tests.server.packaging import PATH, ZIP, Deployer
 from tests.server.test_limits import Raw, raw
@@ -89,6 +92,16 @@ async def test_the_server_says_whose_packages_it_takes(serving_with: Serving, ar
             assert said.code == "package-untrusted"
             assert "WWW-Authenticate" not in said.headers, "another token would not help"
             assert await nothing_is_there(served)
+
+
+async def test_an_environment_is_made_where_those_of_the_engine_are(serving_with: Serving, tmp_path: Path) -> None:
+    (tmp_path / "no-folder").touch()
+    package = works(apart=True)
+    async with serving_with(environments=tmp_path / "no-folder") as served:
+        said = await (await Deployer.of(served)).deploy(pack(package.manifest, package.files), "")
+
+        assert (said.status, said.code) == (422, "package-environment-failed")
+        assert await nothing_is_there(served)
 
 
 def test_what_the_server_lacks_is_its_own_fault() -> None:

@@ -7,26 +7,24 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from perdure.cli.shared import print_json, print_pairs, print_table, visible
+from perdure.cli.shared import AS_JSON, print_json, print_pairs, print_table, short, visible
 
 if TYPE_CHECKING:
     from perdure.packages.archive import Package
     from perdure.packages.manifest import ManifestProcess
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
 _ARCHIVE = click.argument("archive", type=click.Path(dir_okay=False, path_type=Path))
-_DIGITS: Final = 12  # of a hash in a table
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), default=".")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("dist"), show_default=True, help="Folder that the archive goes into.")
 @click.option("--python", default=sys.executable, help="Interpreter that imports it; the one of this command when not given.")
-@_JSON
+@AS_JSON
 def build(folder: Path, out: Path, python: str, *, as_json: bool) -> None:
     """Make a package of the folder FOLDER, whose pyproject.toml has a section [tool.perdure.package].
 
@@ -51,7 +49,7 @@ def build(folder: Path, out: Path, python: str, *, as_json: bool) -> None:
 
 @click.command()
 @_ARCHIVE
-@_JSON
+@AS_JSON
 def inspect(archive: Path, *, as_json: bool) -> None:
     """Show what the package ARCHIVE is. Nothing of it is run, and whether its signatures are to be trusted is not looked at."""
     from perdure.deploying.files import read_built_with, read_package  # noqa: PLC0415  # see `cli/__init__.py`
@@ -79,7 +77,7 @@ def inspect(archive: Path, *, as_json: bool) -> None:
     kinds = [row for process in manifest.processes for row in _kinds(process)]
     _print_part(("type", "object", "fields", "message", "schema", "result"), kinds, empty="no process types")
     _print_part(("requires",), [(text,) for text in manifest.requires], empty="requires no distributions")
-    files = [(file.path, f"{file.size:,}", _short(file.sha256)) for file in manifest.files]
+    files = [(file.path, f"{file.size:,}", short(file.sha256)) for file in manifest.files]
     _print_part(("file", "bytes", "sha256"), files, empty="no files")
     words = {True: "yes", False: "no: it is not one of this package", None: "unknown: cryptography is not installed"}
     _print_part(("signed by", "verifies"), [(key, words[verifies]) for key, verifies in signatures], empty="not signed")
@@ -97,7 +95,7 @@ def inspect(archive: Path, *, as_json: bool) -> None:
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Where the signed archive goes; into ARCHIVE itself when not given."
 )
-@_JSON
+@AS_JSON
 def sign(archive: Path, key_file: Path, out: Path | None, *, as_json: bool) -> None:
     """Put a signature into the package ARCHIVE, beside those that it has. Its identity stays."""
     from perdure.deploying.files import read_package, read_seed, replace_file  # noqa: PLC0415  # see `cli/__init__.py`
@@ -121,7 +119,7 @@ def sign(archive: Path, key_file: Path, out: Path | None, *, as_json: bool) -> N
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@_JSON
+@AS_JSON
 def key(file: Path, *, as_json: bool) -> None:
     """Make a private key, write it to the new file FILE, and show the public one, which a node is told to trust."""
     from perdure.deploying.files import write_seed  # noqa: PLC0415  # see `cli/__init__.py`
@@ -172,14 +170,10 @@ def _told(package: Package) -> dict[str, Any]:
 
 
 def _kinds(process: ManifestProcess) -> list[tuple[object, ...]]:
-    own = (process.type, process.object, _short(process.fields))
-    return [(*own, one.kind, _short(one.schema), _short(one.result)) for one in process.messages] or [(*own, None, None, None)]
+    own = (process.type, process.object, short(process.fields))
+    return [(*own, one.kind, short(one.schema), short(one.result)) for one in process.messages] or [(*own, None, None, None)]
 
 
 def _print_part(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
     click.echo()
     print_table(columns, rows, empty=empty)
-
-
-def _short(name: str | None) -> str | None:
-    return None if name is None else name[:_DIGITS]

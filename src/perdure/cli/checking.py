@@ -6,46 +6,27 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from perdure.cli.shared import named, print_json, print_table, run
+from perdure.cli.shared import AS_JSON, OF_STORE, named, print_json, print_table, run, short, trust_in, with_options
 
 if TYPE_CHECKING:
     from perdure.deploying.candidates import Candidate
     from perdure.deploying.findings import CheckReport, Finding, Progress
     from perdure.store import Store
 
-F = TypeVar("F", bound=Callable[..., Any])
 BREAKS: Final = 1
 _TOLD: Final = 10_000  # processes between two lines
-_SHORT: Final = 12  # digits of a hash in a table
 
-
-def _options(command: F) -> F:
-    options = [
-        click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs."),
-        click.option(
-            "--key", "keys", multiple=True, metavar="HEX", help="A public key that has to have signed the package; one of several."
-        ),
-        click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Look at N processes of each type only."),
-        click.option("--type", "types", multiple=True, metavar="TYPE", help="Look at this process type only; may be repeated."),
-        click.option(
-            "--store",
-            "url",
-            default="sqlite:///perdure.db",
-            envvar="PERDURE_STORE",
-            show_default=True,
-            show_envvar=True,
-            help="URL of the store.",
-        ),
-    ]
-    for option in options:
-        command = option(command)
-    return command
-
-
+_options: Final = with_options(
+    OF_STORE,
+    click.option("--type", "types", multiple=True, metavar="TYPE", help="Look at this process type only; may be repeated."),
+    click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Look at N processes of each type only."),
+    click.option("--key", "keys", multiple=True, metavar="HEX", help="A public key that has to have signed the package; one of several."),
+    AS_JSON,
+)
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -87,9 +68,9 @@ def _local(name: str) -> AbstractAsyncContextManager[Candidate]:
 
 def _packaged(file: Path, keys: tuple[str, ...]) -> AbstractAsyncContextManager[Candidate]:
     from perdure.deploying.candidates import candidate_of_archive  # noqa: PLC0415  # see `cli/__init__.py`
-    from perdure.packages.signing import TrustPolicy  # noqa: PLC0415
+    from perdure.deploying.files import read_package  # noqa: PLC0415
 
-    return candidate_of_archive(file.read_bytes(), trust=TrustPolicy(keys) if keys else None)
+    return candidate_of_archive(read_package(file), trust=trust_in(keys))
 
 
 def _check(
@@ -152,7 +133,7 @@ def _print(report: CheckReport) -> None:
     rows = [
         (
             one.process_type,
-            _short(one.version),
+            short(one.version),
             *map("{:,}".format, (one.processes, one.checked, one.open_turns, one.finished_turns, one.breaking)),
         )
         for one in report.types
@@ -179,8 +160,4 @@ def _print(report: CheckReport) -> None:
 
 def _row(finding: Finding) -> tuple[object, ...]:
     where = finding.process_id or finding.what
-    return where, finding.process_type, _short(finding.version), finding.message or finding.kind, finding.result, finding.text
-
-
-def _short(version: str | None) -> str:
-    return "" if version is None else version[:_SHORT]
+    return where, finding.process_type, short(finding.version), finding.message or finding.kind, finding.result, finding.text

@@ -5,25 +5,39 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from perdure.cli.remote import token_of
-from perdure.cli.shared import PAGE, print_answer, print_json, print_more, print_table, run, visible
+from perdure import limits
+from perdure.cli.remote import PATIENCE, TOKEN_FILE, token_of
+from perdure.cli.shared import (
+    AS_JSON,
+    OF_STORE,
+    PAGE,
+    TRUSTED,
+    print_answer,
+    print_json,
+    print_more,
+    print_table,
+    run,
+    short,
+    trust_in,
+    visible,
+    with_options,
+)
 from perdure.cli.store import age
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from perdure.client.client import Client
     from perdure.deploying.door import PackageDoor
     from perdure.protocol.packages import DeploymentEntry, PackageVersion, RouteView, RuleView
 
-F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
-_DIGITS: Final = 12  # of a hash in a table: more than the fewest that name one, so that they can be copied from it
 _POINTS: Final = 100  # basis points of a per cent
 _SHARE: Final = re.compile(r"(\d{1,3})(?:\.(\d{1,2}))?%|(\d{1,5})", re.ASCII)
 
@@ -77,10 +91,8 @@ class Place:
 
     def _door(self, store: Any) -> PackageDoor:
         from perdure.deploying.door import PackageDoor  # noqa: PLC0415  # see `cli/__init__.py`
-        from perdure.packages.signing import TrustPolicy  # noqa: PLC0415
 
-        trust = TrustPolicy(self._trusted_keys) if self._trusted_keys else None
-        return PackageDoor(store, actor=self._actor or login(), trust=trust)
+        return PackageDoor(store, actor=self._actor or login(), trust=trust_in(self._trusted_keys))
 
 
 def login() -> str:
@@ -95,44 +107,17 @@ def login() -> str:
         return UNKNOWN_ACTOR
 
 
-def _on_packages(command: F) -> F:
-    """Give a command the options that say where the packages are."""
-    options = [
-        click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs."),
-        click.option(
-            "--patience",
-            type=float,
-            default=5.0,
-            show_default=True,
-            help="Seconds for which it is tried again while the server cannot be reached.",
-        ),
-        click.option(
-            "--token-file",
-            envvar="PERDURE_TOKEN_FILE",
-            show_envvar=True,
-            type=click.Path(dir_okay=False),
-            help="A file that holds the server's token.",
-        ),
-        click.option("--server", metavar="URL", help="Of the server that has the store, instead of the store itself."),
-        click.option(
-            "--store",
-            "url",
-            default="sqlite:///perdure.db",
-            envvar="PERDURE_STORE",
-            show_default=True,
-            show_envvar=True,
-            help="URL of the store.",
-        ),
-    ]
-    for option in options:
-        command = option(command)
-    return command
-
-
-def _by(command: F) -> F:
-    """Give a command that changes something the option that says who does it."""
-    help = "Who does it, for the deployment log; the login name when not given. Of a server, it is the token's name."
-    return click.option("--actor", help=help)(command)
+_on_packages: Final = with_options(
+    OF_STORE,
+    click.option("--server", metavar="URL", help="Of the server that has the store, instead of the store itself."),
+    TOKEN_FILE,
+    PATIENCE,
+    AS_JSON,
+)
+"""Gives a command the options that say where the packages are."""
+_BY: Final = click.option(
+    "--actor", help="Who does it, for the deployment log; the login name when not given. Of a server, it is the token's name."
+)
 
 
 # --- deploying ----------------------------------------------------------------------------------------------------------------
@@ -140,7 +125,7 @@ def _by(command: F) -> F:
 
 @click.command()
 @_on_packages
-@_by
+@_BY
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @click.option("--hash", "content_hash", help="Of the package that it has to be, 64 hex digits.")
 @click.option(
@@ -148,13 +133,7 @@ def _by(command: F) -> F:
 )
 @click.option("--no-route", is_flag=True, help="Only store it.")
 @click.option("--no-load", is_flag=True, help="Do not import its code for a trial: it is not to run here.")
-@click.option(
-    "--trusted-key",
-    "trusted_keys",
-    multiple=True,
-    metavar="KEY",
-    help="Refuse it unless this key has signed it, or another one that is given.",
-)
+@TRUSTED
 def deploy(
     url: str,
     file: str,
@@ -217,7 +196,7 @@ def _unseen(sent: int) -> None:
 
 @click.command()
 @_on_packages
-@_by
+@_BY
 @click.argument("workflow_type", metavar="TYPE")
 def rollback(url: str, workflow_type: str, *, as_json: bool, **where: Any) -> None:
     """Let new processes of TYPE start on what they started on before. A second time undoes that."""
@@ -227,7 +206,7 @@ def rollback(url: str, workflow_type: str, *, as_json: bool, **where: Any) -> No
 
 @click.command()
 @_on_packages
-@_by
+@_BY
 @click.argument("workflow_type", metavar="TYPE")
 def retire(url: str, workflow_type: str, *, as_json: bool, **where: Any) -> None:
     """Let no process of TYPE be started any more; those that run go on. A deploy or a new route brings it back."""
@@ -252,7 +231,7 @@ def _share_of(context: click.Context, parameter: click.Parameter, text: str | No
 
 @click.command()
 @_on_packages
-@_by
+@_BY
 @click.argument("workflow_type", metavar="TYPE")
 @click.argument("content_hash", metavar="[HASH]", required=False)
 @click.option("--show", is_flag=True, help="Only show the route.")
@@ -338,7 +317,7 @@ def versions(url: str, workflow_type: str | None, *, as_json: bool, log: bool, l
 def _row(one: PackageVersion) -> tuple[object, ...]:
     return (
         one.workflow_type,
-        one.content_hash[:_DIGITS],
+        short(one.content_hash),
         _at(one.deployed_at),
         f"{one.size:,}",
         _per_cent(one.share) if one.share else "",
@@ -362,7 +341,7 @@ def _show_log(place: Place, workflow_type: str, *, as_json: bool, limit: int, af
 
 def _line(one: DeploymentEntry) -> tuple[object, ...]:
     to = f"tenant {one.tenant}" if one.tenant else "" if one.weight is None else _per_cent(one.weight)
-    return (_at(one.at), one.action, (one.content_hash or "")[:_DIGITS], (one.previous_hash or "")[:_DIGITS], to, one.actor)
+    return (_at(one.at), one.action, short(one.content_hash), short(one.previous_hash), to, one.actor)
 
 
 def _at(when: datetime) -> str:
@@ -374,7 +353,7 @@ def _at(when: datetime) -> str:
 
 @click.command()
 @_on_packages
-@_by
+@_BY
 @click.argument("content_hash", metavar="HASH")
 def unload(url: str, content_hash: str, *, as_json: bool, **where: Any) -> None:
     """Remove the package of HASH, to which no route leads and that no process needs."""
@@ -384,14 +363,26 @@ def unload(url: str, content_hash: str, *, as_json: bool, **where: Any) -> None:
 
 @click.command()
 @_on_packages
-@_by
-@click.option("--keep-last", type=click.IntRange(min=0), help="So many of the latest versions of each type stay.  [default: 3]")
-@click.option("--older-than", type=age, metavar="AGE", help="What was used within this time stays: 90s, 15m, 12h or 30d.  [default: 30d]")
+@_BY
+@click.option(
+    "--keep-last",
+    type=click.IntRange(min=0),
+    default=limits.PACKAGE_KEEP_LAST,
+    show_default=True,
+    help="So many of the latest versions of each type stay.",
+)
+@click.option(
+    "--older-than",
+    type=age,
+    metavar="AGE",
+    default=f"{timedelta(microseconds=limits.PACKAGE_KEEP_US).days}d",
+    show_default=True,
+    help="What was used within this time stays: 90s, 15m, 12h or 30d.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-def collect(url: str, *, as_json: bool, keep_last: int | None, older_than: timedelta | None, dry_run: bool, **where: Any) -> None:
+def collect(url: str, *, as_json: bool, keep_last: int, older_than: timedelta, dry_run: bool, **where: Any) -> None:
     """Remove every package that is old, to which no route leads and that no process needs."""
-    given = {name: value for name, value in (("keep_last", keep_last), ("older_than", older_than)) if value is not None}
-    done = Place(url, **where).ask(lambda packages: packages.collect(dry_run=dry_run, **given))  # type: ignore[arg-type]  # as the options say
+    done = Place(url, **where).ask(lambda packages: packages.collect(keep_last=keep_last, older_than=older_than, dry_run=dry_run))
     if as_json:
         print_json(done)
         return

@@ -8,42 +8,37 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from perdure.cli.deploying import login
-from perdure.cli.shared import on_store, print_answer, print_json, print_table, run, visible
+from perdure.cli.shared import (
+    AS_JSON,
+    OF_STORE,
+    TRUSTED,
+    on_store,
+    print_answer,
+    print_json,
+    print_table,
+    run,
+    short,
+    trust_in,
+    visible,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from perdure.deploying.door import PackageDoor
-    from perdure.deploying.moving import Moving, Tried
+    from perdure.deploying.moving import Moving, TriedMove
     from perdure.store import Store
 
-F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 REFUSED: Final = 1
-_DIGITS: Final = 12  # of a hash in a table
-
-
-def _by(command: F) -> F:
-    options = [
-        click.option("--actor", help="Who does it; it stands in the timelines. The login name when not given."),
-        click.option(
-            "--trusted-key",
-            "trusted_keys",
-            multiple=True,
-            metavar="KEY",
-            help="Refuse the package unless this key has signed it, or another one that is given.",
-        ),
-    ]
-    for option in options:
-        command = option(command)
-    return command
+_by: Final = with_options(TRUSTED, click.option("--actor", help="Who does it; it stands in the timelines. The login name when not given."))
 
 
 def _moving(url: str, work: Callable[[Moving, PackageDoor], Awaitable[T]], *, actor: str | None, trusted_keys: tuple[str, ...]) -> T:
     from perdure.deploying.door import PackageDoor  # noqa: PLC0415  # see `cli/__init__.py`
     from perdure.deploying.moving import Moving  # noqa: PLC0415
-    from perdure.packages.signing import TrustPolicy  # noqa: PLC0415
 
     async def opened(store: Store) -> T:
-        moving = Moving(store, actor=actor or login(), trust=TrustPolicy(trusted_keys) if trusted_keys else None)
+        moving = Moving(store, actor=actor or login(), trust=trust_in(trusted_keys))
         try:
             return await work(moving, PackageDoor(store))
         finally:
@@ -76,14 +71,12 @@ def move(url: str, tenant: str, process_id: str, content_hash: str, *, as_json: 
 
 
 @click.command("move")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+@AS_JSON
 @click.option("--tenant", help="Only processes of this tenant.")
 @click.option("--dry-run", is_flag=True, help="Only say which could be moved.")
 @click.option("--from", "origin", metavar="HASH", help="Only processes on this package; local for code of no package.")
 @click.option("--type", "process_type", required=True, metavar="TYPE", help="Of the processes.")
-@click.option(
-    "--store", "url", default="sqlite:///perdure.db", envvar="PERDURE_STORE", show_default=True, show_envvar=True, help="URL of the store."
-)
+@OF_STORE
 @_by
 @click.argument("content_hash", metavar="HASH")
 def move_all(
@@ -96,12 +89,12 @@ def move_all(
     from perdure import limits  # noqa: PLC0415  # see `cli/__init__.py`
     from perdure.deploying.moving import LOCAL  # noqa: PLC0415
 
-    refused: list[Tried] = []
+    refused: list[TriedMove] = []
     counts = {"moved": 0, "refused": 0}
 
     async def work(moving: Moving, door: PackageDoor) -> str:
         package = await door.named(content_hash)
-        before = origin if origin in {None, LOCAL} else await door.named(origin or "")
+        before = origin if origin is None or origin == LOCAL else await door.named(origin)
         async for tried in moving.move_all(package, process_type, origin=before, tenant=tenant, dry_run=dry_run):
             counts["moved" if tried.moved else "refused"] += 1
             if not tried.moved and len(refused) < limits.CHECK_FINDINGS_MAX:
@@ -117,8 +110,8 @@ def move_all(
         raise click.exceptions.Exit(REFUSED)
 
 
-def _print(package: str, refused: list[Tried], counts: dict[str, int], *, dry_run: bool) -> None:
-    rows = [(one.process_id, one.tenant_id, (one.origin or "local")[:_DIGITS], one.code, one.reason) for one in refused]
+def _print(package: str, refused: list[TriedMove], counts: dict[str, int], *, dry_run: bool) -> None:
+    rows = [(one.process_id, one.tenant_id, short(one.origin or "local"), one.code, one.reason) for one in refused]
     if rows:
         print_table(("refused", "tenant", "on", "error", "why"), rows, empty="")
         click.echo()

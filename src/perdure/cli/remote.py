@@ -4,41 +4,35 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Final
 
 import click
 
-from perdure.cli.shared import named, print_answer, print_json
+from perdure.cli.shared import AS_JSON, named, print_answer, print_json, with_options
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def on_server(command: F) -> F:
-    """Give a command the options of every request to a server."""
-    options = [
-        click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs."),
-        click.option("--tenant", default="default", show_default=True, help="Whose things are meant."),
-        click.option(
-            "--token-file",
-            envvar="PERDURE_TOKEN_FILE",
-            show_envvar=True,
-            type=click.Path(dir_okay=False),
-            help="A file that holds the token.",
-        ),
-        click.option(
-            "--patience",
-            type=float,
-            default=5.0,
-            show_default=True,
-            help="Seconds for which it is tried again while the server cannot be reached.",
-        ),
-        click.option("--url", envvar="PERDURE_URL", show_envvar=True, required=True, help="Of the server."),
-    ]
-    for option in options:
-        command = option(command)
-    return command
+TOKEN_FILE: Final = click.option(
+    "--token-file",
+    envvar="PERDURE_TOKEN_FILE",
+    show_envvar=True,
+    type=click.Path(dir_okay=False),
+    help="A file that holds the server's token.",
+)
+PATIENCE: Final = click.option(
+    "--patience",
+    type=float,
+    default=5.0,
+    show_default=True,
+    help="Seconds for which it is tried again while the server cannot be reached.",
+)
+on_server: Final = with_options(
+    click.option("--url", envvar="PERDURE_URL", show_envvar=True, required=True, help="Of the server."),
+    PATIENCE,
+    TOKEN_FILE,
+    click.option("--tenant", default="default", show_default=True, help="Whose things are meant."),
+    AS_JSON,
+)
+"""Gives a command the options of every request to a server."""
 
 
 @click.command()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from perdure.packages.signing import TrustPolicy
     from perdure.store import Store
 
 T = TypeVar("T")
@@ -21,26 +22,37 @@ PAGE: Final = 100
 FOUND_SOMETHING: Final = 4
 WHOLE: Final = 120  # characters, the longest id that stays on one line in a table
 FOLDED: Final = 30  # characters, what a column of sentences is given at least
+_DIGITS: Final = 12  # of a hash in a table: more than the fewest that name a package, so that they can be copied from it
 
 
-def on_store(command: F) -> F:
-    """Give a command the options of every look into a store."""
-    options = [
-        click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs."),
-        click.option("--tenant", default="default", show_default=True, help="Which tenant to look into."),
-        click.option(
-            "--store",
-            "url",
-            default="sqlite:///perdure.db",
-            envvar="PERDURE_STORE",
-            show_default=True,
-            show_envvar=True,
-            help="URL of the store.",
-        ),
-    ]
-    for option in options:
-        command = option(command)
-    return command
+AS_JSON: Final = click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+OF_STORE: Final = click.option(
+    "--store", "url", default="sqlite:///perdure.db", envvar="PERDURE_STORE", show_default=True, show_envvar=True, help="URL of the store."
+)
+TRUSTED: Final = click.option(
+    "--trusted-key",
+    "trusted_keys",
+    multiple=True,
+    metavar="KEY",
+    help="Refuse the package unless this key has signed it, or another one that is given.",
+)
+
+
+def with_options(*options: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Return what gives a command these options, in this order."""
+
+    def given(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return given
+
+
+on_store: Final = with_options(
+    OF_STORE, click.option("--tenant", default="default", show_default=True, help="Which tenant to look into."), AS_JSON
+)
+"""Gives a command the options of every look into a store."""
 
 
 def run(url: str, work: Callable[[Store], Awaitable[T]]) -> T:
@@ -134,6 +146,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
     # With a height, the width counts on a dumb terminal, too.
     Console(width=max(width, needed), height=25).print(table)
+
+
+def short(content_hash: str | None) -> str | None:
+    """Return what of a hash stands in a table."""
+    return None if content_hash is None else content_hash[:_DIGITS]
+
+
+def trust_in(keys: Sequence[str]) -> TrustPolicy | None:
+    """Return the policy that takes what one of these keys has signed; None, which takes everything, without any. Raises UsageError."""
+    from perdure.packages.signing import TrustPolicy  # noqa: PLC0415  # see `cli/__init__.py`
+
+    return TrustPolicy(keys) if keys else None
 
 
 def visible(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from perdure.cli.shared import FOUND_SOMETHING, plain, print_answer, print_json, print_pairs, print_table, run, visible, when
+from perdure.cli.shared import AS_JSON, FOUND_SOMETHING, plain, print_answer, print_json, print_pairs, print_table, run, visible, when
 
 if TYPE_CHECKING:
     from perdure.core.transfer import Moved
@@ -27,7 +27,7 @@ def store() -> None:
 
 @store.command()
 @click.argument("url")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+@AS_JSON
 def info(url: str, *, as_json: bool) -> None:
     """Show what a store holds, and how large it is."""
     found = run(url, lambda opened: opened.info())
@@ -51,7 +51,7 @@ def info(url: str, *, as_json: bool) -> None:
 
 @store.command()
 @click.argument("url")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+@AS_JSON
 def verify(url: str, *, as_json: bool) -> None:
     """Check a store against itself. Exit status 4 if something does not fit."""
     from perdure.engine import verification  # noqa: PLC0415  # see `cli/__init__.py`
@@ -68,7 +68,7 @@ def verify(url: str, *, as_json: bool) -> None:
 @store.command()
 @click.argument("url")
 @click.argument("target", type=click.Path(dir_okay=False))
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+@AS_JSON
 def backup(url: str, target: str, *, as_json: bool) -> None:
     """Copy a store into the new SQLite file TARGET, while it is in use."""
     run(url, lambda opened: opened.backup(target))
@@ -78,7 +78,7 @@ def backup(url: str, target: str, *, as_json: bool) -> None:
 @store.command()
 @click.argument("source")
 @click.argument("target")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+@AS_JSON
 def copy(source: str, target: str, *, as_json: bool) -> None:
     """Copy the store at the URL SOURCE into a new one at the URL TARGET, and compare them.
 
@@ -126,7 +126,7 @@ def age(text: str) -> timedelta:
     "--tombstones", type=age, metavar="AGE", default="90d", show_default=True, help="How long the ids of what is removed are refused."
 )
 @click.option("--archive", "folder", type=click.Path(file_okay=False), help="Where events are written to before they are removed.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+@AS_JSON
 def sweep(url: str, *, as_json: bool, folder: str | None, **ages: Any) -> None:
     """Remove what is over and old enough. For a store that no engine runs; what has no age (90s, 15m, 12h, 30d) is kept."""
     from perdure.engine import sweeper  # noqa: PLC0415  # see `cli/__init__.py`

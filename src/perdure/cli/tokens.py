@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import click
 
-from perdure.cli.shared import PAGE, plain, print_answer, print_json, print_more, print_pairs, print_table, run, when
+from perdure.cli.shared import AS_JSON, OF_STORE, PAGE, plain, print_answer, print_json, print_more, print_pairs, print_table, run, when
 from perdure.cli.store import age
-
-_STORE = click.option(
-    "--store", "url", default="sqlite:///perdure.db", envvar="PERDURE_STORE", show_default=True, show_envvar=True, help="URL of the store."
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
 
 
 @click.group()
@@ -19,8 +14,8 @@ def token() -> None:
 
 
 @token.command()
-@_STORE
-@_JSON
+@OF_STORE
+@AS_JSON
 @click.argument("name")
 @click.option("--tenant", required=True, help="Whose things it reaches: one tenant, or '*' for all.")
 @click.option(
@@ -53,8 +48,8 @@ def create(url: str, name: str, tenant: str, grants: tuple[str, ...], *, as_json
 
 
 @token.command("list")
-@_STORE
-@_JSON
+@OF_STORE
+@AS_JSON
 @click.option("--limit", default=PAGE, show_default=True, help="Rows of a page.")
 @click.option("--after", help="Id of the last row of the page before.")
 def list_tokens(url: str, *, as_json: bool, limit: int, after: str | None) -> None:
@@ -81,8 +76,8 @@ def list_tokens(url: str, *, as_json: bool, limit: int, after: str | None) -> No
 
 
 @token.command()
-@_STORE
-@_JSON
+@OF_STORE
+@AS_JSON
 @click.argument("token_id")
 def revoke(url: str, token_id: str, *, as_json: bool) -> None:
     """Let the token of this id be valid no longer, at once."""

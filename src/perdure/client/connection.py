@@ -380,8 +380,8 @@ def _decoded(text: bytes, returns: type[T], what: str) -> T:
 
 
 def _by_code(kind: type[PerdureError]) -> dict[str, type[PerdureError]]:
-    # Those of packages are told of with what their attributes were in the text; an ImportError keeps its text elsewhere, and is never told.
-    told = kind.__module__ == errors.packages.__name__ and not issubclass(kind, ImportError)
+    # These are told of with what their attributes were in the text; an ImportError keeps its text elsewhere, and is never told.
+    told = kind is PayloadTooLarge or (kind.__module__ == errors.packages.__name__ and not issubclass(kind, ImportError))
     found = {kind.code: kind} if told or kind.__init__ is Exception.__init__ else {}
     for each in kind.__subclasses__():
         found |= {code: one for code, one in _by_code(each).items() if code not in found}
@@ -396,8 +396,6 @@ def _error_of(text: bytes, status: int, what: str) -> PerdureError:
         problem = _decode_problem(text)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return ServerRefused(f"{what}: the server answered {status}, and not as Perdure does; is the URL right?", status=status)
-    if problem.code == PayloadTooLarge.code:
-        return _too_large(problem.detail)
     kind = _KINDS.get(problem.code)
     if kind is None or kind is PerdureError:
         return ServerRefused(f"{what}: {problem.code}: {problem.detail}", status=status, problem_code=problem.code)
@@ -416,13 +414,6 @@ def _told(kind: type[PerdureError], text: str) -> PerdureError:
 
 _EMPTY: Final[Mapping[str, Any]] = {"str": "", "str | None": None, "int": 0, "Sequence": (), "Mapping": {}}
 """Values of parameters of errors by the names of their types."""
-
-
-def _too_large(text: str) -> PayloadTooLarge:
-    """Return the server's own error: how large what was stands in its text only."""
-    error = PayloadTooLarge("payload", size=0, limit=0)
-    error.args = (text,)
-    return error
 
 
 def _quoted(key: str) -> str:

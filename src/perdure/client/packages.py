@@ -6,9 +6,9 @@ Source: packages.md, "Deploy" and "Routes".
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Final
 
 from perdure import limits
 from perdure.client.connection import Connection, path_of
@@ -28,11 +28,7 @@ from perdure.protocol.packages import (
     VersionPage,
 )
 
-if TYPE_CHECKING:
-    from perdure.client.client import Client
-
-T = TypeVar("T")
-_KEEP_FOR = timedelta(microseconds=limits.PACKAGE_KEEP_US)
+KEEP_FOR: Final = timedelta(microseconds=limits.PACKAGE_KEEP_US)
 
 
 class PackageCalls:
@@ -142,84 +138,11 @@ class PackageCalls:
         return await self._connection.send("POST", _package(content_hash, "unload"), GonePackage)
 
     async def collect(
-        self, *, keep_last: int = limits.PACKAGE_KEEP_LAST, older_than: timedelta = _KEEP_FOR, dry_run: bool = False
+        self, *, keep_last: int = limits.PACKAGE_KEEP_LAST, older_than: timedelta = KEEP_FOR, dry_run: bool = False
     ) -> Collected:
         """Remove what is old and nobody needs, or, with `dry_run`, only tell what that is; needs the capability `deploy`."""
         body = CollectRequest(keep_last=keep_last, older_than_ms=older_than // timedelta(milliseconds=1), dry_run=dry_run)
         return await self._connection.send("POST", path_of("v1", "packages", "collect"), Collected, body=body)
-
-
-class SyncPackageCalls:
-    """The calls of a `SyncClient` that are about packages."""
-
-    _client: Client
-
-    def _wait(self, call: Coroutine[Any, Any, T]) -> T:
-        raise NotImplementedError
-
-    def _chunks(self, chunks: AsyncGenerator[bytes, None]) -> Iterator[bytes]:
-        raise NotImplementedError
-
-    def deploy(
-        self,
-        archive: bytes,
-        *,
-        content_hash: str | None = None,
-        routes: Sequence[str] | None = None,
-        load: bool = True,
-        built_with: Mapping[str, Any] | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> DeployedPackage:
-        """See `Client.deploy`; `progress` is called on another thread."""
-        return self._wait(
-            self._client.deploy(archive, content_hash=content_hash, routes=routes, load=load, built_with=built_with, progress=progress)
-        )
-
-    def versions(
-        self, workflow_type: str | None = None, *, processes: bool = False, after: str | None = None, limit: int = limits.PAGE_DEFAULT
-    ) -> VersionPage:
-        """See `Client.versions`."""
-        return self._wait(self._client.versions(workflow_type, processes=processes, after=after, limit=limit))
-
-    def package(self, content_hash: str) -> PackageDetail:
-        """See `Client.package`."""
-        return self._wait(self._client.package(content_hash))
-
-    def download_package(self, content_hash: str) -> Iterator[bytes]:
-        """See `Client.download_package`."""
-        return self._chunks(self._client.download_package(content_hash))
-
-    def pins(self, content_hash: str) -> PinsView:
-        """See `Client.pins`."""
-        return self._wait(self._client.pins(content_hash))
-
-    def route(self, workflow_type: str, *, tenant: str | None = None) -> RouteView:
-        """See `Client.route`."""
-        return self._wait(self._client.route(workflow_type, tenant=tenant))
-
-    def set_route(self, workflow_type: str, content_hash: str | None, *, tenant: str | None = None, weight: int | None = None) -> RouteSet:
-        """See `Client.set_route`."""
-        return self._wait(self._client.set_route(workflow_type, content_hash, tenant=tenant, weight=weight))
-
-    def rollback(self, workflow_type: str) -> RouteSet:
-        """See `Client.rollback`."""
-        return self._wait(self._client.rollback(workflow_type))
-
-    def retire(self, workflow_type: str) -> RouteSet:
-        """See `Client.retire`."""
-        return self._wait(self._client.retire(workflow_type))
-
-    def deployments(self, workflow_type: str, *, after: int | None = None, limit: int = limits.PAGE_DEFAULT) -> DeploymentLog:
-        """See `Client.deployments`."""
-        return self._wait(self._client.deployments(workflow_type, after=after, limit=limit))
-
-    def unload(self, content_hash: str) -> GonePackage:
-        """See `Client.unload`."""
-        return self._wait(self._client.unload(content_hash))
-
-    def collect(self, *, keep_last: int = limits.PACKAGE_KEEP_LAST, older_than: timedelta = _KEEP_FOR, dry_run: bool = False) -> Collected:
-        """See `Client.collect`."""
-        return self._wait(self._client.collect(keep_last=keep_last, older_than=older_than, dry_run=dry_run))
 
 
 def _ascii(built_with: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from datetime import timedelta
 from pathlib import Path
@@ -17,17 +17,28 @@ from typing import Any, Self, TypeVar, overload
 
 from perdure import limits
 from perdure.client.client import FOR_EVER, Client
-from perdure.client.packages import SyncPackageCalls
+from perdure.client.packages import KEEP_FOR
 from perdure.commands.contract import CommandRetry
 from perdure.errors import UsageError
 from perdure.identity import DEFAULT_TENANT
 from perdure.protocol.commands import CommandHistory, CommandList, CommandView
 from perdure.protocol.messages import Accepted, DeadLetterPage, MessageState, To
+from perdure.protocol.packages import (
+    Collected,
+    DeployedPackage,
+    DeploymentLog,
+    GonePackage,
+    PackageDetail,
+    PinsView,
+    RouteSet,
+    RouteView,
+    VersionPage,
+)
 
 T = TypeVar("T")
 
 
-class SyncClient(SyncPackageCalls):
+class SyncClient:
     """A server, as a program without an event loop sees it: `with perdure.SyncClient("https://hub.example", token=…) as client:`.
 
     Its methods are those of `Client`, and wait. It may be used from several threads at once, and needs to be closed: it has a thread of
@@ -92,6 +103,20 @@ class SyncClient(SyncPackageCalls):
         except BaseException:
             future.cancel()  # interrupted while it waits: the request goes no further
             raise
+
+    def _chunks(self, chunks: AsyncGenerator[bytes, None]) -> Iterator[bytes]:
+        async def after() -> bytes | None:
+            return await anext(chunks, None)
+
+        async def close() -> None:
+            await chunks.aclose()
+
+        try:
+            while (chunk := self._wait(after())) is not None:
+                yield chunk
+        finally:
+            with contextlib.suppress(UsageError):  # it is closed, and that with it
+                self._wait(close())
 
     # --- messages -------------------------------------------------------------------------------------
 
@@ -244,20 +269,6 @@ class SyncClient(SyncPackageCalls):
         """See `Client.download_result`."""
         return self._chunks(self._client.download_result(command_id))
 
-    def _chunks(self, chunks: AsyncGenerator[bytes, None]) -> Iterator[bytes]:
-        async def after() -> bytes | None:
-            return await anext(chunks, None)
-
-        async def close() -> None:
-            await chunks.aclose()
-
-        try:
-            while (chunk := self._wait(after())) is not None:
-                yield chunk
-        finally:
-            with contextlib.suppress(UsageError):  # it is closed, and that with it
-                self._wait(close())
-
     def cancel_command(self, command_id: str, *, reason: str = "") -> str:
         """See `Client.cancel_command`."""
         return self._wait(self._client.cancel_command(command_id, reason=reason))
@@ -285,3 +296,66 @@ class SyncClient(SyncPackageCalls):
         return self._wait(
             self._client.commands(deployment=deployment, target=target, command=command, state=state, dead=dead, after=after, limit=limit)
         )
+
+    # --- packages -------------------------------------------------------------------------------------
+
+    def deploy(
+        self,
+        archive: bytes,
+        *,
+        content_hash: str | None = None,
+        routes: Sequence[str] | None = None,
+        load: bool = True,
+        built_with: Mapping[str, Any] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> DeployedPackage:
+        """See `Client.deploy`; `progress` is called on another thread."""
+        return self._wait(
+            self._client.deploy(archive, content_hash=content_hash, routes=routes, load=load, built_with=built_with, progress=progress)
+        )
+
+    def versions(
+        self, workflow_type: str | None = None, *, processes: bool = False, after: str | None = None, limit: int = limits.PAGE_DEFAULT
+    ) -> VersionPage:
+        """See `Client.versions`."""
+        return self._wait(self._client.versions(workflow_type, processes=processes, after=after, limit=limit))
+
+    def package(self, content_hash: str) -> PackageDetail:
+        """See `Client.package`."""
+        return self._wait(self._client.package(content_hash))
+
+    def download_package(self, content_hash: str) -> Iterator[bytes]:
+        """See `Client.download_package`."""
+        return self._chunks(self._client.download_package(content_hash))
+
+    def pins(self, content_hash: str) -> PinsView:
+        """See `Client.pins`."""
+        return self._wait(self._client.pins(content_hash))
+
+    def route(self, workflow_type: str, *, tenant: str | None = None) -> RouteView:
+        """See `Client.route`."""
+        return self._wait(self._client.route(workflow_type, tenant=tenant))
+
+    def set_route(self, workflow_type: str, content_hash: str | None, *, tenant: str | None = None, weight: int | None = None) -> RouteSet:
+        """See `Client.set_route`."""
+        return self._wait(self._client.set_route(workflow_type, content_hash, tenant=tenant, weight=weight))
+
+    def rollback(self, workflow_type: str) -> RouteSet:
+        """See `Client.rollback`."""
+        return self._wait(self._client.rollback(workflow_type))
+
+    def retire(self, workflow_type: str) -> RouteSet:
+        """See `Client.retire`."""
+        return self._wait(self._client.retire(workflow_type))
+
+    def deployments(self, workflow_type: str, *, after: int | None = None, limit: int = limits.PAGE_DEFAULT) -> DeploymentLog:
+        """See `Client.deployments`."""
+        return self._wait(self._client.deployments(workflow_type, after=after, limit=limit))
+
+    def unload(self, content_hash: str) -> GonePackage:
+        """See `Client.unload`."""
+        return self._wait(self._client.unload(content_hash))
+
+    def collect(self, *, keep_last: int = limits.PACKAGE_KEEP_LAST, older_than: timedelta = KEEP_FOR, dry_run: bool = False) -> Collected:
+        """See `Client.collect`."""
+        return self._wait(self._client.collect(keep_last=keep_last, older_than=older_than, dry_run=dry_run))

@@ -25,6 +25,7 @@ from perdure.engine.export import ProcessExport, export_process
 from perdure.engine.trying import Trial, TriedTurn, path_in
 from perdure.engine.verification import ALL_PROCESSES
 from perdure.errors import CorruptEvent, EventTooNew, PayloadInvalid, ProcessNotFound, StoreBusy, UsageError
+from perdure.messages.mail import in_words
 from perdure.store import Store
 
 Place = tuple[str, str]
@@ -209,7 +210,7 @@ class _Check:
             verdict="diverges" if fails else turn.verdict,
             breaks=turn.open,
             open=turn.open,
-            message=turn.message.replace("\n", " of "),
+            message=in_words(turn.message),
             kind=turn.kind,
             step=turn.step,
             path=turn.path,

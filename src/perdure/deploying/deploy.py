@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perdure import limits
@@ -42,6 +43,7 @@ async def deploy(
     content_hash: str | None = None,
     routes: Sequence[str] | None = None,
     load: bool = True,
+    environments: Path | None = None,
     trust: TrustPolicy | None = None,
     actor: str = UNKNOWN_ACTOR,
     built_with: Mapping[str, Any] | None = None,
@@ -59,6 +61,7 @@ async def deploy(
         routes: the process types whose default routes are pointed at it; all that it defines when not given, none when empty.
         load: whether its code is imported before it is accepted, in a process of its own. Without it, a node that is to run it is the first to find
             out.
+        environments: where the environments of packages with interpreters of their own are kept; the user's folder of caches when not given.
         trust: who has to have signed it; anybody or nobody when not given. Nothing of it is run before that is known.
         actor: who does it, for the deployment log; 1..256 bytes without control characters.
         built_with: what was found when it was built, for the log; a dict that is JSON, at most 64 KiB.
@@ -80,7 +83,7 @@ async def deploy(
     package = await asyncio.to_thread(unpack, archive, identity=expected, trust=trust)
     types = _types_of(package)
     pointed = types if routes is None else _of(package, routes)
-    warned = (await try_load(archive)).warnings if load else ()
+    warned = (await try_load(archive, environments=environments)).warnings if load else ()
     for _ in range(limits.PACKAGE_DEPLOY_TRIES):
         merged = await _merged(store, package, archive)
         with contextlib.suppress(ArchiveConflict):  # somebody else's signatures came in between: ours are added to theirs

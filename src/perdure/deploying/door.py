@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure import limits
@@ -49,13 +50,17 @@ class PackageDoor:
         store: that is open.
         actor: who does what is done, for the deployment log.
         trust: who has to have signed what is deployed.
+        environments: where the environments of packages with interpreters of their own are kept; the user's folder of caches when not given.
     """
 
-    def __init__(self, store: Store, *, actor: str = UNKNOWN_ACTOR, trust: TrustPolicy | None = None) -> None:
+    def __init__(
+        self, store: Store, *, actor: str = UNKNOWN_ACTOR, trust: TrustPolicy | None = None, environments: Path | None = None
+    ) -> None:
         self._store = store
         self._packages = store.packages
         self._actor = actor
         self._trust = trust
+        self._environments = environments
 
     # --- what there is -------------------------------------------------------------------------------------
 
@@ -146,6 +151,7 @@ class PackageDoor:
             content_hash=content_hash,
             routes=routes,
             load=load,
+            environments=self._environments,
             trust=self._trust,
             actor=self._actor,
             built_with=built_with,

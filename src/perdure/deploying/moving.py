@@ -44,7 +44,7 @@ _REFUSED: Final = (ProcessIncompatible, IllegalTransition, StoreBusy, CorruptEve
 _GONE: Final = (ProcessNotFound, ProcessEnded)
 
 
-class Tried(msgspec.Struct, frozen=True, kw_only=True):
+class TriedMove(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one process that was to be moved.
 
     Attributes:
@@ -97,7 +97,7 @@ class Moving:
         origin: str | None = None,
         tenant: str | None = None,
         dry_run: bool = False,
-    ) -> AsyncIterator[Tried]:
+    ) -> AsyncIterator[TriedMove]:
         """Move the processes of a type that are not over, or have failed, and yield what became of each. Those that are there are left out.
 
         Args:
@@ -113,9 +113,10 @@ class Moving:
             InvalidContentHash, InvalidIdentifier: nothing was read.
         """
         target, process_type = Target(checked_hash(content_hash), self._actor), checked_type(process_type)
-        origin = origin if origin in {None, LOCAL} else checked_hash(origin or "")
+        if origin is not None and origin != LOCAL:
+            checked_hash(origin)
         async with self._using(process_type, content_hash):
-            async for key, row in self._candidates(origin, None if tenant is None else TenantId(tenant)):
+            async for key, row in self._movable(origin, None if tenant is None else TenantId(tenant)):
                 if row.process_type == process_type:
                     tried = await self._try(key, row, target, dry_run=dry_run)
                     if tried is not None:
@@ -133,7 +134,7 @@ class Moving:
                 raise UsageError(f"package {package} has no process type {process_type!r}; choose one that has it") from None
             yield
 
-    async def _candidates(self, origin: str | None, tenant: TenantId | None) -> AsyncIterator[tuple[Key[ProcessRow], ProcessRow]]:
+    async def _movable(self, origin: str | None, tenant: TenantId | None) -> AsyncIterator[tuple[Key[ProcessRow], ProcessRow]]:
         """Yield the processes of a package, or of all code, that are not over or could be restarted."""
         packaged = origin not in {None, LOCAL}
         index = BY_PACKAGE if packaged else ALL_PROCESSES if tenant is None else PROCESSES
@@ -149,7 +150,7 @@ class Moving:
                     yield key, row
             after = index.order_of(rows[-1][0].parts, rows[-1][1])
 
-    async def _try(self, key: Key[ProcessRow], row: ProcessRow, target: Target, *, dry_run: bool) -> Tried | None:
+    async def _try(self, key: Key[ProcessRow], row: ProcessRow, target: Target, *, dry_run: bool) -> TriedMove | None:
         """Return what became of a process; None for one that is over by now, or there already."""
         tenant_id, process_id = map(str, key.parts)
         error: PerdureError | None = None
@@ -160,7 +161,7 @@ class Moving:
             return None
         except _REFUSED as refused:
             error = refused
-        return Tried(
+        return TriedMove(
             tenant_id=tenant_id,
             process_id=process_id,
             origin=row.package_hash,

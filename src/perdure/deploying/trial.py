@@ -20,7 +20,7 @@ import msgspec
 
 from perdure import limits
 from perdure.deploying.report import SIZE_BYTES, Failed, Report, Tried, Warned
-from perdure.engine.apart.environments import Environments, default_folder
+from perdure.engine.apart.environments import Environments, default_folder, ending
 from perdure.engine.packaged import code_of, lock_of
 from perdure.errors import PackageImportFailed
 from perdure.packages.archive import Package, unpack
@@ -212,19 +212,10 @@ def _returned(package: Package, modules: Sequence[str], ended: _Ended, seconds: 
         raise failure
     if ended.status is None:
         raise _crashed(package, modules, f"it was not done within {seconds:g} s", ended.printed)
-    raise _crashed(package, modules, f"its interpreter ended meanwhile, {_how(ended.status)}", ended.printed)
+    raise _crashed(package, modules, f"its interpreter {ending(ended.status)} meanwhile", ended.printed)
 
 
 def _crashed(package: Package, modules: Sequence[str], error: str, printed: bytes) -> PackageImportFailed:
     code = code_of(package)
     names = [*(entry.partition(":")[0] for entry in code.entries), *modules, code.name]
     return PackageImportFailed(code.label, module=names[0], error=error, traceback=printed.decode(errors="backslashreplace").strip())
-
-
-def _how(status: int) -> str:
-    if status >= 0:
-        return f"with status {status}"
-    try:
-        return f"killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"killed by signal {-status}"

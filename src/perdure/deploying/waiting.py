@@ -9,7 +9,8 @@ from perdure import limits
 from perdure.core.table import Index, Scan
 from perdure.deploying.findings import What
 from perdure.engine.firing import payload_of
-from perdure.messages.mail import reference
+from perdure.engine.redriving import address_of
+from perdure.messages.mail import in_words, reference
 from perdure.messages.tables import DELAYED, FAN_OUTS, KEPT_FOR_TAGS, MAIL, MESSAGE, PARKED, MessageRow
 from perdure.routing.tables import ALL_KEYS
 from perdure.store import Store
@@ -74,10 +75,8 @@ async def _scheduled(store: Store) -> AsyncIterator[Waiting]:
 
 def _message(parts: tuple[Any, ...], row: MessageRow) -> Waiting:
     tenant, source, message_id = (str(part) for part in parts)
-    name = reference(source, message_id).replace("\n", " of ")
-    way, _, rest = row.address.partition(" ")
-    process_type = rest.partition(" under key ")[0] if way == "start" else ""
-    return Waiting("message", tenant, name, row.kind, row.payload, row.process_id or "", process_type)
+    name = in_words(reference(source, message_id))
+    return Waiting("message", tenant, name, row.kind, row.payload, row.process_id or "", address_of(row).process_type)
 
 
 async def _pages(

@@ -80,6 +80,7 @@ class Versions:
         ended: called with a version whose interpreter has ended; its types are gone then.
 
     Attributes:
+        trust, environments: as they were given.
         said: what the code that is here says, by process type and package; decisions go by it.
         limits: of flow control, by process type, as of the version that was loaded last.
         failed: why a version cannot be loaded here, by its hash. It is not tried again before something has changed.
@@ -98,7 +99,6 @@ class Versions:
         self._store = store
         self._name = app.name
         self._local: Mapping[str, AnyType] = app.types
-        self._trust = trust
         self._types: dict[str, Mapping[str, AnyType]] = {}
         self._manifests: dict[str, Manifest] = {}
         self._unmet: dict[str, PerdureError] = {}
@@ -111,6 +111,8 @@ class Versions:
         self._apart: set[str] = set()
         self._tell_ended = ended
         self._children: Final = Children(store, environments or default_folder(), threads=threads, ended=self._ended, evicted=self._evicted)
+        self.trust: Final = trust
+        self.environments: Final = environments
         self.said: Final[dict[tuple[str, str | None], Said]] = {(name, None): _said(made) for name, made in app.types.items()}
         self.limits: Final[dict[str, Limits]] = {name: _limits(made) for name, made in app.types.items()}
         self.failed: Final[dict[str, PerdureError]] = {}
@@ -319,7 +321,7 @@ class Versions:
     async def _take_apart(self, package: str) -> Package:
         self._marks[package] = await self._mark(package)
         stored = await self._store.packages.get_package(package)
-        return await asyncio.to_thread(unpack, stored.archive, identity=package, trust=self._trust)
+        return await asyncio.to_thread(unpack, stored.archive, identity=package, trust=self.trust)
 
     async def _made(self, package: str, loaded: Loaded) -> Mapping[str, AnyType]:
         """Return the types of a version, made once however many ask at the same time; whoever asks holds a pin."""

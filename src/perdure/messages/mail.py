@@ -25,6 +25,11 @@ def reference(source: str, message_id: str) -> str:
     return f"{source}\n{message_id}" if source else message_id
 
 
+def in_words(ref: str) -> str:
+    """Return a reference as people are shown it, on one line."""
+    return ref.replace("\n", " of ")
+
+
 def split_reference(ref: str) -> tuple[str, str]:
     """Return source and message id of a reference."""
     source, _, message_id = ref.rpartition("\n")

@@ -452,7 +452,7 @@ class PackageStore(Protocol):
     async def collect(
         self,
         *,
-        keep_last: int = 3,
+        keep_last: int = limits.PACKAGE_KEEP_LAST,
         older_than: timedelta,
         dry_run: bool = False,
         actor: str = UNKNOWN_ACTOR,

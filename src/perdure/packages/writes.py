@@ -129,8 +129,8 @@ class Put(msgspec.Struct, frozen=True, kw_only=True):
             raise ArchiveGone
         row = self._stored(view, before, there=there)
         added = [each for each in self.types if self._add(view, each)]
-        row = replace(row, types=row.types + len(added), used_at=view.now, changed=view.tick(), unloading=0)
-        row = replace(row, needs=row.needs if self.needs is None else self.needs)
+        needs = row.needs if self.needs is None else self.needs
+        row = replace(row, types=row.types + len(added), used_at=view.now, changed=view.tick(), unloading=0, needs=needs)
         if before is None:
             view.insert(key, row)
         else:

@@ -13,12 +13,13 @@ import msgspec
 from perdure import limits
 from perdure.protocol.text import line
 
-HASH_PATTERN = "^[0-9a-f]{64}$"
-PREFIX_PATTERN = f"^[0-9a-f]{{{limits.PACKAGE_PREFIX_MIN},64}}$"
-
-HashText = Annotated[str, msgspec.Meta(pattern=HASH_PATTERN, description="Of the package: SHA-256 of its `perdure.json`, in hex.")]
+HashText = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", description="Of the package: SHA-256 of its `perdure.json`, in hex.")]
 PrefixText = Annotated[
-    str, msgspec.Meta(pattern=PREFIX_PATTERN, description="The hash of a package, or the beginning of it that no other package has.")
+    str,
+    msgspec.Meta(
+        pattern=f"^[0-9a-f]{{{limits.PACKAGE_PREFIX_MIN},64}}$",
+        description="The hash of a package, or the beginning of it that no other package has.",
+    ),
 ]
 TypeText = Annotated[str, line(limits.REGISTRY_KEY_MAX, description="A process type.")]
 TenantText = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]+$", min_length=1, max_length=limits.TENANT_ID_MAX)]

@@ -29,7 +29,6 @@ from perdure.server.route import Answer, Call, Route
 
 if TYPE_CHECKING:
     from perdure.engine.engine import Engine
-    from perdure.packages.signing import TrustPolicy
 
 logger = logging.getLogger("perdure.server")
 _NO_ROUTE: Final = "(none)"
@@ -48,11 +47,10 @@ class Application:
         stopping: set when the server stops.
     """
 
-    def __init__(self, engine: Engine, routes: Sequence[Route], *, dev: bool, trust: TrustPolicy | None = None) -> None:
+    def __init__(self, engine: Engine, routes: Sequence[Route], *, dev: bool) -> None:
         self.metrics = Metrics()
         self.stopping = asyncio.Event()
         self._engine = engine
-        self._trust = trust
         self._archives = 0
         self._doorkeeper = Doorkeeper(engine.store.tokens, engine.clock, self.metrics, dev=dev)
         self._once = Once(engine.store.operations)
@@ -155,12 +153,11 @@ class Application:
             gone=lambda: _gone(request),
             again=_never,
             metrics=self.metrics,
-            trust=self._trust,
         )
-        if not route.octets:
+        if not route.archive_max:
             return await self._received(call, request, b"" if route.streams else await intake.body(request, route))
         with self._place_for_archive():
-            return await self._received(call, request, await intake.octets(request, route))
+            return await self._received(call, request, await intake.archive(request, route))
 
     @contextmanager
     def _place_for_archive(self) -> Iterator[None]:
@@ -176,11 +173,11 @@ class Application:
     async def _received(self, call: Call, request: Request, data: bytes) -> Answer:
         route, headers = call.route, request.headers
         call.key = intake.idempotency_key(request) if route.once else None
-        call.body = data if route.octets else intake.decoded(route, data, headers)
+        call.body = data if route.archive_max else intake.decoded(route, data, headers)
         if call.key is None:
             return await _asked(call)
         # On a thread: to hash the largest archive takes as long as hundreds of other requests.
-        said = await asyncio.to_thread(_hash_of, data) if route.octets else intake.said(route, data, headers)
+        said = await asyncio.to_thread(_hash_of, data) if route.archive_max else intake.said(route, data, headers)
         digest = digest_of(request.method, request.scope["path"], request.scope["query_string"], said)
         return await self._once.answer(call, call.key, digest, lambda: _asked(call))
 

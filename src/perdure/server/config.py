@@ -32,8 +32,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         push_allowed: networks such as `10.0.0.0/8`, and hosts such as `hooks.internal` or `localhost:8080`, that commands may be
             sent to beyond the public internet.
         trusted_keys: public Ed25519 keys, 64 hex digits each, whose packages are taken; none takes those of anybody.
-        strict: whether `/health/ready` fails while open processes are on packages that this node cannot load.
         require_signature: whether a package that none of `trusted_keys` has signed is refused.
+        strict: whether `/health/ready` fails while open processes are on packages that this node cannot load.
     """
 
     store: str
@@ -120,7 +120,7 @@ def _of_text(key: str, text: str) -> Any:
     kind = Config.__annotations__[key]
     if kind == "bool":
         return _FLAGS.get(text.lower(), text)
-    if key in {"push_allowed", "trusted_keys"}:
+    if kind == "tuple[str, ...]":
         return text.split()
     return int(text) if key == "port" and text.isdecimal() else text
 

@@ -113,7 +113,7 @@ async def body(request: Request, route: Route) -> bytes:
     return bytes(data)
 
 
-async def octets(request: Request, route: Route) -> bytes:
+async def archive(request: Request, route: Route) -> bytes:
     """Return the bytes of a body that is an archive, received within the limits.
 
     Raises:
@@ -124,13 +124,13 @@ async def octets(request: Request, route: Route) -> bytes:
     if kind not in ARCHIVE_TYPES:
         raise MediaTypeRefused(f"content-type: expected {' or '.join(ARCHIVE_TYPES)}, found {kind!r}")
     announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > route.octets:
-        raise PackageTooLarge("body: bytes", found=int(announced), limit=route.octets)
+    if announced.isdecimal() and int(announced) > route.archive_max:
+        raise PackageTooLarge("body: bytes", found=int(announced), limit=route.archive_max)
     data = bytearray()
     async for piece in stream(request):
         data += piece
-        if len(data) > route.octets:
-            raise PackageTooLarge("body: bytes, so far", found=len(data), limit=route.octets)
+        if len(data) > route.archive_max:
+            raise PackageTooLarge("body: bytes, so far", found=len(data), limit=route.archive_max)
     return bytes(data)
 
 

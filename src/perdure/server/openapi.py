@@ -14,7 +14,7 @@ from perdure import errors, limits
 from perdure.cloudevents.http import STRUCTURED
 from perdure.errors import PerdureError
 from perdure.headers import JSON_TYPE
-from perdure.protocol.packages import PREFIX_PATTERN
+from perdure.protocol.packages import PrefixText, TypeText
 from perdure.protocol.problems import PROBLEM_TYPE, Problem
 from perdure.protocol.text import NO_CONTROL, NOT_OURS, rules
 from perdure.server.doorkeeper import nothing_here
@@ -74,12 +74,8 @@ _PARTS: Final = {
     "name": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
     "source": {"type": "string", "minLength": 1, "maxLength": limits.SOURCE_NAME_MAX, "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$"},
     "deployment": {"type": "string", **rules(limits.COMMAND_NAME_MAX)},
-    "hash": {
-        "type": "string",
-        "pattern": PREFIX_PATTERN,
-        "description": "The hash of a package, or the beginning of it that no other has.",
-    },
-    "type": {"type": "string", **rules(limits.REGISTRY_KEY_MAX)},
+    "hash": msgspec.json.schema(PrefixText),
+    "type": msgspec.json.schema(TypeText),
 }
 """Parts of a path by name, and those that have other rules behind a certain word."""
 _PART_EXAMPLES: Final = {
@@ -180,8 +176,8 @@ def _operation(route: Route) -> dict[str, Any]:
         }
     if route.events:
         operation["requestBody"]["content"][STRUCTURED] = {"schema": _EVENT, "example": _EVENT_EXAMPLE}
-    if route.octets:
-        archive = {"schema": {"type": "string", "format": "binary", "maxLength": route.octets}}
+    if route.archive_max:
+        archive = {"schema": {"type": "string", "format": "binary", "maxLength": route.archive_max}}
         operation["requestBody"] = {"required": True, "content": dict.fromkeys(ARCHIVE_TYPES, archive)}
     if route.streams:
         most = limits.HTTP_BODY_MAX if route.signed else limits.BLOB_MAX
@@ -229,7 +225,7 @@ def _parameters(route: Route) -> Iterator[dict[str, Any]]:
                 "example": "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:",
                 "description": "What the body has to be (RFC 9530); of its algorithms, sha-256 counts.",
             }
-    if route.octets:
+    if route.archive_max:
         yield {
             "name": "Built-With",
             "in": "header",

@@ -48,6 +48,17 @@ _SET: Final[dict[str, Any]] = {"workflow_type": "Order", "content_hash": _HASH, 
 _GONE: Final[dict[str, Any]] = {"content_hash": _BEFORE, "types": ["Order"], "size": 18_201}
 _NAMED: Final = (errors.PackageMissing, errors.PackageAmbiguous, errors.InvalidContentHash)
 _TYPED: Final = (errors.InvalidIdentifier,)
+_LOADED: Final = (
+    errors.PackageUntrusted,
+    errors.SigningUnavailable,
+    errors.PackageIsolationUnavailable,
+    errors.PackageEnvironmentFailed,
+    errors.PackageRequirementUnmet,
+    errors.PackageImportFailed,
+    errors.PackageEntryMissing,
+    errors.PackageSchemaDrift,
+)
+"""Why code of a package cannot be loaded here."""
 
 PACKAGES: Final = (
     Route(
@@ -57,7 +68,7 @@ PACKAGES: Final = (
         capability="deploy",
         handler=packages.deploy,
         summary="Verify an archive of at most 64 MiB, import it for a trial, store it, and let new processes start on it.",
-        octets=limits.PACKAGE_ARCHIVE_MAX,
+        archive_max=limits.PACKAGE_ARCHIVE_MAX,
         lasts_us=limits.PACKAGE_DEPLOY_US,
         query=packages.DeployQuery,
         returns={200: DeployedPackage},
@@ -87,16 +98,10 @@ PACKAGES: Final = (
             errors.PackageFileMissing,
             errors.PackageFileCorrupt,
             errors.PackageIdentityMismatch,
-            errors.PackageUntrusted,
             errors.PackageWithoutTypes,
             errors.PackageImportsByText,
-            errors.PackageRequirementUnmet,
-            errors.PackageEnvironmentFailed,
-            errors.PackageImportFailed,
-            errors.PackageEntryMissing,
-            errors.PackageSchemaDrift,
+            *_LOADED,
             errors.DefinitionError,
-            errors.SigningUnavailable,
             errors.InvalidContentHash,
             errors.UsageError,
             errors.UploadLost,
@@ -255,16 +260,10 @@ PACKAGES: Final = (
         example={"process_id": "0195d1b0-5c00-7000-8000-000000000007", "changed": True},
         errors=(
             *_NAMED,
+            *_LOADED,
             errors.ProcessEnded,
             errors.ProcessIncompatible,
             errors.IllegalTransition,
-            errors.PackageUntrusted,
-            errors.PackageRequirementUnmet,
-            errors.PackageEnvironmentFailed,
-            errors.PackageImportFailed,
-            errors.PackageEntryMissing,
-            errors.PackageSchemaDrift,
-            errors.StoreBusy,
         ),
         absent=errors.ProcessNotFound,
     ),

@@ -155,4 +155,5 @@ def _built_with(text: str | None) -> dict[str, Any] | None:
 
 
 def _door(call: Call) -> PackageDoor:
-    return PackageDoor(call.engine.store, actor=actor_of(call), trust=call.trust)
+    versions = call.engine.versions
+    return PackageDoor(call.engine.store, actor=actor_of(call), trust=versions.trust, environments=versions.environments)

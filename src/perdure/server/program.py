@@ -37,13 +37,7 @@ async def serve(config: Config, app: App, *, say: Callable[[str], None]) -> None
     async with open_store(config.store) as store, _engine(store, app, config) as engine:
         try:
             async with serving(
-                engine,
-                host=config.host,
-                port=config.port,
-                dev=config.dev,
-                tls_cert=config.tls_cert,
-                tls_key=config.tls_key,
-                trust=config.trust,
+                engine, host=config.host, port=config.port, dev=config.dev, tls_cert=config.tls_cert, tls_key=config.tls_key
             ) as server:
                 say(f"listening on {server.url}")
                 await stop.wait()

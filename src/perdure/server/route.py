@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import asyncio
 
     from perdure.engine.engine import Engine
-    from perdure.packages.signing import TrustPolicy
     from perdure.server.doorkeeper import Principal
     from perdure.server.metrics import Metrics
 
@@ -49,7 +48,6 @@ class Call(msgspec.Struct, kw_only=True):
         stream: the body of a route that streams, as it comes.
         headers: of the request; names are small letters.
         principal: whose token it is.
-        trust: who has to have signed what is deployed; None for anybody.
         stopping: is set when the server stops: who waits ends at once.
         gone: returns when the client has left.
         key: the `Idempotency-Key`, if there is one.
@@ -70,7 +68,6 @@ class Call(msgspec.Struct, kw_only=True):
     again: Callable[[], Awaitable[bool]]
     key: str | None = None
     metrics: Metrics
-    trust: TrustPolicy | None = None
 
     @property
     def tenant(self) -> TenantId:
@@ -91,7 +88,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         takes: the type of the body; None: it has none.
         takes_example: such a body.
         streams: whether the body is any bytes, which the handler takes as they come.
-        octets: of how many bytes at most the body is, which is an archive and no JSON; 0: it is none.
+        archive_max: bytes that the archive of a package may have, if the body is one, and no JSON; 0: it is none.
         lasts_us: microseconds that it may take beside its `wait_ms` and what every request may take.
         events: whether the body may be a CloudEvent instead.
         signed: whether the proof of who asks is the request's own signature, and no token.
@@ -113,7 +110,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     takes: type[msgspec.Struct] | None = None
     takes_example: Any = None
     streams: bool = False
-    octets: int = 0
+    archive_max: int = 0
     lasts_us: Micros = 0
     events: bool = False
     signed: bool = False

@@ -23,7 +23,6 @@ from perdure.server.wire import Wire
 
 if TYPE_CHECKING:
     from perdure.engine.engine import Engine
-    from perdure.packages.signing import TrustPolicy
 
 logger = logging.getLogger("perdure.server")
 _BACKLOG: Final = 2_048
@@ -75,14 +74,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    engine: Engine,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    dev: bool = False,
-    tls_cert: str | None = None,
-    tls_key: str | None = None,
-    trust: TrustPolicy | None = None,
+    engine: Engine, *, host: str = "127.0.0.1", port: int = 0, dev: bool = False, tls_cert: str | None = None, tls_key: str | None = None
 ) -> AsyncIterator[Server]:
     """Serve an open engine over HTTP, from `async with` to the end of its block.
 
@@ -95,7 +87,6 @@ async def serving(
         dev: no tokens are asked for; on loopback only.
         tls_cert: file of the certificate and its chain, PEM; with it, only TLS is spoken.
         tls_key: file of its key, PEM, if that is not in the same file.
-        trust: who has to have signed the packages that are deployed here; anybody or nobody when not given.
 
     Raises:
         ConfigInvalid: `dev` beyond loopback, or a certificate that cannot be used.
@@ -110,7 +101,7 @@ async def serving(
     listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     # Connections inherit it; asyncio sets it on those of sockets that it has made itself. Without, an answer waits 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    application = Application(engine, ROUTES, dev=dev, trust=trust)
+    application = Application(engine, ROUTES, dev=dev)
     settings: dict[str, Any] = {
         "http": Wire,
         "ws": "none",

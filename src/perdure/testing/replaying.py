@@ -11,6 +11,7 @@ from perdure import limits
 from perdure.engine.app import App
 from perdure.engine.export import ProcessExport
 from perdure.engine.trying import Trial, TriedTurn, Verdict
+from perdure.messages.mail import in_words
 
 
 class TurnReplay(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +77,7 @@ def _told(exported: ProcessExport, turn: TriedTurn) -> TurnReplay:
     return TurnReplay(
         process_id=exported.process_id,
         process_type=exported.process_type,
-        message=turn.message.replace("\n", " of "),
+        message=in_words(turn.message),
         open=turn.open,
         verdict=turn.verdict,
         text=turn.text,

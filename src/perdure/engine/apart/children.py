@@ -24,7 +24,7 @@ from perdure.clock import Alarm, Clock, Micros, SystemClock, sleep
 from perdure.conversations.tables import LOG_ENTRIES
 from perdure.core.table import Scan
 from perdure.engine.apart.channel import CLOSED, Channel, ChildGone
-from perdure.engine.apart.environments import Environment, Environments
+from perdure.engine.apart.environments import Environment, Environments, ending
 from perdure.engine.apart.extracted import extract
 from perdure.engine.apart.frames import (
     Allowed,
@@ -139,7 +139,7 @@ class Child:
         assert self._process is not None, "it was started"
         status = await self._process.wait()
         if self._channel is not None:
-            self._channel.close(_how(status))
+            self._channel.close(f"it {ending(status)}")
         if self._folder is not None:
             await asyncio.to_thread(self._folder.cleanup)
 
@@ -234,7 +234,7 @@ class Child:
         if reason == CLOSED:  # it is about to end, and how is worth a moment
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(limits.APART_END_SECONDS):
-                    reason = _how(await self._process.wait())
+                    reason = f"it {ending(await self._process.wait())}"
         self._kill()
         if not self._ready.done():
             failed = PackageImportFailed(self.label, module=self.label.partition(" ")[0], error=f"its interpreter has ended: {reason}")
@@ -450,12 +450,3 @@ def _laid_out(package: Package) -> tempfile.TemporaryDirectory[str]:
     folder = tempfile.TemporaryDirectory(prefix="perdure-package-", ignore_cleanup_errors=True)
     extract(package.files, Path(folder.name))
     return folder
-
-
-def _how(status: int) -> str:
-    if status >= 0:
-        return f"it ended with status {status}"
-    try:
-        return f"it was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"it was killed by signal {-status}"

@@ -63,6 +63,16 @@ def default_folder() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "perdure" / "environments"
 
 
+def ending(status: int) -> str:
+    """Return how a program ended, of the status that the system has of it, in words that follow its name."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
+
+
 class Environments:
     """The environments of one folder. Any number of engines and machines with the same Python may share it.
 
@@ -179,7 +189,7 @@ async def _run(label: str, *command: str) -> None:
         raise PackageEnvironmentFailed(label, f"{' '.join(command[1:4])} was not done within {limits.APART_PIP_SECONDS:g} s")
     if child.returncode:
         text = said[-limits.APART_OUTPUT :].decode(errors="backslashreplace").strip()
-        raise PackageEnvironmentFailed(label, f"{' '.join(command[1:4])} ended with status {child.returncode}:\n{text}")
+        raise PackageEnvironmentFailed(label, f"{' '.join(command[1:4])} {ending(child.returncode)}:\n{text}")
 
 
 def _variables() -> dict[str, str]:
