@@ -12,6 +12,7 @@ from tests.packages.built import built, deploy, siblings
 NODE = App("node")
 FLOWS = """\
 import perdure
+import perdure.errors
 
 app = perdure.App("shop")
 
@@ -32,6 +33,7 @@ WELL = built({"shop/__init__.py": "", "shop/flows.py": FLOWS})
         (LIES.format("KeyboardInterrupt"), "KeyboardInterrupt"),
         (LIES.format("SystemExit(4)"), "SystemExit: 4"),
         (LIES.format("RuntimeError('\\ud800\\0')"), r"RuntimeError: \ud800\x00"),
+        (LIES.format("perdure.errors.UsageError('mine')"), "UsageError: mine"),
         ("app.types = None", "AttributeError"),
         ("app.types = {'turns': 3}", "AttributeError"),
         (

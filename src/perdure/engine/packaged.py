@@ -20,7 +20,6 @@ from perdure.errors import (
     PackageImportFailed,
     PackageIsolationUnavailable,
     PackageSchemaDrift,
-    PerdureError,
     SchemaUnsupported,
 )
 from perdure.names import TAG_DIGITS, public_name, public_text
@@ -149,7 +148,7 @@ def types_of(loaded: Importable, manifest: Manifest) -> dict[str, ProcessType]:
     if made is None:
         try:
             made = _checked(loaded, manifest)
-        except PerdureError:
+        except (DefinitionError, PackageEntryMissing, PackageSchemaDrift):
             raise
         except BaseException as error:
             # What stands in its modules is asked what it is, and may answer with anything, also with SystemExit: that ends no engine.
