@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.engine.works import works
 from tests.packages.built import deploy
 
 NODE = App("node")
+THREADS = min(32, (os.cpu_count() or 1) + 4)  # that `asyncio.to_thread` has
 
 
 @pytest.fixture
@@ -83,6 +85,15 @@ async def test_an_environment_is_made_once_whoever_wants_it(environments: Path, 
     assert module.stat().st_ino == made
     other = await both[0].of("shop", lock + b"# another lock file\n")
     assert other.python != python
+
+
+async def test_who_waits_for_an_environment_keeps_no_thread_from_whoever_makes_it(tmp_path: Path) -> None:
+    many = [Environments(tmp_path) for _ in range(THREADS + 1)]
+    await many[0].of("shop", b"# so that Perdure is there\n")
+
+    found = await asyncio.gather(*(one.of("shop", b"") for one in many))
+
+    assert len(set(found)) == 1
 
 
 async def test_what_was_left_of_an_environment_by_somebody_who_was_killed_is_made_anew(tmp_path: Path) -> None:

@@ -139,23 +139,24 @@ def _key(lock: bytes) -> str:
 
 @contextlib.asynccontextmanager
 async def _locked(place: Path) -> AsyncIterator[None]:
-    file = await asyncio.to_thread(_lock, place)
+    """Hold the right to build an environment. The system takes it back from whoever is killed."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(f"{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        # A thread that waited for it would be missing to all others, to whoever builds it among them, and could not be called off.
+        while not _taken(file):  # noqa: ASYNC110  # the system tells nobody when a lock is free
+            await asyncio.sleep(limits.APART_LOCK_SECONDS)
         yield
     finally:
         os.close(file)
 
 
-def _lock(place: Path) -> int:
-    """Wait for the right to build an environment, and return the file that holds it: the system takes it back from whoever is killed."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(f"{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _taken(file: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError:
-        os.close(file)
-        raise
-    return file
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 async def _run(label: str, *command: str) -> None:
