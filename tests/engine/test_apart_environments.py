@@ -96,6 +96,18 @@ async def test_who_waits_for_an_environment_keeps_no_thread_from_whoever_makes_i
     assert len(set(found)) == 1
 
 
+async def test_engines_and_deploys_of_one_program_that_are_the_first_in_a_folder_find_perdure_whole(tmp_path: Path) -> None:
+    whole = {each.name: len(list(each.iterdir())) for each in (await Environments(tmp_path / "one").of("shop", b""))[1:]}
+    for number in range(4):
+        folder = tmp_path / str(number)
+
+        found = await asyncio.gather(*(Environments(folder).of("shop", b"") for _ in range(8)))
+
+        [environment] = set(found)
+        assert {each.name: len(list(each.iterdir())) for each in environment[1:]} == whole
+        assert [each.name for each in folder.glob("perdure-*")] == [environment.own.parent.name]
+
+
 async def test_what_was_left_of_an_environment_by_somebody_who_was_killed_is_made_anew(tmp_path: Path) -> None:
     first = await Environments(tmp_path).of("shop", b"")
     place = first.python.parents[1]

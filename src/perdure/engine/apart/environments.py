@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import sysconfig
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -201,16 +202,15 @@ def _perdures_own(folder: Path) -> tuple[Path, Path]:
     place = folder / f"perdure-{hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]}"
     if not place.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        made = folder / f"{place.name}.{os.getpid()}"
-        shutil.rmtree(made, ignore_errors=True)
-        for part, name, target in links:
-            (made / part).mkdir(parents=True, exist_ok=True)
-            (made / part / name).symlink_to(target)
+        made = Path(tempfile.mkdtemp(prefix=f"{place.name}.", dir=folder))  # of this very call: others of this process make theirs
         try:
+            for part, name, target in links:
+                (made / part).mkdir(exist_ok=True)
+                (made / part / name).symlink_to(target)
             made.rename(place)
         except OSError:
-            shutil.rmtree(made)
-            if not place.exists():  # else another engine was faster
+            shutil.rmtree(made, ignore_errors=True)
+            if not place.exists():  # else another was faster
                 raise
     return place / "own", place / "needed"
 
