@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -108,16 +109,23 @@ async def test_engines_and_deploys_of_one_program_that_are_the_first_in_a_folder
         assert [each.name for each in folder.glob("perdure-*")] == [environment.own.parent.name]
 
 
-async def test_what_was_left_of_an_environment_by_somebody_who_was_killed_is_made_anew(tmp_path: Path) -> None:
-    first = await Environments(tmp_path).of("shop", b"")
-    place = first.python.parents[1]
-    (place / "whole").unlink()
-    (place / "bin" / "python").unlink()
-    (place / "left").touch()
+async def test_what_was_left_of_an_environment_by_somebody_who_was_killed_is_made_anew_where_nobody_writes(tmp_path: Path) -> None:
+    left = (await Environments(tmp_path).of("shop", b"")).python.parents[1]
+    left.with_suffix("").unlink()  # the link, which is not there before all else is
+    (left / "bin" / "python").unlink()
 
-    assert await Environments(tmp_path).of("shop", b"") == first
-    assert first.python.exists()
-    assert not (place / "left").exists()
+    made = await Environments(tmp_path).of("shop", b"")
+
+    assert made.python.exists()
+    assert made.python.parents[1] != left, "a pip that was left, too, may still write there"
+    assert not left.exists()
+
+
+async def test_an_environment_that_was_taken_away_is_made_anew(tmp_path: Path) -> None:
+    first = await Environments(tmp_path).of("shop", b"")
+    shutil.rmtree(first.python.parents[1])
+
+    assert (await Environments(tmp_path).of("shop", b"")).python.exists()
 
 
 async def test_a_distribution_with_other_bytes_is_refused_with_what_pip_says(
@@ -135,8 +143,9 @@ async def test_a_distribution_without_a_hash_is_refused(environments: Path, tmp_
     only_from(tmp_path / "wheels", monkeypatch)
     wheel(tmp_path / "wheels", "greeting", "1.0", "")
 
-    with pytest.raises(PackageEnvironmentFailed, match="Hashes are required"):
-        await Environments(environments).of("shop", b"greeting==1.0\n")
+    for _ in range(2):  # it is there after the first time, and not whole
+        with pytest.raises(PackageEnvironmentFailed, match="Hashes are required"):
+            await Environments(environments).of("shop", b"greeting==1.0\n")
 
 
 async def test_a_process_whose_environment_cannot_be_made_is_stranded_and_goes_on_when_it_can(

@@ -30,7 +30,6 @@ from perdure.errors import PackageEnvironmentFailed
 
 Build = Callable[[Path], Awaitable[None]]
 _DIGITS: Final = 32  # of the hash that an environment is named by
-_WHOLE: Final = "whole"  # the file that says so
 # What pip needs to find and fetch distributions. The sources of those may run code: whatever else is in the environment of an engine is kept from it.
 _VARIABLES: Final = (
     "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "TEMP", "TMP",
@@ -113,13 +112,31 @@ class Environments:
 
 
 async def _made(place: Path, build: Build) -> Path:
-    if not (place / _WHOLE).exists():
-        async with _locked(place):
-            if not (place / _WHOLE).exists():  # else another has built it while this one waited for its turn
-                await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)  # what somebody has left who was killed
-                await build(place)
-                await asyncio.to_thread((place / _WHOLE).touch)
-    return place
+    """Return the folder that a link leads to, which is made when what it leads to is whole.
+
+    Each is built in a folder of its own: whoever was killed may have left a pip that goes on, and writes into the one that was his.
+    """
+    if (found := _found(place)) is not None:
+        return found
+    async with _locked(place):
+        if (found := _found(place)) is not None:  # another has built it while this one waited for its turn
+            return found
+        await asyncio.to_thread(_clear, place)
+        made = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=f"{place.name}.", dir=place.parent))
+        await build(made)
+        await asyncio.to_thread(place.symlink_to, made.name)
+        return made
+
+
+def _found(place: Path) -> Path | None:
+    return place.parent / place.readlink() if place.exists() else None
+
+
+def _clear(place: Path) -> None:
+    """Remove what somebody has left who was killed, and a link that leads to nothing any more."""
+    place.unlink(missing_ok=True)
+    for left in place.parent.glob(f"{place.name}.*/"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _python(place: Path) -> Path:
