@@ -286,6 +286,7 @@ APART_AGAIN_US: Final = 1_000_000  # microseconds before a child is started agai
 APART_AGAIN_MOST_US: Final = 60 * 1_000_000
 APART_DOUBLINGS: Final = 6  # after which that is reached
 APART_PIP_SECONDS: Final = 600.0  # that pip has for the distributions of one lock file
+APART_LOCK_SECONDS: Final = 0.05  # between looks whether another has built an environment: to build one takes a tenth of a second at least
 APART_OUTPUT: Final = 4 * KIB  # bytes that are kept of what pip says, the end
 
 # --- packages: checking new code against what is stored --------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from tests.engine.works import works
 from tests.packages.built import deploy
 
 NODE = App("node")
+THREADS = min(32, (os.cpu_count() or 1) + 4)  # that `asyncio.to_thread` has
 
 
 @pytest.fixture
@@ -85,16 +88,44 @@ async def test_an_environment_is_made_once_whoever_wants_it(environments: Path, 
     assert other.python != python
 
 
-async def test_what_was_left_of_an_environment_by_somebody_who_was_killed_is_made_anew(tmp_path: Path) -> None:
-    first = await Environments(tmp_path).of("shop", b"")
-    place = first.python.parents[1]
-    (place / "whole").unlink()
-    (place / "bin" / "python").unlink()
-    (place / "left").touch()
+async def test_who_waits_for_an_environment_keeps_no_thread_from_whoever_makes_it(tmp_path: Path) -> None:
+    many = [Environments(tmp_path) for _ in range(THREADS + 1)]
+    await many[0].of("shop", b"# so that Perdure is there\n")
 
-    assert await Environments(tmp_path).of("shop", b"") == first
-    assert first.python.exists()
-    assert not (place / "left").exists()
+    found = await asyncio.gather(*(one.of("shop", b"") for one in many))
+
+    assert len(set(found)) == 1
+
+
+async def test_engines_and_deploys_of_one_program_that_are_the_first_in_a_folder_find_perdure_whole(tmp_path: Path) -> None:
+    whole = {each.name: len(list(each.iterdir())) for each in (await Environments(tmp_path / "one").of("shop", b""))[1:]}
+    for number in range(4):
+        folder = tmp_path / str(number)
+
+        found = await asyncio.gather(*(Environments(folder).of("shop", b"") for _ in range(8)))
+
+        [environment] = set(found)
+        assert {each.name: len(list(each.iterdir())) for each in environment[1:]} == whole
+        assert [each.name for each in folder.glob("perdure-*")] == [environment.own.parent.name]
+
+
+async def test_what_was_left_of_an_environment_by_somebody_who_was_killed_is_made_anew_where_nobody_writes(tmp_path: Path) -> None:
+    left = (await Environments(tmp_path).of("shop", b"")).python.parents[1]
+    left.with_suffix("").unlink()  # the link, which is not there before all else is
+    (left / "bin" / "python").unlink()
+
+    made = await Environments(tmp_path).of("shop", b"")
+
+    assert made.python.exists()
+    assert made.python.parents[1] != left, "a pip that was left, too, may still write there"
+    assert not left.exists()
+
+
+async def test_an_environment_that_was_taken_away_is_made_anew(tmp_path: Path) -> None:
+    first = await Environments(tmp_path).of("shop", b"")
+    shutil.rmtree(first.python.parents[1])
+
+    assert (await Environments(tmp_path).of("shop", b"")).python.exists()
 
 
 async def test_a_distribution_with_other_bytes_is_refused_with_what_pip_says(
@@ -112,8 +143,9 @@ async def test_a_distribution_without_a_hash_is_refused(environments: Path, tmp_
     only_from(tmp_path / "wheels", monkeypatch)
     wheel(tmp_path / "wheels", "greeting", "1.0", "")
 
-    with pytest.raises(PackageEnvironmentFailed, match="Hashes are required"):
-        await Environments(environments).of("shop", b"greeting==1.0\n")
+    for _ in range(2):  # it is there after the first time, and not whole
+        with pytest.raises(PackageEnvironmentFailed, match="Hashes are required"):
+            await Environments(environments).of("shop", b"greeting==1.0\n")
 
 
 async def test_a_process_whose_environment_cannot_be_made_is_stranded_and_goes_on_when_it_can(

@@ -67,9 +67,16 @@ FAULTS: Final = (
     Fault(
         "apart-environment-is-used-before-it-is-whole",
         f"{APART}/environments.py",
-        "    if not (place / _WHOLE).exists():\n        async",
-        "    if not place.exists():\n        async",
-        (f"{ENVIRONMENTS}::test_what_was_left_of_an_environment_by_somebody_who_was_killed_is_made_anew",),
+        "        await build(made)\n        await asyncio.to_thread(place.symlink_to, made.name)\n",
+        "        await asyncio.to_thread(place.symlink_to, made.name)\n        await build(made)\n",
+        (f"{ENVIRONMENTS}::test_a_distribution_without_a_hash_is_refused",),
+    ),
+    Fault(
+        "apart-environment-is-made-where-others-write",
+        f"{APART}/environments.py",
+        'made = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=f"{place.name}.", dir=place.parent))',
+        'made = Path(f"{place}.made")',
+        (f"{ENVIRONMENTS}::test_what_was_left_of_an_environment_by_somebody_who_was_killed_is_made_anew_where_nobody_writes",),
     ),
     Fault(
         "apart-hashes-are-not-required",

@@ -117,7 +117,7 @@ FAULTS: Final = (
     Fault(
         "stored-before-it-was-stranded",
         REVIVING,
-        "            owner.background(self._revive_one(write.tenant_id, write.process_id, process))\n",
+        "            owner.background(until_done(owner, partial(self._revive, write.tenant_id, write.process_id, process)))\n",
         "            pass\n",
         (f"{KEPT}::test_what_is_stored_between_the_look_for_it_and_the_stranding_revives",),
     ),

@@ -27,8 +27,8 @@ from perdure.deploying import surroundings
 from perdure.deploying.reading import Sources, read_sources
 from perdure.deploying.report import SIZE_BYTES, Failed, Report, Tried, Warned
 from perdure.engine.apart.extracted import Extracted, check_flows, extract, import_extracted
-from perdure.engine.packaged import apps_in, code_of, defined_by, lock_of, types_of
-from perdure.errors import PackageImportFailed, PackageImportsByText, PerdureError
+from perdure.engine.packaged import apps_in, code_of, defined_by, lock_of, looked_at_in_vain, types_of
+from perdure.errors import PackageImportsByText, PerdureError
 from perdure.packages.archive import Package, unpack
 from perdure.packages.finding import install
 from perdure.packages.loading import Loaded, PackageCode, load
@@ -75,7 +75,7 @@ def _imported(package: Package, code: PackageCode) -> Tried:
     before = surroundings.taken()
     loaded = load(code)
     changed = surroundings.changes(before)
-    return _described(package, code, loaded, (*_of_surroundings(changed), *_of_sources(sources), *_of_imports(sources, required)))
+    return _described(package, loaded, (*_of_surroundings(changed), *_of_sources(sources), *_of_imports(sources, required)))
 
 
 def _imported_apart(package: Package, code: PackageCode, folder: Path) -> Tried:
@@ -83,24 +83,19 @@ def _imported_apart(package: Package, code: PackageCode, folder: Path) -> Tried:
     required = frozenset(canonicalize_name(Requirement(text).name) for text in code.requires)
     extract(package.files, folder)
     loaded = import_extracted(code, folder)
-    return _described(
-        package, code, loaded, tuple(_of_imports(read_sources(code.files, code.top_levels, distributions=required), required))
-    )
+    return _described(package, loaded, tuple(_of_imports(read_sources(code.files, code.top_levels, distributions=required), required)))
 
 
-def _described(package: Package, code: PackageCode, loaded: Loaded | Extracted, warnings: tuple[Warned, ...]) -> Tried:
+def _described(package: Package, loaded: Loaded | Extracted, warnings: tuple[Warned, ...]) -> Tried:
+    types = types_of(loaded, package.manifest)
+    if isinstance(loaded, Extracted):
+        check_flows(types.values())
     try:
-        types = types_of(loaded, package.manifest)
-        if isinstance(loaded, Extracted):
-            check_flows(types.values())
         defined = defined_by(apps_in(loaded.modules()))
     except PerdureError:
         raise
-    except Exception as error:  # types of the package are asked what they are, and may raise anything
-        text = f"{type(error).__name__}: {error}"[: limits.PACKAGE_ERROR_MAX]
-        raise PackageImportFailed(
-            code.label, module=code.entries[0].partition(":")[0] if code.entries else code.name, error=text
-        ) from error
+    except Exception as error:  # types that its manifest does not name may raise anything, too
+        raise looked_at_in_vain(loaded, error) from error
     return Tried(
         found=loaded.found,
         processes=defined.processes,

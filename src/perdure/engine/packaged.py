@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import inspect
 import os
+import traceback
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any, Final, NamedTuple, Protocol
 
+from perdure import limits
 from perdure.engine.app import App, HandlerOf, ProcessType
-from perdure.errors import DefinitionError, PackageEntryMissing, PackageIsolationUnavailable, PackageSchemaDrift, SchemaUnsupported
-from perdure.names import public_name
+from perdure.errors import (
+    DefinitionError,
+    PackageEntryMissing,
+    PackageImportFailed,
+    PackageIsolationUnavailable,
+    PackageSchemaDrift,
+    SchemaUnsupported,
+)
+from perdure.names import TAG_DIGITS, public_name, public_text
 from perdure.packages.archive import Package
-from perdure.packages.loading import PackageCode
+from perdure.packages.loading import PackageCode, interrupts
 from perdure.packages.manifest import Manifest, ManifestMessage, ManifestProcess
 from perdure.packages.paths import top_level_names
 from perdure.schemas import SchemaRegistry, TypeRef, schema_of
@@ -133,15 +142,36 @@ def types_of(loaded: Importable, manifest: Manifest) -> dict[str, ProcessType]:
     Raises:
         PackageEntryMissing: no app of its modules has a type that the manifest names.
         PackageSchemaDrift: a type came out other than in the manifest: one that it has from a distribution has changed.
+        PackageImportFailed: something of its modules has raised when it was looked at.
     """
     made: dict[str, ProcessType] | None = loaded.derived.get("types")
     if made is None:
-        made = loaded.derived["types"] = _checked(loaded, manifest)
+        try:
+            made = _checked(loaded, manifest)
+        except (DefinitionError, PackageEntryMissing, PackageSchemaDrift):
+            raise
+        except BaseException as error:
+            # What stands in its modules is asked what it is, and may answer with anything, also with SystemExit: that ends no engine.
+            if interrupts(error):
+                raise
+            raise looked_at_in_vain(loaded, error) from None
+        loaded.derived["types"] = made
     return made
 
 
+def looked_at_in_vain(loaded: Importable, error: BaseException) -> PackageImportFailed:
+    """Return the failure of a package whose modules could be imported, and raise when they are looked at."""
+    said = "".join(traceback.format_exception_only(error)).strip()
+    text = public_text(said).encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+    return PackageImportFailed(_label(loaded), module=loaded.name, error=text[: limits.PACKAGE_ERROR_MAX])
+
+
+def _label(loaded: Importable) -> str:
+    return f"{loaded.name} {loaded.content_hash[:TAG_DIGITS]}"
+
+
 def _checked(loaded: Importable, manifest: Manifest) -> dict[str, ProcessType]:
-    label = f"{loaded.name} {loaded.content_hash[:16]}"
+    label = _label(loaded)
     found = _types(apps_in(loaded.modules()))
     types: dict[str, ProcessType] = {}
     for process in manifest.processes:

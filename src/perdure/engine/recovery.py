@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ from perdure.engine.flush import Finish, Flush, turn_keys
 from perdure.engine.handling import message_key, operation_key
 from perdure.engine.leaving import Resume, StartQueued, TakeOut, Wake
 from perdure.engine.notes import LEADING, Sealed
+from perdure.engine.persisting import until_done
 from perdure.engine.resident import Resident
 from perdure.engine.shards import with_rows
 from perdure.engine.upkeep import HandOver
@@ -233,7 +234,14 @@ class Recovery:
         package = process.package_hash
         if package is not None and package not in self._loading:
             self._loading.add(package)
-            self._owner.background(self._take_up_on(package, process.process_type, first=first))
+            work = until_done(self._owner, partial(self._take_up_on, package, process.process_type, first=first))
+            self._owner.background(self._taken_up(package, work))
+
+    async def _taken_up(self, package: str, work: Awaitable[None]) -> None:
+        try:
+            await work
+        finally:
+            self._loading.discard(package)
 
     async def _take_up_on(self, package: str, process_type: str, *, first: bool) -> None:
         try:
@@ -241,8 +249,6 @@ class Recovery:
                 await self.take_up(package=package, first=first)
         except UNLOADABLE:
             await self.take_up(package=package, first=first)  # they are stranded
-        finally:
-            self._loading.discard(package)
 
     async def _go_on(self, made: AnyType | None, tenant_id: str, process_id: str, process: ProcessRow, *, first: bool) -> bool:
         if made is None:

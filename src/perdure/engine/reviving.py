@@ -19,6 +19,7 @@ from perdure.core.signals import Listener
 from perdure.core.table import Scan
 from perdure.engine.leaving import Revive, StartQueued, Strand
 from perdure.engine.notes import ToLoad
+from perdure.engine.persisting import until_done
 from perdure.engine.shards import with_rows
 from perdure.engine.versions import UNLOADABLE
 from perdure.errors import LeaseLost, PerdureError, StoreError
@@ -108,10 +109,7 @@ class Reviving:
             logger.error("%s", error)
         elif process is not None and process.package_hash not in owner.versions.failed and owner.is_open:
             # What it failed for has changed before it was stored as stranded, and who looked for such has not found it.
-            owner.background(self._revive_one(write.tenant_id, write.process_id, process))
-
-    async def _revive_one(self, tenant_id: str, process_id: str, process: ProcessRow) -> None:
-        await self._revive(tenant_id, process_id, process)
+            owner.background(until_done(owner, partial(self._revive, write.tenant_id, write.process_id, process)))
 
     async def revive(self, shards: Collection[int] | None = None, *, package: str | None = None) -> int:
         """Try stranded processes again: of these shards or of all that are owned, of one package or of all. Return how many go on."""

@@ -189,12 +189,17 @@ def _failure(code: PackageCode, version: Version) -> PerdureError | None:
         try:
             if _entry(version, entry) is None:
                 return PackageEntryMissing(code.label, entry)
-        except KeyboardInterrupt:
-            withdraw(version)
-            raise
-        except BaseException as error:  # noqa: BLE001  # also SystemExit and the like: code that is imported does not end an engine
+        except BaseException as error:  # also SystemExit and the like: code that is imported does not end an engine
+            if interrupts(error):
+                withdraw(version)
+                raise
             return _import_failed(code, version, entry, error)
     return None
+
+
+def interrupts(error: BaseException) -> bool:
+    """Return whether somebody interrupts the program: signals come to the main thread, and elsewhere it is code that has raised this."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 def _entry(version: Version, entry: str) -> Any:

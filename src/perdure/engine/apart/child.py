@@ -61,7 +61,7 @@ from perdure.engine.app import ProcessType
 from perdure.engine.outcomes import encode_error
 from perdure.engine.packaged import code_of, types_of
 from perdure.engine.refusals import Failed
-from perdure.errors import PackageImportFailed, PerdureError, StoreUnavailable
+from perdure.errors import PerdureError, StoreUnavailable
 from perdure.packages.archive import Package
 from perdure.packages.manifest import decode_manifest
 
@@ -128,14 +128,8 @@ def _imported(welcome: Welcome) -> tuple[dict[str, ProcessType], dict[str, str]]
     package = Package(manifest=manifest, identity=manifest.identity, files=dict.fromkeys((file.path for file in manifest.files), b""))
     code = code_of(package)
     extracted = import_extracted(code, Path(welcome.folder))
-    try:
-        types = types_of(extracted, manifest)
-        check_flows(types.values())
-    except PerdureError:
-        raise
-    except Exception as error:  # types of the package are asked what they are, and may raise anything
-        text = f"{type(error).__name__}: {error}"[: limits.PACKAGE_ERROR_MAX]
-        raise PackageImportFailed(code.label, module=code.name, error=text) from error
+    types = types_of(extracted, manifest)
+    check_flows(types.values())
     return types, extracted.found
 
 

@@ -5,9 +5,11 @@ Source: docs/isolation.md.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from perdure.conversations.tables import PROCESS, ProcessRow, ProcessStatus
+from perdure.engine.persisting import until_done
 from perdure.engine.versions import UNLOADABLE
 from perdure.errors import LeaseLost
 
@@ -22,7 +24,7 @@ def read_again(owner: Owner, package: str) -> None:
     for resident in gone:
         owner.evict(resident)
     if owner.is_open and under_way:
-        owner.background(_read_again(owner, package, under_way))
+        owner.background(until_done(owner, partial(_read_again, owner, package, under_way)))
 
 
 async def _read_again(owner: Owner, package: str, keys: list[tuple[str, str]]) -> None:

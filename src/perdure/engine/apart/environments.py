@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import sysconfig
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -29,7 +30,6 @@ from perdure.errors import PackageEnvironmentFailed
 
 Build = Callable[[Path], Awaitable[None]]
 _DIGITS: Final = 32  # of the hash that an environment is named by
-_WHOLE: Final = "whole"  # the file that says so
 # What pip needs to find and fetch distributions. The sources of those may run code: whatever else is in the environment of an engine is kept from it.
 _VARIABLES: Final = (
     "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "TEMP", "TMP",
@@ -122,13 +122,31 @@ class Environments:
 
 
 async def _made(place: Path, build: Build) -> Path:
-    if not (place / _WHOLE).exists():
-        async with _locked(place):
-            if not (place / _WHOLE).exists():  # else another has built it while this one waited for its turn
-                await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)  # what somebody has left who was killed
-                await build(place)
-                await asyncio.to_thread((place / _WHOLE).touch)
-    return place
+    """Return the folder that a link leads to, which is made when what it leads to is whole.
+
+    Each is built in a folder of its own: whoever was killed may have left a pip that goes on, and writes into the one that was his.
+    """
+    if (found := _found(place)) is not None:
+        return found
+    async with _locked(place):
+        if (found := _found(place)) is not None:  # another has built it while this one waited for its turn
+            return found
+        await asyncio.to_thread(_clear, place)
+        made = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=f"{place.name}.", dir=place.parent))
+        await build(made)
+        await asyncio.to_thread(place.symlink_to, made.name)
+        return made
+
+
+def _found(place: Path) -> Path | None:
+    return place.parent / place.readlink() if place.exists() else None
+
+
+def _clear(place: Path) -> None:
+    """Remove what somebody has left who was killed, and a link that leads to nothing any more."""
+    place.unlink(missing_ok=True)
+    for left in place.parent.glob(f"{place.name}.*/"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _python(place: Path) -> Path:
@@ -149,23 +167,24 @@ def _key(lock: bytes) -> str:
 
 @contextlib.asynccontextmanager
 async def _locked(place: Path) -> AsyncIterator[None]:
-    file = await asyncio.to_thread(_lock, place)
+    """Hold the right to build an environment. The system takes it back from whoever is killed."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(f"{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        # A thread that waited for it would be missing to all others, to whoever builds it among them, and could not be called off.
+        while not _taken(file):  # noqa: ASYNC110  # the system tells nobody when a lock is free
+            await asyncio.sleep(limits.APART_LOCK_SECONDS)
         yield
     finally:
         os.close(file)
 
 
-def _lock(place: Path) -> int:
-    """Wait for the right to build an environment, and return the file that holds it: the system takes it back from whoever is killed."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(f"{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _taken(file: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError:
-        os.close(file)
-        raise
-    return file
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 async def _run(label: str, *command: str) -> None:
@@ -210,16 +229,15 @@ def _perdures_own(folder: Path) -> tuple[Path, Path]:
     place = folder / f"perdure-{hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]}"
     if not place.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        made = folder / f"{place.name}.{os.getpid()}"
-        shutil.rmtree(made, ignore_errors=True)
-        for part, name, target in links:
-            (made / part).mkdir(parents=True, exist_ok=True)
-            (made / part / name).symlink_to(target)
+        made = Path(tempfile.mkdtemp(prefix=f"{place.name}.", dir=folder))  # of this very call: others of this process make theirs
         try:
+            for part, name, target in links:
+                (made / part).mkdir(exist_ok=True)
+                (made / part / name).symlink_to(target)
             made.rename(place)
         except OSError:
-            shutil.rmtree(made)
-            if not place.exists():  # else another engine was faster
+            shutil.rmtree(made, ignore_errors=True)
+            if not place.exists():  # else another was faster
                 raise
     return place / "own", place / "needed"
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from perdure import limits
 from perdure.engine.app import ProcessType
 from perdure.errors import DefinitionError, PackageEntryMissing, PackageImportFailed, PerdureError
-from perdure.packages.loading import PackageCode
+from perdure.packages.loading import PackageCode, interrupts
 from perdure.packages.paths import is_reserved
 from perdure.packages.requirements import check_requirements
 
@@ -89,9 +89,9 @@ def import_extracted(code: PackageCode, folder: Path) -> Extracted:
     for entry in code.entries:
         try:
             missing = made.find(entry) is None
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001  # also SystemExit and the like
+        except BaseException as error:  # also SystemExit and the like
+            if interrupts(error):
+                raise
             raise _import_failed(code, folder, entry, error) from None
         if missing:
             raise PackageEntryMissing(code.label, entry)
