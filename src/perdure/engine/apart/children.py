@@ -86,8 +86,30 @@ class Child:
         """Start it, and let it import its package.
 
         Raises:
+            PackageEnvironmentFailed: it cannot be started here.
             PackageRequirementUnmet, PackageImportFailed, PackageEntryMissing, PackageSchemaDrift, DefinitionError: it cannot be used.
         """
+        try:
+            self._channel = Channel(await self._run(package, environment), asyncio.get_running_loop(), heard=self._heard, ended=self._lost)
+        except OSError as error:
+            raise PackageEnvironmentFailed(self.label, f"its interpreter cannot be started: {error}") from error
+        assert self._folder is not None, "its files are there"
+        self._over = asyncio.ensure_future(self._wait())
+        welcome = Welcome(
+            manifest=package.manifest.encode(),
+            folder=self._folder.name,
+            parent=os.getpid(),
+            seed=self._store.access.randomness(_SEED_BYTES),
+            threads=threads,
+            now=self.clock.now(),
+            runs=isinstance(self.clock, SystemClock),
+            asks=not self._store.ownership.whole,
+        )
+        self.send(welcome)
+        self._begin(await self._answered())
+
+    async def _run(self, package: Package, environment: Environment) -> socket.socket:
+        """Start its process, and return this end of the sockets between them. Raises OSError."""
         self._folder = await asyncio.to_thread(_laid_out, package)
         here, there = socket.socketpair()
         with there, contextlib.ExitStack() as otherwise:
@@ -103,20 +125,7 @@ class Child:
                 stdout=2,
             )
             otherwise.pop_all()
-        self._channel = Channel(here, asyncio.get_running_loop(), heard=self._heard, ended=self._lost)
-        self._over = asyncio.ensure_future(self._wait())
-        welcome = Welcome(
-            manifest=package.manifest.encode(),
-            folder=self._folder.name,
-            parent=os.getpid(),
-            seed=self._store.access.randomness(_SEED_BYTES),
-            threads=threads,
-            now=self.clock.now(),
-            runs=isinstance(self.clock, SystemClock),
-            asks=not self._store.ownership.whole,
-        )
-        self.send(welcome)
-        self._begin(await self._answered())
+        return here
 
     async def _answered(self) -> Ready | Refused:
         try:
@@ -418,10 +427,6 @@ class Children:
         child = Child(label, self._store, ended=partial(self._child_ended, content_hash, slot))
         try:
             await child.start(package, environment, threads=self._threads)
-        except OSError as error:
-            child.drop()
-            self._see_off(child)
-            raise PackageEnvironmentFailed(label, f"its interpreter cannot be started: {error}") from error
         except BaseException:
             child.drop()
             self._see_off(child)
