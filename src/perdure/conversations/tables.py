@@ -197,6 +197,13 @@ RUNNABLE = Index(
     where=lambda row: row.status in RECOVERED,
     where_sql="status in ('runnable', 'stuck')",
 )
+RUNNABLE_SHARDS = Index(
+    PROCESS,
+    "process_runnable",
+    order=("shard", "tenant_id", "process_id"),
+    where=RUNNABLE.where,
+    where_sql=RUNNABLE.where_sql,
+)
 # Whose version cannot be loaded: it is tried again when something has changed that may help.
 STRANDED = Index(
     PROCESS,
@@ -205,6 +212,13 @@ STRANDED = Index(
     order=("tenant_id", "process_id"),
     where=lambda row: row.status == ProcessStatus.STRANDED,
     where_sql="status = 'stranded'",
+)
+STRANDED_SHARDS = Index(
+    PROCESS,
+    "process_stranded",
+    order=("shard", "tenant_id", "process_id"),
+    where=STRANDED.where,
+    where_sql=STRANDED.where_sql,
 )
 # The others are most of all processes, or only for a moment: an index of them would cost each commit, and find nothing quickly.
 HALTED = (ProcessStatus.PAUSED, ProcessStatus.STUCK, ProcessStatus.STRANDED, ProcessStatus.FAILED)
@@ -261,7 +275,9 @@ INDEXES = (
     EVENTS,
     PROCESSES,
     RUNNABLE,
+    RUNNABLE_SHARDS,
     STRANDED,
+    STRANDED_SHARDS,
     BY_STATUS,
     CREATED,
     BY_PACKAGE,

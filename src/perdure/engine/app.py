@@ -485,10 +485,6 @@ class App:
             raise NoRoute(f"{kind!r}: no handler has key= or tag= for it; give `to=`, or say it in @perdure.on({kind}, key=…)")
         return found
 
-    def kinds(self) -> dict[str, frozenset[str]]:
-        """Return, by process type, the kinds of message that start a turn."""
-        return {name: frozenset(made.handlers) for name, made in self.types.items()}
-
 
 def _check_async(function: Callable[..., Any], what: str) -> None:
     if not inspect.iscoroutinefunction(function):

@@ -99,7 +99,7 @@ def obey(handling: Handling, key: Key[ProcessRow], *, first: bool) -> None:
     assert process is not None, "it was asked to stop"
     assert mailbox.cancelled is not None, "it was asked to stop"
     if process.open_message is None and handling.foreign(process):
-        leave_to_owner(handling, key)  # only the engine knows which of its queued messages had a handler
+        handling.leave_to_owner(key)  # only the engine knows which of its queued messages had a handler
     elif process.open_message is None:
         handling.end_process(key, status=ProcessStatus.ENDED, note=cancelled_note(mailbox.cancelled))
     elif first:
@@ -108,14 +108,6 @@ def obey(handling: Handling, key: Key[ProcessRow], *, first: bool) -> None:
         view.update(key, replace(process, status=status, updated_at=view.now))
         handling.tell_owner(key)
         handling.notes.append(CancelAsked(tenant_id, process_id, mailbox.cancelled, mailbox.last))
-
-
-def leave_to_owner(handling: Handling, key: Key[ProcessRow]) -> None:
-    """Let the engine end it: it has the process in memory, knows its handlers, and answers those who wait for it."""
-    process = handling.view.get(key)
-    assert process is not None, "it was asked to stop"
-    handling.view.update(key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=handling.view.now))
-    handling.tell_owner(key)
 
 
 def end_now(handling: Handling, key: Key[ProcessRow], reason: str) -> None:

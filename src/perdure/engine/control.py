@@ -13,7 +13,7 @@ from perdure import limits
 from perdure.conversations.tables import OVER, PROCESS, ProcessRow, ProcessStatus
 from perdure.core.table import Key, Read
 from perdure.core.view import View
-from perdure.engine.cancelling import end_now, leave_to_owner, note_request, obey
+from perdure.engine.cancelling import end_now, note_request, obey
 from perdure.engine.handling import Handling
 from perdure.engine.notes import Held, Note, Resumed, Rules
 from perdure.errors import IllegalTransition, ProcessEnded, ProcessNotFound
@@ -79,7 +79,7 @@ class CancelProcess(Control, frozen=True, gc=False):
         elif handling.foreign(process):
             mailbox = mailbox_of(view, self.tenant_id, self.process_id)
             view.update(MAILBOX.key(self.tenant_id, self.process_id), replace(mailbox, cancelled=self.reason, forced=1))
-            leave_to_owner(handling, self.key)
+            handling.leave_to_owner(self.key)
         else:
             end_now(handling, self.key, self.reason)
         return first, handling.notes

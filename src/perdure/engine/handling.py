@@ -5,7 +5,7 @@ Source: engine.md, "Addressing and delivery".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import msgspec
@@ -176,11 +176,11 @@ class Handling(msgspec.Struct, eq=False):
             package = version_for(self.view, envelope, process_id)
         except PerdureError as error:  # the type is retired, or the package is gone
             return self._refuse(envelope.key, row, error.code, error, inner=envelope.inner)
-        said = self._said(address.process_type, package)
-        if said is None and package is None and not self.rules.foreign:
+        kinds = self._kinds(address.process_type, package)
+        if kinds is None and package is None and not self.rules.foreign:
             unknown = UnknownProcessType(f"{address}: neither this app nor a deployed package has a process type {address.process_type!r}")
             return self._refuse(envelope.key, row, "no-handler", unknown, inner=envelope.inner)
-        if said is not None and row.kind not in said.kinds:
+        if kinds is not None and row.kind not in kinds:
             unhandled = NoRoute(f"{address}: {address.process_type!r} has no handler for {row.kind!r}, so nothing can start with it")
             return self._refuse(envelope.key, row, "no-handler", unhandled, inner=envelope.inner)
         return self._start_process(envelope, row, key, package=package)
@@ -274,7 +274,6 @@ class Handling(msgspec.Struct, eq=False):
             wakes = turn is not None and row.kind in turn.awaits.split("\n")
         # What a turn waits for is taken even if the mailbox is full of other things: nothing else would empty it.
         number = enqueue(self.view, tenant_id, process_id, refuse=not (inner or wakes))
-        self.tell_owner(process_key)
         if wakes:
             self.view.update(process_key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=self.view.now))
         handled = self.handles(process, row.kind)
@@ -282,6 +281,8 @@ class Handling(msgspec.Struct, eq=False):
         self.notes.append(MailArrived(tenant_id, process_id, mail, wakes))
         if process.status == ProcessStatus.IDLE and (self.foreign(process) or (handled is not False and self.absent(process))):
             self.leave_to_owner(process_key)
+        else:
+            self.tell_owner(process_key)
         # What has a handler waits in line for it, as long as that takes.
         expires_at = None if handled else row.expires_at
         return replace(row, status=MessageStatus.QUEUED, mail_number=number, parked_under=None, expires_at=expires_at)
@@ -331,27 +332,28 @@ class Handling(msgspec.Struct, eq=False):
         return process.package_hash is not None and self.rules.of(process) is None
 
     def leave_to_owner(self, process_key: Key[ProcessRow]) -> None:
-        """Let the owner of an idle process begin its next turn, when that cannot be done here, or not yet."""
+        """Let the owner of an idle process go on with it, when that cannot be done here, or not yet."""
         process = self.view.get(process_key)
         assert process is not None, "the process is there"
         self.view.update(process_key, replace(process, status=ProcessStatus.RUNNABLE, updated_at=self.view.now))
+        self.tell_owner(process_key)
         if process.package_hash is not None and not self.foreign(process):
             self.notes.append(ToLoad(str(process_key.parts[0]), str(process_key.parts[1]), process.process_type, process.package_hash))
 
     def handles(self, process: ProcessRow, kind: str) -> bool | None:
         """Return whether a process has a handler for a kind of message; None when nobody can tell here."""
-        said = self._said(process.process_type, process.package_hash)
-        if said is None:
+        kinds = self._kinds(process.process_type, process.package_hash)
+        if kinds is None:
             return None if self.absent(process) else False
-        return kind in said.kinds
+        return kind in kinds
 
-    def _said(self, process_type: str, package: str | None) -> Said | None:
-        """Return what the code of a type says: as it is loaded, or as its manifest says it."""
+    def _kinds(self, process_type: str, package: str | None) -> Container[str] | None:
+        """Return the kinds of message that start a turn: those of the code that is here, or of the manifest; None when nobody can tell here."""
         said = self.rules.types.get((process_type, package))
         if said is not None or package is None:
-            return said
+            return None if said is None else said.kinds
         row = self.view.get(TYPE.key(process_type, package))
-        return None if row is None or row.kinds is None else Said(frozenset(row.kinds.split("\n")), here=False)
+        return None if row is None or row.kinds is None else row.kinds.split("\n")
 
     def tell_owner(self, process_key: Key[ProcessRow]) -> None:
         """Leave word for the owner of a process, when this is decided by somebody else."""
@@ -471,7 +473,6 @@ class Handling(msgspec.Struct, eq=False):
             assert process is not None, "who waits exists"
             if process.status == ProcessStatus.IDLE and self.foreign(process):
                 self.leave_to_owner(key)
-                self.tell_owner(key)
             elif process.status == ProcessStatus.IDLE:
                 self.start_next(key)
             place = self.view.get(PLACE.key(tenant_id, process_id))

@@ -127,7 +127,6 @@ class MoveProcess(Control, frozen=True, gc=False):
             handling.start_next(self.key)
         elif view.scan(Scan(MAIL, (self.tenant_id, self.process_id), 1)):
             handling.leave_to_owner(self.key)
-            handling.tell_owner(self.key)
 
 
 def _bind_again(view: View, name: str, identity: Any) -> None:

@@ -28,14 +28,12 @@ def owns_all(shard: int) -> bool:
 class Said(msgspec.Struct, frozen=True, gc=False):
     """What the code of a process type says, as far as decisions need it.
 
-    `kinds` start a turn; `initial` are its first fields, empty when it has none; `flow` is its flow control. `here`: the code
-    is here to run, and not only known by its manifest.
+    `kinds` start a turn; `initial` are its first fields, empty when it has none; `flow` is its flow control.
     """
 
     kinds: frozenset[str]
     initial: bytes = b""
     flow: FlowRule | None = None
-    here: bool = True
 
 
 class Rules(msgspec.Struct, frozen=True, gc=False):

@@ -28,6 +28,7 @@ from perdure.conversations.tables import (
     PROCESS_STATE,
     RECOVERED,
     RUNNABLE,
+    RUNNABLE_SHARDS,
     TURN,
     ProcessRow,
     ProcessStatus,
@@ -43,6 +44,7 @@ from perdure.engine.handling import message_key, operation_key
 from perdure.engine.leaving import Resume, StartQueued, TakeOut, Wake
 from perdure.engine.notes import LEADING, Sealed
 from perdure.engine.resident import Resident
+from perdure.engine.shards import with_rows
 from perdure.engine.upkeep import HandOver
 from perdure.engine.versions import UNLOADABLE
 from perdure.errors import CorruptEvent, LeaseLost, PerdureError, PoisonMessage
@@ -153,7 +155,7 @@ class Recovery:
 
         `first`: nothing of these shards has run here, so whatever is open was left behind by a crash, or has not begun.
         """
-        for shard in sorted(self._owner.ownership.shards if shards is None else shards):
+        async for shard in with_rows(self._reader, RUNNABLE_SHARDS, self._owner.ownership.shards if shards is None else shards):
             after: tuple[Any, ...] | None = None if tenant_id is None else (tenant_id, "")
             while rows := await self._reader.scan(Scan(RUNNABLE, (shard,), limits.READ_PAGE, after=after)):
                 after = rows[-1][0].parts

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from perdure import limits
 from perdure.clock import Micros
-from perdure.conversations.tables import PROCESS, STRANDED, ProcessRow, ProcessStatus
+from perdure.conversations.tables import PROCESS, STRANDED, STRANDED_SHARDS, ProcessRow, ProcessStatus
 from perdure.core.signals import Listener
 from perdure.core.table import Scan
 from perdure.engine.leaving import Revive, StartQueued, Strand
 from perdure.engine.notes import ToLoad
+from perdure.engine.shards import with_rows
 from perdure.engine.versions import UNLOADABLE
 from perdure.errors import LeaseLost, PerdureError, StoreError
 
@@ -115,7 +116,7 @@ class Reviving:
     async def revive(self, shards: Collection[int] | None = None, *, package: str | None = None) -> int:
         """Try stranded processes again: of these shards or of all that are owned, of one package or of all. Return how many go on."""
         revived = 0
-        for shard in sorted(self._owner.ownership.shards if shards is None else shards):
+        async for shard in with_rows(self._reader, STRANDED_SHARDS, self._owner.ownership.shards if shards is None else shards):
             after: tuple[Any, ...] | None = None
             while rows := await self._reader.scan(Scan(STRANDED, (shard,), limits.READ_PAGE, after=after)):
                 after = rows[-1][0].parts

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from perdure import limits
+from perdure.conversations.tables import ProcessRow
 from perdure.conversations.writes import shard_of
+from perdure.core.backend import Reader
 from perdure.core.ownership import Lease
+from perdure.core.table import Index, Scan
 from perdure.engine.handling import operation_key
 from perdure.engine.leaving import Leave
 from perdure.engine.notes import Sealed, TurnStarted
@@ -28,6 +31,15 @@ SEALED: Final = "sealed"
 """The topic of replies that nobody waits for where they are sealed."""
 _NOT_HELD: Final = Lease()
 _NOT_HELD.held = False
+
+
+async def with_rows(reader: Reader, index: Index[ProcessRow], shards: Collection[int]) -> AsyncIterator[int]:
+    """Yield those of some shards that an index of processes has rows of, in order. The index begins with the shard; most have none."""
+    after = -1
+    while rows := await reader.scan(Scan(index, (), 1, after=(after,))):
+        after = rows[0][1].shard
+        if after in shards:
+            yield after
 
 
 class Shards:

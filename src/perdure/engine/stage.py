@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from perdure.engine.owner import Owner
 
 
-class Stage:
+class Stage(ABC):
     """Where the code of one process runs: here, or in a child, which has a stage of its own."""
 
     owner: Owner
@@ -51,21 +52,21 @@ class Stage:
     _saved: bytes | None
     _tasks: dict[str, asyncio.Future[Any]]
 
+    @abstractmethod
     def pump(self) -> None:
         """Run the turn to its next quiescence."""
-        raise NotImplementedError
 
+    @abstractmethod
     def proceed(self) -> None:
         """Go on with the turn."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stuck(self, error: Exception) -> None:
         """The code does not fit its record."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unsure(self) -> None:
         """A step was not begun, for it was not sure any more that it may."""
-        raise NotImplementedError
 
     # --- the turn --------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from perdure.backends.migrations import Migration, last_known, not_applied
 from perdure.backends.postgres.address import Address
 from perdure.backends.postgres.backend import PostgresBackend
 from perdure.backends.postgres.connection import Lost, Session, Unreachable, translated
-from perdure.backends.postgres.migrations import FORMAT, columns, known_migrations, migrate
+from perdure.backends.postgres.migrations import FORMAT, known_migrations, migrate
 from perdure.backends.postgres.notices import Notices
 from perdure.backends.postgres.ownership import LeasedShards, lock_key
 from perdure.backends.postgres.presence import Presence
@@ -89,8 +89,7 @@ class PostgresDatabase:
         try:
             now = None if clock is None else clock.now()
             migrations = known_migrations()
-            await migrate(session, address, migrations, now, create=create, unfinished=unfinished)
-            types = await columns(session, address.schema)
+            types = await migrate(session, address, migrations, now, create=create, unfinished=unfinished)
             shards = await _shards(session, address)
         except Unreachable as error:
             session.drop()

@@ -45,8 +45,8 @@ def beyond(schema: str, *, only: str = "phase <> 'expand'") -> str:
 
 async def migrate(
     session: Session, address: Address, migrations: Sequence[Migration], now: Micros | None, *, create: bool, unfinished: bool = False
-) -> None:
-    """Bring the schema up to date, each migration in one transaction; another node may do the same at the same time.
+) -> Types:
+    """Bring the schema up to date, each migration in one transaction, and return its columns; another node may do the same at the same time.
 
     A contract migration is left for a later opening while a store of an older release is open, or our role may not apply it.
     `unfinished`: for a copy that goes on.
@@ -70,6 +70,7 @@ async def migrate(
         done = await (_expand if migration.phase == EXPAND else _contract)(session, address, migration, now)
         if not done:
             logger.info("%s: migration %04d_%s is left for a later opening", address.place, migration.number, migration.name)
+    return await columns(session, address.schema) if missing else types
 
 
 async def _expand(session: Session, address: Address, migration: Migration, now: Micros | None) -> bool:
