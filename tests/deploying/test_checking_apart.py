@@ -199,15 +199,11 @@ async def test_what_is_no_answer_is_not_believed(environments: Path, monkeypatch
     archive = archive_of(FLOWS + LIES, apart=True)
     monkeypatch.setenv("LIES", "1")
     async with shop(VirtualClock()) as store, candidate_of_archive(archive, store, environments=environments) as candidate:
-        report = await check(store, candidate)
+        report = await check(store, candidate, types=["pick"])
 
-    assert [(each.what, each.process_type) for each in broken(report)] == [
-        ("turn", "Order"),
-        ("turn", "Order"),
-        ("turn", "pick"),
-        ("message", "Order"),
+    assert [(each.what, each.process_id, each.text) for each in broken(report)] == [
+        ("turn", "pick-1", "its interpreter has answered with a SaysLeads")
     ]
-    assert all("has answered with a SaysLeads" in each.text for each in broken(report))
 
 
 async def test_a_record_that_fits_into_no_frame_is_found(environments: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +227,30 @@ async def test_processes_on_such_a_version_are_looked_at_with_another_one(enviro
 
     assert report.versions == [unpack(archive).identity]
     assert [(each.what, each.process_type, each.result) for each in broken(report)] == [("schema", "pick", "no handler")]
+
+
+DIES: Final = """
+import os
+
+if "DIES" in os.environ:
+    from perdure.engine.apart import child
+
+    async def dies(self, frame):
+        os._exit(3)
+
+    child.Child._try = dies
+"""
+
+
+async def test_a_package_whose_interpreter_ends_before_anything_is_tried_is_refused(
+    environments: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = archive_of(FLOWS + DIES, apart=True)
+    monkeypatch.setenv("DIES", "1")
+    async with open_store("sqlite:///:memory:", clock=VirtualClock()) as store:
+        with pytest.raises(PackageImportFailed, match="its interpreter has ended: it ended with status 3"):
+            async with candidate_of_archive(archive, store, environments=environments):
+                raise AssertionError("it was opened")
 
 
 async def test_a_package_that_cannot_be_imported_there_is_refused(environments: Path, monkeypatch: pytest.MonkeyPatch) -> None:
