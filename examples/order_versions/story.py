@@ -62,7 +62,7 @@ class Shop:
 
     async def check(self, version: str) -> bool:
         """Try a version on what is open, without running anything."""
-        async with candidate_of_archive(self._archives[version]) as candidate:
+        async with candidate_of_archive(self._archives[version], self._store) as candidate:
             report = await check(self._store, candidate)
         for finding in report.findings:
             if finding.breaks:

@@ -22,7 +22,7 @@ from tests.stores import KINDS, store_url
 
 
 async def checked(store: Store, flows: str) -> CheckReport:
-    async with candidate_of_archive(archive_of(flows)) as candidate:
+    async with candidate_of_archive(archive_of(flows), store) as candidate:
         return await check(store, candidate)
 
 
@@ -113,7 +113,7 @@ async def test_processes_that_are_on_a_version_are_looked_at_and_named_with_it()
         renamed = await checked(store, edited(INCOMPATIBLE[0]))
         gone = await checked(store, FLOWS.replace(PICK, ""))
         another = archive_of(FLOWS.replace(PICK, ""), name="other")
-        async with candidate_of_archive(another) as candidate:
+        async with candidate_of_archive(another, store) as candidate:
             other = await check(store, candidate)
 
     assert [(one.process_type, one.version, one.processes, one.breaking) for one in renamed.types] == [
@@ -179,7 +179,7 @@ async def test_a_sample_is_of_each_type_and_always_the_same() -> None:
     clock = VirtualClock()
     async with open_store("sqlite:///:memory:", clock=clock) as store:
         await lived(store, clock)
-        async with candidate_of_archive(archive_of(FLOWS)) as candidate:
+        async with candidate_of_archive(archive_of(FLOWS), store) as candidate:
             told: list[Progress] = []
             one, again = [await check(store, candidate, sample=1, progress=told.append) for _ in range(2)]
             some = await check(store, candidate, types=["pick"])

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from perdure.engine.packaged import apps_in, defined_by
 from perdure.packages.archive import pack
 from perdure.packages.loading import PackageCode, load, unload
-from perdure.packages.manifest import describe
+from perdure.packages.manifest import Isolation, describe
 from perdure.packages.paths import top_level_names
 
 FLOWS: Final = """\
@@ -236,9 +236,31 @@ def edited(edit: Edit) -> str:
     return code
 
 
-def archive_of(flows: str, *, name: str = "shop") -> bytes:
-    """Return the archive of a package with this code."""
+MARKS: Final = """
+import os
+
+
+class Ran:
+    def append(self, what):
+        with open(os.environ["RAN"], "a") as file:
+            file.write(what)
+
+
+ran = Ran()
+"""
+APART: Final = {
+    "requirements.lock": "# nothing\n",
+    "tests/__init__.py": "",
+    "tests/deploying/__init__.py": "",
+    "tests/deploying/marks.py": MARKS,
+}
+"""What belongs to the shop in an interpreter of its own: its marks are in the file that `RAN` names."""
+
+
+def archive_of(flows: str, *, name: str = "shop", apart: bool = False) -> bytes:
+    """Return the archive of a package with this code; `apart`: with an interpreter of its own."""
     files = {"shop/__init__.py": b"", "shop/flows.py": flows.encode()}
+    files |= {path: text.encode() for path, text in APART.items()} if apart else {}
     code = PackageCode(name=name, content_hash=hashlib.sha256(flows.encode()).hexdigest(), files=files, top_levels=top_level_names(files))
     loaded = load(code)
     try:
@@ -246,4 +268,6 @@ def archive_of(flows: str, *, name: str = "shop") -> bytes:
         defined = defined_by(apps_in(loaded.modules()))
     finally:
         unload(loaded)
-    return pack(describe(files, name=name, python=">=3.11", processes=defined.processes, schemas=defined.schemas), files)
+    isolation: Isolation = "process" if apart else "shared"
+    described = describe(files, name=name, python=">=3.11", processes=defined.processes, schemas=defined.schemas, isolation=isolation)
+    return pack(described, files)

@@ -60,7 +60,7 @@ async def lived(store: Store, clock: VirtualClock) -> str:
         async with Engine(store, app) as engine:
             for number in ("1", "2"):
                 await engine.deliver(flows.Place(number, 30, flows.Size.SMALL), id=f"p{number}")
-            [one, two] = [await found(engine, f"order:{number}") for number in ("1", "2")]
+            [one, two] = [await found(store, f"order:{number}") for number in ("1", "2")]
             for process_id in (one, two):
                 await reaches(engine, process_id, "waiting")
             await engine.deliver(flows.Approve("ann"), id="a2", to=Address.key("order:2"))
@@ -84,9 +84,9 @@ async def lived(store: Store, clock: VirtualClock) -> str:
     return identity
 
 
-async def found(engine: Engine, key: str) -> str:
+async def found(store: Store, key: str) -> str:
     """Return the process under a key."""
-    identity = await engine.store.processes.lookup(DEFAULT_TENANT, RegistryKey(key))
+    identity = await store.processes.lookup(DEFAULT_TENANT, RegistryKey(key))
     assert identity is not None
     return str(identity.process_id)
 

@@ -107,3 +107,16 @@ def test_long_work_tells_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> No
         _tell(Progress(done, 20_000, 3))
 
     assert capsys.readouterr().err == "10,000 of 20,000 processes; 3 found that would break\n"
+
+
+def test_a_package_with_an_interpreter_of_its_own_is_checked_in_one(
+    call: Call, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "apart.zip").write_bytes(archive_of(edited(INCOMPATIBLE[0]), apart=True))
+
+    status, shown, _ = call("package", "check", str(tmp_path / "apart.zip"), "--store", url)
+
+    assert status == 1
+    assert "diverges at step reserve" in shown
+    assert (tmp_path / "cache" / "perdure" / "environments").is_dir()

@@ -59,11 +59,17 @@ def ticket(
     after: str = "",
     extra: str = "",
     more: str = "",
+    apart: bool = False,
 ) -> Package:
-    """Return a version of the tickets."""
+    """Return a version of the tickets; `apart`: with an interpreter of its own."""
     body = "\n".join(f"    {line}" for line in fields.splitlines())
     text = TICKET.format(version=version, fields=body, step=step, before=before, after=after or "pass", extra=extra, more=more)
-    return built({"tickets.py": text}, entry="tickets", name="tickets")
+    return _packed(text, apart=apart)
+
+
+def _packed(text: str, *, apart: bool) -> Package:
+    files = {"tickets.py": text, **({"requirements.lock": "# nothing\n"} if apart else {})}
+    return built(files, entry="tickets", name="tickets", isolation="process" if apart else "shared")
 
 
 RENAMED = """
@@ -77,15 +83,13 @@ def renamed(old):
 
 FIRST, SECOND = ticket(1), ticket(2)
 OTHER_STEP = ticket(3, step="noted")
-UPCAST = built(
-    {
-        "tickets.py": TICKET.format(
-            version=4, fields="    total: int = 0", step="note", before="self.total += 10", after="pass", extra=RENAMED, more=""
-        )
-        + "\n\napp.upcast(Counted, Ticket)(renamed)\n"
-    },
-    entry="tickets",
-    name="tickets",
+UPCAST, UPCAST_APART = (
+    _packed(
+        TICKET.format(version=4, fields="    total: int = 0", step="note", before="self.total += 10", after="pass", extra=RENAMED, more="")
+        + "\n\napp.upcast(Counted, Ticket)(renamed)\n",
+        apart=apart,
+    )
+    for apart in (False, True)
 )
 ENDS = ticket(6, before="self.count += 1; return 'closed on version 6'")
 RAISES = ticket(7, after="", before="self.count += 1; raise ValueError('no')")

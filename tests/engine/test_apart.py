@@ -11,14 +11,13 @@ import pytest
 
 from perdure import Address, App, Engine, Process, Store, VirtualClock, limits, open_store, query
 from perdure.clock import SECOND
-from perdure.deploying.candidates import candidate_of_archive
 from perdure.engine.export import ProcessExport
-from perdure.errors import PackageIsolationUnavailable, QueryNotFound, StoreBusy, UsageError
+from perdure.errors import QueryNotFound, StoreBusy, UsageError
 from perdure.packages.archive import Package
 from tests.engine.orders import eventually, holds, reaches
 from tests.engine.shop import reply, run, send
 from tests.engine.works import did, works
-from tests.packages.built import archive_of, deploy
+from tests.packages.built import deploy
 from tests.stores import KINDS, store_url
 
 NODE = App("node")
@@ -178,26 +177,3 @@ async def test_versions_that_nobody_uses_are_stopped_when_they_are_too_many(
             await run(engine, "where", id=str(number))
             last = package.identity
         await holds(lambda: list(engine.versions.apart) == [last])
-
-
-async def test_no_process_is_moved_to_where_it_cannot_be_tried_but_from_there_it_is(store: Store, tmp_path: Path) -> None:
-    await deploy(store, SHARED)
-    async with Engine(store, NODE, environments=tmp_path) as engine:
-        await send(engine, "asleep", 60, id="shared")
-        await deploy(store, APART)
-        await send(engine, "asleep", 60, id="apart")
-        for name in ("shared", "apart"):
-            await reaches(engine, name, "waiting")
-
-        with pytest.raises(PackageIsolationUnavailable, match="choose a version that shares it"):
-            await engine.move("shared", APART.identity)
-        assert await engine.move("apart", SHARED.identity)
-
-        packages = [(await engine.process(name)).package_hash for name in ("shared", "apart")]
-        assert packages == [SHARED.identity, SHARED.identity]
-
-
-async def test_new_code_that_would_run_elsewhere_is_not_checked_here() -> None:
-    with pytest.raises(PackageIsolationUnavailable, match="a check would run its code"):
-        async with candidate_of_archive(archive_of(APART)):
-            raise AssertionError("it was loaded")

@@ -9,6 +9,8 @@ from tests.faults.fault import Fault
 APART: Final = "src/perdure/engine/apart"
 LIFE: Final = "tests/engine/test_apart.py::test_the_record_of_a_life_is_that_of_shared_code"
 ENDS: Final = "tests/engine/test_apart_ends.py"
+CHECKED: Final = "tests/deploying/test_checking_apart.py"
+MOVED: Final = "tests/engine/test_apart_moving.py"
 ENVIRONMENTS: Final = "tests/engine/test_apart_environments.py"
 
 FAULTS: Final = (
@@ -63,6 +65,38 @@ FAULTS: Final = (
         "if False:",
         (f"{ENDS}::test_it_ends_when_its_engine_is_killed_even_while_its_code_keeps_the_loop",),
         hangs=True,
+    ),
+    Fault(
+        "apart-trial-is-never-over",
+        f"{APART}/children.py",
+        "            async with asyncio.timeout(limits.APART_CALL_SECONDS):\n",
+        "            async with asyncio.timeout(None):\n",
+        (CHECKED,),
+        hangs=True,
+    ),
+    Fault(
+        "apart-end-is-not-told-to-who-tries",
+        f"{APART}/children.py",
+        "                waiting.set_exception(ChildGone(reason))\n",
+        "                pass\n",
+        (CHECKED,),
+    ),
+    Fault(
+        "apart-is-not-started-again-for-a-check",
+        f"{APART}/trials.py",
+        "        if not self._child.lives:\n",
+        "        if not self._child.types:\n",
+        (CHECKED,),
+    ),
+    Fault("apart-mail-is-not-read-as-awaited", f"{APART}/child.py", "awaited=frame.awaited)", "awaited=False)", (CHECKED,)),
+    Fault("apart-any-answer-will-do", f"{APART}/trials.py", "    if isinstance(said, expected):\n", "    if True:\n", (CHECKED,)),
+    Fault("apart-move-leaves-the-fields", f"{APART}/child.py", "rewrites=frame.rewrites)", "rewrites=False)", (MOVED,)),
+    Fault(
+        "apart-end-is-no-refusal-of-a-move",
+        "src/perdure/engine/moving.py",
+        "    except CodeFailed as error:\n",
+        "    except KeyError as error:\n",
+        (MOVED,),
     ),
     Fault(
         "apart-environment-is-used-before-it-is-whole",

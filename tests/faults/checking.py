@@ -14,6 +14,7 @@ REPORT: Final = f"{HERE}/deploying/findings.py"
 TRYING: Final = f"{HERE}/engine/trying.py"
 UPCASTING: Final = f"{HERE}/engine/upcasting.py"
 EDITS: Final = ("tests/deploying/test_checking.py",)
+APART: Final = ("tests/deploying/test_checking_apart.py",)
 WAITS: Final = ("tests/deploying/test_waiting.py",)
 OLD: Final = ("tests/engine/test_upcasting.py",)
 CLI: Final = ("tests/e2e/test_cli_checking.py",)
@@ -28,8 +29,8 @@ FAULTS: Final = (
     Fault(
         "check-overlooks-types-that-are-gone",
         CHECK,
-        "        if made is None:\n            self._add(",
-        "        if made is None:\n            0 and self._add(",
+        "        if kinds is None:\n            self._add(",
+        "        if kinds is None:\n            0 and self._add(",
         EDITS,
     ),
     Fault("check-takes-finished-turns-for-open-ones", CHECK, "            breaks=turn.open,\n", "            breaks=True,\n", EDITS),
@@ -40,7 +41,8 @@ FAULTS: Final = (
         "exported.status == ProcessStatus.ENDED\n",
         EDITS,
     ),
-    Fault("check-reads-no-fields", CHECK, "            made.load(fields)\n", "            made.load(None)\n", EDITS),
+    Fault("check-reads-no-fields", TRYING, "        made.load(fields)\n", "        made.load(None)\n", EDITS),
+    Fault("check-stops-at-code-that-fails", CHECK, "except CodeFailed as error:  # how", "except KeyError as error:  # how", APART),
     Fault("check-reads-no-mail", CHECK, "in mail_of(self._store, *process.place):\n", 'in mail_of(self._store, "", ""):\n', EDITS),
     Fault("check-forgets-who-was-busy", CHECK, "                self._found.busy(process_id)\n", "", WAITS),
     Fault(
@@ -64,14 +66,12 @@ FAULTS: Final = (
     Fault("check-reads-all-that-waits-for-a-sample", CHECK, "seen[message.what] > self._sample:\n", "seen[message.what] < 0:\n", WAITS),
     # --- earlier versions --------------------------------------------------------------------------------
     Fault("check-compares-no-replies", EARLIER, "    if old.result is not None and new.result is not None:\n", "    if False:\n", EDITS),
-    Fault(
-        "check-overlooks-kinds-that-are-gone", EARLIER, "            if message.kind not in handlers:\n", "            if False:\n", EDITS
-    ),
+    Fault("check-overlooks-kinds-that-are-gone", EARLIER, "            if message.kind not in kinds:\n", "            if False:\n", EDITS),
     Fault("check-looks-at-no-routes", EARLIER, "                await self.read(rule.content_hash)\n", "                pass\n", EDITS),
     Fault(
         "check-uses-no-upcasters",
         EARLIER,
-        "        while error is not None and writer in known.upcasters:\n",
+        "        while error is not None and writer in leads.to:\n",
         "        while False:\n",
         EDITS,
     ),

@@ -8,6 +8,7 @@ from tests.faults.fault import Fault
 
 HERE: Final = "src/perdure"
 MOVING: Final = f"{HERE}/engine/moving.py"
+TRYING: Final = f"{HERE}/engine/trying.py"
 MANY: Final = f"{HERE}/deploying/moving.py"
 STRANDED: Final = f"{HERE}/engine/stranded.py"
 LEAVING: Final = f"{HERE}/engine/leaving.py"
@@ -20,13 +21,19 @@ FAULTS: Final = (
     Fault("move-lets-waiting-turns-raise", MOVING, "        if turn.raises and exported", "        if False and exported", ONE),
     Fault(
         "move-tries-the-fields-as-they-were",
-        MOVING,
-        "        exported = replace(exported, found=state.found, saved=state.saved)\n",
-        "        exported = replace(exported, found=None, saved=None)\n",
+        TRYING,
+        "    return msgspec.structs.replace(exported, found=found, saved=saved)\n",
+        "    return msgspec.structs.replace(exported, found=None, saved=None)\n",
         ONE,
     ),
     Fault("move-leaves-the-fields", MOVING, "            view.update(fields, self.fields)\n", "            pass\n", ONE),
-    Fault("move-forgets-what-was-found", MOVING, "ProcessStateRow(made.save(made.load(state.found)),", "ProcessStateRow(state.found,", ONE),
+    Fault(
+        "move-forgets-what-was-found",
+        TRYING,
+        "(made.save(made.load(fields)) for fields in (exported.found, exported.saved))\n",
+        "(exported.found, made.save(made.load(exported.saved)))\n",
+        ONE,
+    ),
     Fault("move-pins-nothing", MOVING, "            hold(view, self.package)\n", "            pass\n", MEANWHILE),
     Fault("move-leaves-old-identities", MOVING, "        self._name_again(view, moved)\n", "", ONE),
     Fault("move-leaves-old-identities-of-tags", MOVING, ", (TAGS_OF, _tag_again)", "", ONE),

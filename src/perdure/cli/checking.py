@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from perdure.deploying.findings import CheckReport, Finding, Progress
     from perdure.store import Store
 
+    _Opens = Callable[[Store], AbstractAsyncContextManager[Candidate]]
+
 BREAKS: Final = 1
 _TOLD: Final = 10_000  # processes between two lines
 
@@ -39,7 +41,7 @@ def check(file: Path, **options: Any) -> None:
     Ends with 0 when the package can go on with everything, with 1 when something would break. FILE is imported: check who has signed it
     with --key.
     """
-    _check(lambda: _packaged(file, options["keys"]), **options)
+    _check(_packaged(file, options["keys"]), **options)
 
 
 @click.command("check-upgrade")
@@ -56,25 +58,27 @@ def check_upgrade(app_name: str | None, file: Path | None, **options: Any) -> No
         raise click.UsageError("give either --app MODULE:NAME or --package FILE")
     if app_name is not None and options["keys"]:
         raise click.UsageError("--key is for a package")
-    _check(lambda: _local(app_name or "") if file is None else _packaged(file, options["keys"]), **options)
+    _check(_local(app_name or "") if file is None else _packaged(file, options["keys"]), **options)
 
 
-def _local(name: str) -> AbstractAsyncContextManager[Candidate]:
+def _local(name: str) -> _Opens:
     from perdure.deploying.candidates import candidate_of_app  # noqa: PLC0415  # see `cli/__init__.py`
     from perdure.engine.app import App  # noqa: PLC0415
 
-    return nullcontext(candidate_of_app(named(name, App, what="--app")))
+    candidate = candidate_of_app(named(name, App, what="--app"))
+    return lambda _: nullcontext(candidate)
 
 
-def _packaged(file: Path, keys: tuple[str, ...]) -> AbstractAsyncContextManager[Candidate]:
+def _packaged(file: Path, keys: tuple[str, ...]) -> _Opens:
     from perdure.deploying.candidates import candidate_of_archive  # noqa: PLC0415  # see `cli/__init__.py`
     from perdure.deploying.files import read_package  # noqa: PLC0415
 
-    return candidate_of_archive(read_package(file), trust=trust_in(keys))
+    archive, trust = read_package(file), trust_in(keys)
+    return lambda store: candidate_of_archive(archive, store, trust=trust)
 
 
 def _check(
-    opened: Callable[[], AbstractAsyncContextManager[Candidate]],
+    opens: _Opens,
     *,
     url: str,
     types: tuple[str, ...],
@@ -85,10 +89,9 @@ def _check(
     from perdure.deploying.checking import check as checked  # noqa: PLC0415  # see `cli/__init__.py`
 
     del keys  # they were looked at when the package was opened
-    code = opened()
 
     async def work(store: Store) -> CheckReport:
-        async with code as candidate:
+        async with opens(store) as candidate:
             with _telling() as progress:
                 return await checked(store, candidate, types=types or None, sample=sample, progress=progress)
 

@@ -5,11 +5,9 @@ Source: packages.md, "Check before routing".
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import heapq
 from collections.abc import AsyncIterator, Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -20,11 +18,10 @@ from perdure.deploying.candidates import Candidate
 from perdure.deploying.earlier import Earlier
 from perdure.deploying.findings import CheckReport, Finding, Findings, Progress
 from perdure.deploying.waiting import Waiting, mail_of, unaddressed
-from perdure.engine.app import ProcessType
 from perdure.engine.export import ProcessExport, export_process
-from perdure.engine.trying import Trial, TriedTurn, path_in
+from perdure.engine.trying import CodeFailed, TriedTurn, path_in
 from perdure.engine.verification import ALL_PROCESSES
-from perdure.errors import CorruptEvent, EventTooNew, PayloadInvalid, ProcessNotFound, StoreBusy, UsageError
+from perdure.errors import CorruptEvent, EventTooNew, ProcessNotFound, StoreBusy, UsageError
 from perdure.messages.mail import in_words
 from perdure.store import Store
 
@@ -68,8 +65,7 @@ async def check(
     """
     if sample is not None and not 1 <= sample <= limits.CHECK_SAMPLE_MAX:
         raise UsageError(f"sample: expected 1 to {limits.CHECK_SAMPLE_MAX:,}, found {sample}")
-    with ThreadPoolExecutor(1, thread_name_prefix="perdure-check") as thread:  # a turn is never driven from inside a task
-        return await _Check(store, candidate, types=types, sample=sample, thread=thread).run(progress)
+    return await _Check(store, candidate, types=types, sample=sample).run(progress)
 
 
 class _Open(NamedTuple):
@@ -88,14 +84,11 @@ class _Open(NamedTuple):
 
 
 class _Check:
-    def __init__(
-        self, store: Store, candidate: Candidate, *, types: Collection[str] | None, sample: int | None, thread: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, store: Store, candidate: Candidate, *, types: Collection[str] | None, sample: int | None) -> None:
         self._store = store
         self._candidate = candidate
         self._only = None if types is None else frozenset(types)
         self._sample = sample
-        self._thread = thread
         self._earlier = Earlier(store, candidate)
         self._found = Findings()
         self._mine: dict[tuple[str, str | None], bool] = {}
@@ -161,9 +154,9 @@ class _Check:
 
     async def _look(self, process: _Open) -> None:
         tenant, process_id = process.place
-        row, made = process.row, self._candidate.types.get(process.row.process_type)
+        row, kinds = process.row, self._candidate.kinds.get(process.row.process_type)
         counts, before = self._found.of(*process.of), self._found.breaking
-        if made is None:
+        if kinds is None:
             self._add(process, what="turn", verdict="no-handler", text=f"{self._candidate.name} has no process type {row.process_type!r}")
         else:
             whole = row.first == 0 and row.head <= limits.CHECK_EVENTS_MAX
@@ -177,26 +170,31 @@ class _Check:
             except _CORRUPT as error:
                 self._add(process, what="turn", verdict="undecodable", path="$", text=str(error))
             else:
-                await self._try(process, made, exported)
+                try:
+                    await self._try(process, kinds, exported)
+                except CodeFailed as error:  # how it would go on nobody knows; others may
+                    self._add(process, what="turn", verdict="diverges", text=str(error))
         counts.checked += 1
         counts.breaking += self._found.breaking > before
 
-    async def _try(self, process: _Open, made: ProcessType, exported: ProcessExport) -> None:
-        trial = Trial(exported, self._candidate.types)
-        turns = await asyncio.get_running_loop().run_in_executor(self._thread, trial.run)
+    async def _try(self, process: _Open, kinds: Collection[str], exported: ProcessExport) -> None:
+        tried = await self._candidate.code.try_process(exported)
         counts = self._found.of(*process.of)
-        for turn in turns:
+        for turn in tried.turns:
             counts.open_turns += turn.open
             counts.finished_turns += not turn.open
             self._judge(process, exported, turn)
-        if not any(turn.open for turn in turns):
-            self._read_fields(process, made, exported.saved)
+        if tried.unreadable:
+            self._add(process, what="fields", verdict="undecodable", path=path_in(tried.unreadable), text=tried.unreadable)
+        name = process.row.process_type
         async for message in mail_of(self._store, *process.place):
             self._found.messages += 1
-            decode = trial.awaited.get(message.kind)
-            if decode is None and (handler := made.handlers.get(message.kind)) is not None:
-                decode = handler.decode
-            self._read(message, made.name, decode, process=process)
+            awaited = message.kind in tried.awaited
+            if not awaited and message.kind not in kinds:
+                self._unhandled(message, name, process.row.package_hash)
+            else:
+                unreadable = await self._candidate.code.read(name, message.kind, message.payload, awaited=awaited)
+                self._read(message, name, unreadable, version=process.row.package_hash)
 
     def _judge(self, process: _Open, exported: ProcessExport, turn: TriedTurn) -> None:
         """Add what a replay has found. An open turn that waited and that raises now would fail as soon as an engine has the code."""
@@ -217,12 +215,6 @@ class _Check:
             text=text,
         )
 
-    def _read_fields(self, process: _Open, made: ProcessType, fields: bytes | None) -> None:
-        try:
-            made.load(fields)
-        except PayloadInvalid as error:
-            self._add(process, what="fields", verdict="undecodable", path=path_in(str(error)), text=str(error))
-
     def _add(self, process: _Open, *, breaks: bool = True, **found: Any) -> None:
         tenant, process_id = process.place
         name, version = process.of
@@ -230,30 +222,17 @@ class _Check:
 
     # --- what waits ---------------------------------------------------------------------------------------------
 
-    def _read(self, message: Waiting, name: str, decode: Callable[[bytes], Any] | None, *, process: _Open | None = None) -> None:
-        """Read a message, and add it when that cannot be done. One that nothing handles may wait for a `receive`, unless it was handled before."""
-        version = None if process is None else process.row.package_hash
-        found = partial(
-            Finding,
-            what=message.what,
-            process_type=name,
-            version=version,
-            tenant_id=message.tenant_id,
-            process_id=message.process_id,
-            message=message.name,
-            kind=message.kind,
-        )
-        if decode is None:
-            handled = self._earlier.handles(name, message.kind)
-            text = f"{name} has no handler for {message.kind!r}" + (
-                " any more" if handled else "; it is kept for a `receive`, if there is one"
-            )
-            self._found.add(found(verdict="no-handler", breaks=handled, text=text))
-            return
-        try:
-            decode(message.payload)
-        except PayloadInvalid as error:
-            self._found.add(found(verdict="undecodable", breaks=True, path=path_in(str(error)), text=str(error)))
+    def _unhandled(self, message: Waiting, name: str, version: str | None = None) -> None:
+        """Add a message that nothing handles. It may wait for a `receive`, unless it was handled before."""
+        handled = self._earlier.handles(name, message.kind)
+        text = f"{name} has no handler for {message.kind!r}" + (" any more" if handled else "; it is kept for a `receive`, if there is one")
+        self._found.add(_of(message, name, version)(verdict="no-handler", breaks=handled, text=text))
+
+    def _read(self, message: Waiting, name: str, unreadable: str, version: str | None = None) -> None:
+        """Add a message that was read, if it could not be."""
+        if unreadable:
+            found = _of(message, name, version)
+            self._found.add(found(verdict="undecodable", breaks=True, path=path_in(unreadable), text=unreadable))
 
     async def _elsewhere(self) -> None:
         """Read the messages that are in no mailbox yet, and schedules."""
@@ -262,25 +241,41 @@ class _Check:
             seen[message.what] = seen.get(message.what, 0) + 1
             if self._sample is not None and seen[message.what] > self._sample:
                 continue
-            takes = [made for made in self._candidate.types.values() if self._takes(made, message)]
-            names = [made.name for made in takes] or [name for name in self._candidate.types if self._earlier.handles(name, message.kind)]
+            kinds = self._candidate.kinds
+            takes = [name for name in kinds if message.kind in kinds[name] and message.process_type in {"", name}]
+            names = takes or [name for name in kinds if self._earlier.handles(name, message.kind)]
             if names and self._wanted(names[0]):
                 self._found.messages += 1
-                # Which one it goes to is decided when it is delivered: one that can read it is enough.
-                readable = next((made for made in takes if _reads(made, message)), takes[0] if takes else None)
-                self._read(message, names[0], None if readable is None else readable.handlers[message.kind].decode)
+                if takes:
+                    self._read(message, names[0], await self._unreadable(takes, message))
+                else:
+                    self._unhandled(message, names[0])
 
-    @staticmethod
-    def _takes(made: ProcessType, message: Waiting) -> bool:
-        return message.kind in made.handlers and message.process_type in {"", made.name}
+    async def _unreadable(self, names: list[str], message: Waiting) -> str:
+        """Return why the first of these types cannot read a message; empty when one can: which one it goes to is decided when it is delivered."""
+        first = ""
+        for name in names:
+            try:
+                unreadable = await self._candidate.code.read(name, message.kind, message.payload)
+            except CodeFailed as error:
+                unreadable = str(error)
+            if not unreadable:
+                return ""
+            first = first or unreadable
+        return first
 
 
-def _reads(made: ProcessType, message: Waiting) -> bool:
-    try:
-        made.handlers[message.kind].decode(message.payload)
-    except PayloadInvalid:
-        return False
-    return True
+def _of(message: Waiting, name: str, version: str | None) -> Callable[..., Finding]:
+    return partial(
+        Finding,
+        what=message.what,
+        process_type=name,
+        version=version,
+        tenant_id=message.tenant_id,
+        process_id=message.process_id,
+        message=message.name,
+        kind=message.kind,
+    )
 
 
 def _lot(place: Place) -> int:

@@ -53,7 +53,7 @@ class Earlier:
 
     async def routed(self) -> None:
         """Read the versions that the routes of the candidate's types lead to."""
-        for name in self._candidate.types:
+        for name in self._candidate.kinds:
             for rule in await self._store.packages.route_of(name):
                 await self.read(rule.content_hash)
 
@@ -62,7 +62,7 @@ class Earlier:
 
         Those of local code are an app's. Those of a package are the next version's of that package.
         """
-        if process_type in self._candidate.types:
+        if process_type in self._candidate.kinds:
             return True
         if version is None or self._candidate.package is None:
             return version is None and self._candidate.package is None
@@ -83,7 +83,7 @@ class Earlier:
             if version == self._candidate.package:
                 continue
             for process in manifest.processes:
-                if process.type in self._candidate.types:
+                if process.type in self._candidate.kinds:
                     yield from self._of_type(version, manifest, process)
                 elif manifest.name == self._candidate.name:
                     text = f"{self._candidate.name} has no process type {process.type!r} any more"
@@ -91,10 +91,10 @@ class Earlier:
 
     def _of_type(self, version: str, manifest: Manifest, old: ManifestProcess) -> Iterator[Finding]:
         new = self._candidate.schemas.get(old.type)
-        handlers = self._candidate.types[old.type].handlers
+        kinds = self._candidate.kinds[old.type]
         here = {} if new is None else {message.kind: message for message in new.messages}
         for message in old.messages:
-            if message.kind not in handlers:
+            if message.kind not in kinds:
                 yield _finding(
                     version, old.type, "no-handler", kind=message.kind, text=f"{old.type} has no handler for {message.kind!r} any more"
                 )
@@ -106,12 +106,12 @@ class Earlier:
 
     def _read_as(self, version: str, manifest: Manifest, process_type: str, pair: tuple[str, str, str, str]) -> Iterator[Finding]:
         what, kind, writer, reader = pair
-        known = self._candidate.upcasters[process_type]
-        registry = SchemaRegistry({**manifest.schemas, **self._candidate.schemas[process_type].documents, **known.documents})
+        leads = self._candidate.upcasters[process_type]
+        registry = SchemaRegistry({**manifest.schemas, **self._candidate.schemas[process_type].documents, **leads.documents})
         error = _incompatible(writer, reader, registry)
         seen = {writer}
-        while error is not None and writer in known.upcasters:
-            writer = known.upcasters[writer][1]
+        while error is not None and writer in leads.to:
+            writer = leads.to[writer]
             if writer in seen:
                 break
             seen.add(writer)

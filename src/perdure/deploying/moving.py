@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -67,18 +68,21 @@ class TriedMove(msgspec.Struct, frozen=True, kw_only=True):
 class Moving:
     """Moves the processes of a store from where no engine runs: the engine that owns one hears of it.
 
-    The package is loaded into this interpreter, with its rights: turns are replayed with live objects.
+    The package is loaded here, with the rights of this process, into this interpreter or one of its own.
 
     Args:
         store: that is open.
         actor: who does it.
         trust: who has to have signed the package; None for anybody or nobody.
+        environments: where those of packages with interpreters of their own are kept; the user's folder of caches when not given.
     """
 
-    def __init__(self, store: Store, *, actor: str = UNKNOWN_ACTOR, trust: TrustPolicy | None = None) -> None:
+    def __init__(
+        self, store: Store, *, actor: str = UNKNOWN_ACTOR, trust: TrustPolicy | None = None, environments: Path | None = None
+    ) -> None:
         self._store = store
         self._actor = checked_by(actor, None).actor
-        self._versions = Versions(store, App("moving"), trust=trust)
+        self._versions = Versions(store, App("moving"), trust=trust, environments=environments)
         self._mover = Mover(store, self._versions, rules=NO_APP, commit=store.access.writer.run)
 
     async def close(self) -> None:

@@ -8,8 +8,8 @@ Source: packages.md, "Moving a process".
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -20,8 +20,8 @@ from perdure.conversations.tables import EVENT, PROCESS, PROCESS_STATE, ProcessR
 from perdure.conversations.writes import append_events, stream_name
 from perdure.core.table import Key, Read, Scan
 from perdure.core.view import View
-from perdure.engine.apart.remote import RemoteType
-from perdure.engine.app import ProcessType
+from perdure.engine.apart.remote import AnyType, RemoteType
+from perdure.engine.apart.trials import RemoteCode
 from perdure.engine.control import Control
 from perdure.engine.export import ExportedTurn, ProcessExport, export_process
 from perdure.engine.flush import present
@@ -29,20 +29,17 @@ from perdure.engine.handling import Handling, identity_of
 from perdure.engine.leaving import StartQueued
 from perdure.engine.notes import Dropped, Note, Rules
 from perdure.engine.timeline import shown
-from perdure.engine.trying import Trial, path_in
+from perdure.engine.trying import Code, CodeFailed, LocalCode, path_in
 from perdure.engine.versions import Versions
 from perdure.errors import (
     IllegalTransition,
     PackageEntryMissing,
-    PackageIsolationUnavailable,
-    PayloadInvalid,
     ProcessEnded,
     ProcessIncompatible,
     StoreBusy,
 )
 from perdure.identity import RegistryKey, Tag, TenantId
 from perdure.messages.tables import MAIL, MAILBOX
-from perdure.names import TAG_DIGITS
 from perdure.packages.writes import hold
 from perdure.routing.tables import KEYS_OF, TAGS_OF
 from perdure.routing.writes import add_tag, bind_key
@@ -175,7 +172,6 @@ class Mover:
             ProcessIncompatible: that code cannot go on with it; the text says what differs, and where.
             IllegalTransition: a step that runs at most once may be under way.
             PackageMissing, and what else `Versions.using` raises: the code cannot be loaded here.
-            PackageIsolationUnavailable: it has an interpreter of its own, where nothing can be tried.
             StoreBusy: it changed at every look.
             CorruptEvent: its record cannot be read.
         """
@@ -204,10 +200,7 @@ class Mover:
             async with self._versions.using(seen.process_type, target.package) as made:
                 if made is None:
                     raise _without_type(exported, target)
-                if isinstance(made, RemoteType):
-                    reason = "a move would run its code in this one; choose a version that shares it, or let the process end where it is"
-                    raise PackageIsolationUnavailable((target.package or "")[:TAG_DIGITS], reason)
-                fields = await asyncio.to_thread(_tried, made, exported, target)  # a turn is never driven from inside a task
+                fields = await _tried(_code_of(made), exported, target)
                 write = MoveProcess(self._rules, tenant_id, process_id, target.package, seen, state, fields, target.actor)
                 if not dry_run:
                     await self._commit(write)
@@ -247,20 +240,23 @@ def _open_turn(exported: ProcessExport) -> ExportedTurn | None:
     return exported.turns[-1] if exported.turns and not exported.turns[-1].outcome else None
 
 
-def _tried(made: ProcessType, exported: ProcessExport, target: Target) -> ProcessStateRow | None:
+def _code_of(made: AnyType) -> Code:
+    return RemoteCode(made.home) if isinstance(made, RemoteType) else LocalCode({made.name: made})
+
+
+async def _tried(code: Code, exported: ProcessExport, target: Target) -> ProcessStateRow | None:
     """Return the durable fields as other code writes them, after its open turn was replayed from them. Raises ProcessIncompatible."""
-    process_id, state = exported.process_id, _state_of(exported)
-    if state is not None and made.durable:
-        try:
-            state = ProcessStateRow(made.save(made.load(state.found)), made.save(made.load(state.saved)))
-        except PayloadInvalid as error:
-            path, reason = path_in(str(error)), f"the durable fields cannot be read any more: {error}"
-            raise ProcessIncompatible(process_id, target.package, verdict="undecodable", path=path, reason=reason) from error
-        exported = replace(exported, found=state.found, saved=state.saved)
-    for turn in Trial(exported, {made.name: made}).run():
+    refused = partial(ProcessIncompatible, exported.process_id, target.package)
+    try:
+        tried = await code.try_process(exported, rewrites=True)
+    except CodeFailed as error:
+        raise refused(verdict="diverges", reason=str(error)) from error
+    if tried.unreadable:
+        reason = f"the durable fields cannot be read any more: {tried.unreadable}"
+        raise refused(verdict="undecodable", path=path_in(tried.unreadable), reason=reason)
+    for turn in tried.turns:
         if turn.verdict != "compatible":
-            raise ProcessIncompatible(process_id, target.package, verdict=turn.verdict, step=turn.step, path=turn.path, reason=turn.text)
+            raise refused(verdict=turn.verdict, step=turn.step, path=turn.path, reason=turn.text)
         if turn.raises and exported.status == ProcessStatus.WAITING:
-            reason = f"it waits, and this code raises where it did: {turn.raises}"
-            raise ProcessIncompatible(process_id, target.package, verdict="diverges", reason=reason)
-    return state
+            raise refused(verdict="diverges", reason=f"it waits, and this code raises where it did: {turn.raises}")
+    return _state_of(replace(exported, found=tried.found, saved=tried.saved))

@@ -80,12 +80,6 @@ def lock_of(package: Package) -> bytes | None:
     return package.files[LOCK]
 
 
-def check_shared(package: Package, what: str) -> None:
-    """Refuse to do in this interpreter what would run code that has one of its own. Raises PackageIsolationUnavailable."""
-    if package.manifest.isolation != "shared":
-        raise PackageIsolationUnavailable(code_of(package).label, f"{what} would run its code in this one; use a version that shares it")
-
-
 def apps_in(modules: Iterable[ModuleType]) -> list[App]:
     """Return the apps that stand at the top of modules, each once."""
     found: dict[int, App] = {}

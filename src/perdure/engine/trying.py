@@ -1,14 +1,15 @@
-"""The record of one process against new code: only the code of handlers runs, no step, and nothing is written.
+"""Stored things against new code: only the code of handlers runs, no step, and nothing is written.
 
 Source: packages.md, "Check before routing"; engine.md, "The TurnLoop", replay checks.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -21,6 +22,7 @@ from perdure.engine.export import ExportedTurn, ProcessExport
 from perdure.engine.outcomes import encode_error, error_text
 from perdure.engine.process import Process
 from perdure.engine.turn import Turn
+from perdure.engine.upcasting import Leads
 from perdure.errors import NondeterministicTurn, PayloadInvalid, PerdureError
 
 Verdict = Literal["compatible", "diverges", "undecodable", "no-handler"]
@@ -49,6 +51,120 @@ class TriedTurn(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     text: str
     raises: str = ""
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one process under other code.
+
+    Attributes:
+        turns: its turns, see `Trial.run`; none when its fields were to be rewritten and cannot be read.
+        awaited: the kinds of message that its open turn would take out of its mailbox.
+        unreadable: why its durable fields cannot be read; empty when they can, or when an open turn says it.
+        found: its durable fields as the open turn found them, rewritten if that was asked for.
+        saved: likewise, as of the last commit.
+    """
+
+    turns: list[TriedTurn] = []
+    awaited: list[str] = []
+    unreadable: str = ""
+    found: bytes | None = None
+    saved: bytes | None = None
+
+
+class CodeFailed(Exception):
+    """Code that was tried has raised where no handler may, has ended its interpreter, or does not answer."""
+
+
+class Code(Protocol):
+    """Process types that stored things are tried on, whichever interpreter they are in. It is asked one thing after another."""
+
+    async def leads(self) -> dict[str, Leads]:
+        """Return where the upcasters of each type lead. Raises CodeFailed."""
+        ...
+
+    async def try_process(self, exported: ProcessExport, *, rewrites: bool = False) -> Tried:
+        """Replay a process; of the record that goes back to its beginning, all turns.
+
+        Args:
+            exported: the process.
+            rewrites: its durable fields are read and written by this code first, as a move does.
+
+        Raises:
+            CodeFailed: nothing is known of how it goes on.
+        """
+        ...
+
+    async def read(self, process_type: str, kind: str, payload: bytes, *, awaited: bool = False) -> str:
+        """Read a message that a type has a handler for, and return why that cannot be done; empty when it can.
+
+        `awaited`: as the open turn does of the process that was tried last. Raises CodeFailed.
+        """
+        ...
+
+
+class LocalCode:
+    """`Code` in this interpreter.
+
+    Args:
+        types: by name.
+    """
+
+    def __init__(self, types: Mapping[str, ProcessType]) -> None:
+        self._types = types
+        self._awaited: dict[str, Callable[[bytes], Any]] = {}
+
+    async def leads(self) -> dict[str, Leads]:
+        """Return where the upcasters of each type lead."""
+        return {name: made.app.upcasting.known().leads for name, made in self._types.items()}
+
+    async def try_process(self, exported: ProcessExport, *, rewrites: bool = False) -> Tried:
+        """See `Code`."""
+        return await asyncio.to_thread(self._tried, exported, rewrites=rewrites)  # a turn is never driven from inside a task
+
+    async def read(self, process_type: str, kind: str, payload: bytes, *, awaited: bool = False) -> str:
+        """See `Code`."""
+        decode = self._awaited[kind] if awaited else self._types[process_type].handlers[kind].decode
+        try:
+            decode(payload)
+        except PayloadInvalid as error:
+            return str(error)
+        except Exception as error:  # an edge: types of the user's run code when they are read
+            raise CodeFailed(_raised(error)) from error
+        return ""
+
+    def _tried(self, exported: ProcessExport, *, rewrites: bool) -> Tried:
+        self._awaited = {}
+        made = self._types.get(exported.process_type)
+        try:
+            if rewrites and made is not None and made.durable and exported.saved is not None:
+                try:
+                    exported = _rewritten(made, exported)
+                except PayloadInvalid as error:
+                    return Tried(unreadable=str(error))
+            trial = Trial(exported, self._types)
+            turns = trial.run()
+            self._awaited = trial.awaited
+            unreadable = "" if made is None or any(turn.open for turn in turns) else _unreadable(made, exported.saved)
+        except Exception as error:  # an edge: whatever types of the user's raise when they are read or written
+            raise CodeFailed(_raised(error)) from error
+        return Tried(turns=turns, awaited=[*trial.awaited], unreadable=unreadable, found=exported.found, saved=exported.saved)
+
+
+def _rewritten(made: ProcessType, exported: ProcessExport) -> ProcessExport:
+    found, saved = (made.save(made.load(fields)) for fields in (exported.found, exported.saved))
+    return msgspec.structs.replace(exported, found=found, saved=saved)
+
+
+def _unreadable(made: ProcessType, fields: bytes | None) -> str:
+    try:
+        made.load(fields)
+    except PayloadInvalid as error:
+        return str(error)
+    return ""
+
+
+def _raised(error: Exception) -> str:
+    return f"it has raised {error_text(encode_error(error))}"
 
 
 class _Differs(Exception):

@@ -53,6 +53,18 @@ class Known(NamedTuple):
     upcasters: dict[str, tuple[Upcast, str]]
     documents: SchemaRegistry
 
+    @property
+    def leads(self) -> Leads:
+        """What of it one interpreter can tell another."""
+        return Leads({old: new for old, (_, new) in self.upcasters.items()}, dict(self.documents))
+
+
+class Leads(NamedTuple):
+    """Which schema an upcaster leads to from which: `{old hash: new hash}`, and the documents of both."""
+
+    to: dict[str, str]
+    documents: dict[str, bytes]
+
 
 class Upcasting:
     """The upcasters of one app, and decoders that use them. They may be declared before or after the types that they are for."""

@@ -40,17 +40,25 @@ from perdure.engine.apart.frames import (
     Entries,
     Leave,
     MayBegin,
+    MessageRead,
     Parts,
+    ProcessTried,
+    Question,
     ReadLog,
+    ReadMessage,
     Ready,
     Refused,
     Ring,
+    SayLeads,
     SaysHandler,
+    SaysLeads,
     SaysType,
     SetAlarm,
     Stop,
     TakeBound,
     Taken,
+    TryFailed,
+    TryProcess,
     Up,
     Welcome,
     framed,
@@ -61,6 +69,7 @@ from perdure.engine.app import ProcessType
 from perdure.engine.outcomes import encode_error
 from perdure.engine.packaged import code_of, types_of
 from perdure.engine.refusals import Failed
+from perdure.engine.trying import CodeFailed, LocalCode
 from perdure.errors import PerdureError, StoreUnavailable
 from perdure.packages.archive import Package
 from perdure.packages.manifest import decode_manifest
@@ -117,7 +126,7 @@ async def _host(sock: socket.socket, parts: Parts, welcome: Welcome) -> None:
     except PerdureError as error:
         child.tell(Refused(failed=Failed.by(error)))
         return
-    child.types = types[0]
+    child.types.update(types[0])
     child.tell(Ready(perdure=importlib.metadata.version("perdure"), found=types[1], types=[_says(made) for made in types[0].values()]))
     await child.serve()
 
@@ -200,11 +209,13 @@ class Child:
         self._questions: dict[int, Any] = {}
         self._asked = 0
         self._stopped = asyncio.Event()
+        self._trying: set[asyncio.Task[None]] = set()
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self.asks = welcome.asks
         self.turns: dict[int, Hosted] = {}
         self.types: dict[str, ProcessType] = {}
+        self._code = LocalCode(self.types)
         self.clock = _Clock(self, welcome.now, runs=welcome.runs)
         self.threads = ThreadPoolExecutor(welcome.threads, thread_name_prefix="perdure-step")
         self.random = random.Random(welcome.seed).random  # noqa: S311  # for jitter only
@@ -281,6 +292,9 @@ class Child:
                 self.clock.ring(frame.alarm)
             case Allowed() | Entries():
                 self._answer(frame)
+            case TryProcess() | ReadMessage() | SayLeads():
+                self._trying.add(task := self.loop.create_task(self._try(frame)))
+                task.add_done_callback(self._trying.discard)
             case Stop():
                 self._stopped.set()
             case TakeBound() | Begin() | Leave():
@@ -313,6 +327,20 @@ class Child:
             return Answered(data=JSON.encode(answer))
         except Exception as error:  # noqa: BLE001  # whatever the query raises is what it says
             return Answered(error=encode_error(error))
+
+    async def _try(self, frame: Question) -> None:
+        try:
+            match frame:
+                case TryProcess():
+                    tried = await self._code.try_process(frame.exported, rewrites=frame.rewrites)
+                    self.tell(ProcessTried(question=frame.question, tried=tried))
+                case ReadMessage():
+                    unreadable = await self._code.read(frame.process_type, frame.kind, frame.payload, awaited=frame.awaited)
+                    self.tell(MessageRead(question=frame.question, unreadable=unreadable))
+                case SayLeads():
+                    self.tell(SaysLeads(question=frame.question, leads=await self._code.leads()))
+        except CodeFailed as error:
+            self.tell(TryFailed(question=frame.question, text=str(error)))
 
     def _answer(self, frame: Allowed | Entries) -> None:
         with self._writing:

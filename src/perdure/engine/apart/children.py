@@ -28,17 +28,23 @@ from perdure.engine.apart.environments import Environment, Environments, ending
 from perdure.engine.apart.extracted import extract
 from perdure.engine.apart.frames import (
     Allowed,
+    Answer,
     Down,
     DropAlarm,
     Entries,
     MayBegin,
+    MessageRead,
     Moved,
+    ProcessTried,
+    Question,
     ReadLog,
     Ready,
     Refused,
     Ring,
+    SaysLeads,
     SetAlarm,
     Stop,
+    TryFailed,
     Unsure,
     Up,
     Welcome,
@@ -75,6 +81,7 @@ class Child:
         self._made = 0
         self._alarms: dict[int, Alarm] = {}
         self._reads: set[asyncio.Task[None]] = set()
+        self._questions: dict[int, asyncio.Future[Answer]] = {}
         self._ready: asyncio.Future[Ready | Refused] = asyncio.get_running_loop().create_future()
         self._channel: Channel | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -86,8 +93,30 @@ class Child:
         """Start it, and let it import its package.
 
         Raises:
+            PackageEnvironmentFailed: it cannot be started here.
             PackageRequirementUnmet, PackageImportFailed, PackageEntryMissing, PackageSchemaDrift, DefinitionError: it cannot be used.
         """
+        try:
+            self._channel = Channel(await self._run(package, environment), asyncio.get_running_loop(), heard=self._heard, ended=self._lost)
+        except OSError as error:
+            raise PackageEnvironmentFailed(self.label, f"its interpreter cannot be started: {error}") from error
+        assert self._folder is not None, "its files are there"
+        self._over = asyncio.ensure_future(self._wait())
+        welcome = Welcome(
+            manifest=package.manifest.encode(),
+            folder=self._folder.name,
+            parent=os.getpid(),
+            seed=self._store.access.randomness(_SEED_BYTES),
+            threads=threads,
+            now=self.clock.now(),
+            runs=isinstance(self.clock, SystemClock),
+            asks=not self._store.ownership.whole,
+        )
+        self.send(welcome)
+        self._begin(await self._answered())
+
+    async def _run(self, package: Package, environment: Environment) -> socket.socket:
+        """Start its process, and return this end of the sockets between them. Raises OSError."""
         self._folder = await asyncio.to_thread(_laid_out, package)
         here, there = socket.socketpair()
         with there, contextlib.ExitStack() as otherwise:
@@ -103,20 +132,7 @@ class Child:
                 stdout=2,
             )
             otherwise.pop_all()
-        self._channel = Channel(here, asyncio.get_running_loop(), heard=self._heard, ended=self._lost)
-        self._over = asyncio.ensure_future(self._wait())
-        welcome = Welcome(
-            manifest=package.manifest.encode(),
-            folder=self._folder.name,
-            parent=os.getpid(),
-            seed=self._store.access.randomness(_SEED_BYTES),
-            threads=threads,
-            now=self.clock.now(),
-            runs=isinstance(self.clock, SystemClock),
-            asks=not self._store.ownership.whole,
-        )
-        self.send(welcome)
-        self._begin(await self._answered())
+        return here
 
     async def _answered(self) -> Ready | Refused:
         try:
@@ -161,6 +177,23 @@ class Child:
             raise ChildGone
         return self._channel.call(frame)
 
+    async def answer(self, question: Question) -> Answer:
+        """Send a question and return its answer, while the loop goes on. Raises ChildGone, with the reason."""
+        if not self.lives:
+            raise ChildGone("it has ended before")
+        waiting = self._questions[question.question] = asyncio.get_running_loop().create_future()
+        try:
+            self.send(question)
+            async with asyncio.timeout(limits.APART_CALL_SECONDS):
+                answer: Answer = await waiting
+                return answer
+        except TimeoutError:
+            reason = f"it has not answered within {limits.APART_CALL_SECONDS:g} s"
+            self.give_up(reason)
+            raise ChildGone(reason) from None
+        finally:
+            del self._questions[question.question]
+
     def give_up(self, reason: str) -> None:
         """Kill it."""
         if self._channel is not None:
@@ -186,6 +219,9 @@ class Child:
                     self._ready.set_result(frame)
             case Moved() | Unsure() | MayBegin() | ReadLog():
                 self._heard_of(self.turns.get(frame.turn), frame)
+            case ProcessTried() | MessageRead() | SaysLeads() | TryFailed():
+                if (waiting := self._questions.get(frame.question)) is not None and not waiting.done():
+                    waiting.set_result(frame)
             case SetAlarm():
                 self._alarms[frame.alarm] = self.clock.call_at(frame.when, partial(self._ring, frame.alarm))
             case DropAlarm():
@@ -240,6 +276,9 @@ class Child:
             failed = PackageImportFailed(self.label, module=self.label.partition(" ")[0], error=f"its interpreter has ended: {reason}")
             self._ready.set_exception(failed)
             self._ready.exception()  # looked at: nobody may wait for it any more
+        for waiting in self._questions.values():
+            if not waiting.done():
+                waiting.set_exception(ChildGone(reason))
         self._told_end(self, reason)
         self.over.set()
 
@@ -418,10 +457,6 @@ class Children:
         child = Child(label, self._store, ended=partial(self._child_ended, content_hash, slot))
         try:
             await child.start(package, environment, threads=self._threads)
-        except OSError as error:
-            child.drop()
-            self._see_off(child)
-            raise PackageEnvironmentFailed(label, f"its interpreter cannot be started: {error}") from error
         except BaseException:
             child.drop()
             self._see_off(child)

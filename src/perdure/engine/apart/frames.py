@@ -28,8 +28,11 @@ from perdure.engine.effects import (
     UnbindEffect,
     UntagEffect,
 )
+from perdure.engine.export import ProcessExport
 from perdure.engine.flush import Finish
 from perdure.engine.refusals import Failed
+from perdure.engine.trying import Tried
+from perdure.engine.upcasting import Leads
 from perdure.flows.writes import Limits
 from perdure.identity import encode_identifier
 from perdure.messages.mail import Mail
@@ -149,6 +152,30 @@ class Entries(_Frame, frozen=True):
     question: int
     rows: list[bytes] = []
     failed: str = ""
+
+
+class TryProcess(_Frame, frozen=True):
+    """Try a process, as `Code` says. Answered by `ProcessTried`."""
+
+    question: int
+    exported: ProcessExport
+    rewrites: bool
+
+
+class ReadMessage(_Frame, frozen=True):
+    """Read a message, as `Code` says. Answered by `MessageRead`."""
+
+    question: int
+    process_type: str
+    kind: str
+    payload: bytes
+    awaited: bool
+
+
+class SayLeads(_Frame, frozen=True):
+    """Say where upcasters lead. Answered by `SaysLeads`."""
+
+    question: int
 
 
 class Stop(_Frame, frozen=True):
@@ -290,8 +317,38 @@ class ReadLog(_Frame, frozen=True):
     limit: int
 
 
-Down = Welcome | Advance | TakeBound | Ask | Begin | Leave | Ring | Allowed | Entries | Stop
-Up = Ready | Refused | Advanced | Taken | Answered | Moved | Unsure | SetAlarm | DropAlarm | MayBegin | ReadLog
+class ProcessTried(_Frame, frozen=True):
+    """What became of a process that was tried."""
+
+    question: int
+    tried: Tried
+
+
+class MessageRead(_Frame, frozen=True):
+    """Why a message cannot be read; empty when it can."""
+
+    question: int
+    unreadable: str
+
+
+class SaysLeads(_Frame, frozen=True):
+    """Where upcasters lead, by type."""
+
+    question: int
+    leads: dict[str, Leads]
+
+
+class TryFailed(_Frame, frozen=True):
+    """The code has raised where no handler may."""
+
+    question: int
+    text: str
+
+
+Question = TryProcess | ReadMessage | SayLeads
+Answer = ProcessTried | MessageRead | SaysLeads | TryFailed
+Down = Welcome | Advance | TakeBound | Ask | Begin | Leave | Ring | Allowed | Entries | Question | Stop
+Up = Ready | Refused | Advanced | Taken | Answered | Moved | Unsure | SetAlarm | DropAlarm | MayBegin | ReadLog | Answer
 Reply = Advanced | Taken | Answered
 
 _encode: Final = msgspec.msgpack.Encoder(enc_hook=encode_identifier).encode

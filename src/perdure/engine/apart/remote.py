@@ -20,6 +20,7 @@ from perdure.engine.apart.channel import ChildGone
 from perdure.engine.apart.frames import (
     Advance,
     Advanced,
+    Answer,
     Answered,
     Ask,
     Begin,
@@ -30,6 +31,7 @@ from perdure.engine.apart.frames import (
     Moved,
     Open,
     Post,
+    Question,
     SaysType,
     TakeBound,
     Taken,
@@ -72,6 +74,10 @@ class Home(Protocol):
 
     def call(self, frame: Down) -> Up:
         """Send a frame and return its reply. Raises ChildGone."""
+        ...
+
+    async def answer(self, question: Question) -> Answer:
+        """Send a question and return its answer, while the loop goes on. Raises ChildGone, with the reason."""
         ...
 
     def give_up(self, reason: str) -> None:
