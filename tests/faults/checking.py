@@ -108,5 +108,5 @@ FAULTS: Final = (
     Fault("upcaster-runs-in-circles", UPCASTING, "        if new is old or any(", "        if new is old and any(", OLD),
     # --- the command line --------------------------------------------------------------------------------
     Fault("check-always-ends-well", f"{HERE}/cli/checking.py", "        raise click.exceptions.Exit(BREAKS)\n", "        pass\n", CLI),
-    Fault("check-trusts-anybody", f"{HERE}/cli/checking.py", "trust=trust_in(keys)", "trust=None", CLI),
+    Fault("check-trusts-anybody", f"{HERE}/cli/checking.py", "read_package(file), trust_in(keys)", "read_package(file), None", CLI),
 )
