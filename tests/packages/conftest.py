@@ -19,16 +19,21 @@ Load = Callable[[PackageCode], Loaded]
 @pytest.fixture(autouse=True)
 def nothing_stays() -> Iterator[None]:
     """Whatever a test loads, it lets go again."""
+    _let_go()  # of what engines had loaded that tests elsewhere let crash
     before = set(sys.modules)
     yield
     left = list(VERSIONS.values()), [name for name in sys.modules if tag_of(name)]
-    for version in left[0]:  # of a test that failed: the next one is not to fail for it
-        withdraw(version)
-        loading._held.clear()
+    _let_go()  # of a test that failed: the next one is not to fail for it
     assert left == ([], [])
     for name in set(sys.modules) - before:
         if name.partition(".")[0] in {"shop", "shared"}:  # local code of the same names, which a test has put onto the path
             del sys.modules[name]
+
+
+def _let_go() -> None:
+    for version in list(VERSIONS.values()):
+        withdraw(version)
+    loading._held.clear()
 
 
 @pytest.fixture(autouse=True)
