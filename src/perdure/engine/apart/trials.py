@@ -116,7 +116,6 @@ class _StartedAgain(RemoteCode):
         self._store = store
         self._child = self._made()
         super().__init__(self._child)
-        self._started = False
 
     def _made(self) -> Child:
         return Child(code_of(self._package).label, self._store, ended=lambda *_: None)
