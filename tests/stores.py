@@ -18,11 +18,26 @@ import pytest
 from perdure.clock import VirtualClock
 from perdure.store import open_store
 from tests.postgres.server import Server, database_of
+from tests.postgres.sweeper import sweep
 
 KINDS: Final = ("memory", "file", "postgres")
 DURABLE: Final = ("file", "postgres")
 _FREE: Final[list[str]] = []
 _EMPTY: Final[list[Path]] = []  # to make the tables takes three times as long as to open a file that has them
+EMPTIED: Final = (
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
+    "drop table if exists perdure.copying",  # of a copy that was stopped
+    """
+    do $$ declare name text; begin
+        for name in select relname from pg_class where relnamespace = 'perdure'::regnamespace and relkind = 'r'
+                and relname not in ('store', 'migration', 'writer', 'shard') loop
+            execute 'delete from perdure.' || name;
+        end loop;
+    end $$
+    """,
+    "delete from perdure.writer where node <> ''; update perdure.writer set last_tick = 0",
+    "update perdure.shard set node = null, epoch = 0 where node is not null or epoch <> 0",
+)
 
 
 def store_url(request: pytest.FixtureRequest, kind: str, folder: Path) -> str:
@@ -36,7 +51,7 @@ def store_url(request: pytest.FixtureRequest, kind: str, folder: Path) -> str:
         return f"sqlite:///{shutil.copy(_EMPTY[0], folder / 'store.db')}"
     server = request.getfixturevalue("postgres_server")
     url = _FREE.pop() if _FREE else _new(server)
-    request.addfinalizer(lambda: _give_back(server, url))
+    request.addfinalizer(lambda: _give_back(url))
     return url
 
 
@@ -46,9 +61,9 @@ def _new(server: Server) -> str:
     return url
 
 
-def _give_back(server: Server, url: str) -> None:
+def _give_back(url: str) -> None:
     """Empty a database for the next test: to make a new one takes ten times as long."""
-    _apart(_empty(url))
+    sweep(url, *EMPTIED)
     _FREE.append(url)
 
 
@@ -61,24 +76,6 @@ def _apart(work: Coroutine[Any, Any, None]) -> None:
 async def _make(url: str) -> None:
     async with open_store(url, clock=VirtualClock(0)):
         pass
-
-
-async def _empty(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-        )
-        await connection.execute("drop table if exists perdure.copying")  # of a copy that was stopped
-        tables = await connection.fetch(
-            "select relname from pg_class where relnamespace = 'perdure'::regnamespace and relkind = 'r' and relname not in ('store', 'migration', 'writer', 'shard')"
-        )
-        await connection.execute("; ".join(f"delete from perdure.{name}" for (name,) in tables))
-        await connection.execute(
-            "delete from perdure.writer where node <> ''; update perdure.writer set last_tick = 0; update perdure.shard set node = null, epoch = 0"
-        )
-    finally:
-        await connection.close()
 
 
 def change(url: str, *statements: str) -> None:
@@ -168,7 +165,7 @@ class Databases:
     def new(self) -> Iterator[str]:
         url = _FREE.pop() if _FREE else _new(self._server)
         yield url
-        _give_back(self._server, url)
+        _give_back(url)
 
     @contextmanager
     def copy(self, url: str) -> Iterator[str]:

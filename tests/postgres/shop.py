@@ -17,11 +17,17 @@ from perdure.clock import Clock, VirtualClock
 from perdure.core.table import Index, Table
 from tests.core.shop import INDEXES, TABLES
 from tests.postgres.server import Server
+from tests.postgres.sweeper import sweep
 
 _TEXT = 'text collate "C" not null'
 _KINDS: dict[Any, str] = {str: _TEXT, int: "bigint not null", bytes: "bytea not null", int | None: "bigint"}
 _KEYS = {"id": "bigint not null", "key": _TEXT, "n": "bigint not null"}
 _FREE: list[str] = []
+_EMPTIED = (
+    *(f"alter table perdure.{table.name} drop constraint if exists refused" for table in TABLES),
+    *(f"delete from perdure.{name}" for name in (*(table.name for table in TABLES), "counter")),
+    "delete from perdure.writer where node <> ''; update perdure.writer set last_tick = 0",
+)
 
 
 def _ddl(table: Table[Any]) -> str:
@@ -44,7 +50,7 @@ async def new_shop(server: Server) -> str:
     """Return the URL of an empty shop: one that `give_back` has got, or a new one."""
     if _FREE:
         url = _FREE.pop()
-        await _empty(url)
+        sweep(url, *_EMPTIED)
         return url
     url = server.fresh()
     address = parse(url)
@@ -90,15 +96,3 @@ async def counters_of(database: PostgresDatabase) -> dict[str, int]:
 async def tick_of(database: PostgresDatabase) -> int:
     [(tick,)] = await database.reader.rows("select max(last_tick) from perdure.writer")
     return int(tick)
-
-
-async def _empty(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        constraints = "".join(f"alter table perdure.{table.name} drop constraint if exists refused;" for table in TABLES)
-        emptied = "".join(f"delete from perdure.{name};" for name in (*(table.name for table in TABLES), "counter"))
-        await connection.execute(
-            f"{constraints}{emptied}delete from perdure.writer where node <> ''; update perdure.writer set last_tick = 0"
-        )
-    finally:
-        await connection.close()
