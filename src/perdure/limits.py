@@ -56,6 +56,9 @@ POSTGRES_RETRY_SECONDS: Final = 0.05  # before a connection is tried again, doub
 POSTGRES_RETRY_MOST_SECONDS: Final = 1.0
 POSTGRES_READ_TRIES: Final = 8  # of a read outside of a batch, with the same pauses: some 5 s, a restart of the server
 POSTGRES_READERS: Final = 4  # connections of one store that read outside of batches
+POSTGRES_READER_SECONDS: Final = (
+    0.02  # that a read waits for one before another is made: to connect and to look at its first tables takes as long
+)
 POSTGRES_PREPARED: Final = 500  # statements that a connection keeps prepared: a batch is one of some hundred shapes
 POSTGRES_TEXTS: Final = 2_000  # texts of batches' statements, some kB each, that a store keeps: of those that read, and of those that write
 POSTGRES_PLANS_RUNS: Final = 64  # statements after which a connection plans anew, and again whenever they have doubled

@@ -263,4 +263,18 @@ FAULTS: Final = (
         "WHERE status IN ('runnable')",
         ("tests/sqlite/test_plans.py",),
     ),
+    Fault(
+        "sqlite-memory-remembers-the-first-ones-clock",
+        MIGRATIONS,
+        '    connection.execute("UPDATE migration SET applied_at = ?", (clock.now(),))\n',
+        "",
+        (f"{MIGRATION_TESTS}::test_stores_in_memory_have_nothing_in_common_but_their_tables",),
+    ),
+    Fault(
+        "sqlite-memory-has-the-tables-of-other-migrations",
+        MIGRATIONS,
+        "        made = _made.get(known)\n",
+        "        made = next(iter(_made.values()), None)\n",
+        (f"{MIGRATION_TESTS}::test_stores_in_memory_have_nothing_in_common_but_their_tables",),
+    ),
 )

@@ -9,9 +9,11 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
+
+SWEEPER: Final = "sweeper"  # in the server's list of connections
 
 
 def sweep(url: str, *statements: str) -> None:
@@ -33,7 +35,7 @@ class _Sweeper:
     async def _execute(self, url: str, statements: Sequence[str]) -> None:
         connection = self._connections.get(url)
         if connection is None or connection.is_closed():
-            connection = self._connections[url] = await asyncpg.connect(url)
+            connection = self._connections[url] = await asyncpg.connect(url, server_settings={"application_name": SWEEPER})
         for statement in statements:
             await connection.execute(statement)
 

@@ -10,6 +10,7 @@ from perdure.engine.sweeper import sweep
 from perdure.errors import EngineRunning, StoreFull
 from perdure.store import open_store
 from tests.postgres.owners import ALL, Node, Rows
+from tests.postgres.sweeper import SWEEPER
 
 HALF = limits.SHARDS // 2
 pytestmark = pytest.mark.usefixtures("unhurried")
@@ -73,7 +74,8 @@ async def test_the_servers_list_of_connections_names_the_node(one: Node, rows: R
     await one.start()
 
     names = await rows.run(
-        "select distinct application_name from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        "select distinct application_name from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and application_name <> $1",
+        SWEEPER,
     )
 
     assert names == [(f"perdure {one.name}",)]

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -15,7 +16,7 @@ from perdure.backends.sqlite import file as file_module
 from perdure.backends.sqlite.migrations import known_migrations, migrate
 from perdure.clock import VirtualClock
 from perdure.errors import MigrationChanged, SchemaTooNew
-from perdure.store import open_store
+from perdure.store import Store, open_store
 
 FIRST = known_migrations()[0]
 
@@ -60,6 +61,27 @@ async def test_a_store_keeps_what_was_applied(tmp_path: Path) -> None:
     connection = apsw.Connection(str(tmp_path / "a.db"))
     rows = connection.execute("SELECT number, name, checksum, applied_at FROM migration ORDER BY number").fetchall()
     assert rows == [(each.number, each.name, each.checksum, 7_000_000) for each in known_migrations()]
+
+
+async def test_stores_in_memory_have_nothing_in_common_but_their_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with (
+        open_store("sqlite:///:memory:", clock=VirtualClock(1)) as one,
+        open_store("sqlite:///:memory:", clock=VirtualClock(2)) as two,
+    ):
+        await one.streams.append("s", b"of one", 0)
+
+        assert await two.streams.append("s", b"of two", 0) == 0
+        assert [await applied(store) for store in (one, two)] == [{1}, {2}]
+
+    use(monkeypatch, *known_migrations(), migration(100, "CREATE TABLE later (a INTEGER) STRICT"))
+    async with open_store("sqlite:///:memory:", clock=VirtualClock()) as store:
+        assert (await store.info()).migrations[-1] == "0100_m100"
+
+
+async def applied(store: Store) -> set[Any]:
+    """Return when the migrations of a store in memory were applied."""
+    database: Any = store.access.writer
+    return {at for (at,) in database._backend._file.writing.execute("SELECT applied_at FROM migration")}
 
 
 async def test_a_new_migration_is_applied_to_an_older_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

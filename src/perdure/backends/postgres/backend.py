@@ -95,9 +95,9 @@ class PostgresBackend:
     async def fence(self) -> WriterRow:
         """Open a new incarnation; the first time, fold the writers that were not seen for long."""
         self._check()
-        # A new connection: what is under way on the old one is waited for, and nothing of it may come behind us.
         self._end()
-        self._session.drop()
+        if self._fences:  # what is under way on the old connection is waited for, and nothing of it may come behind us
+            self._session.drop()
         self._cache.clear()
         before, asked_at = self._row, boottime()
         first = before is None

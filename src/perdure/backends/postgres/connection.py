@@ -16,6 +16,7 @@ import asyncpg
 from perdure import limits
 from perdure.backends.postgres.address import Address
 from perdure.backends.postgres.borrowed import Refused
+from perdure.backends.postgres.driver import Connection
 from perdure.backends.postgres.statements import CHANGED, FENCED, TAKEN
 from perdure.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull, StoreNotFound, StoreUnavailable, TransactionRefused, UsageError
 
@@ -362,6 +363,7 @@ class Session:
             timeout=limits.POSTGRES_CONNECT_SECONDS,
             statement_cache_size=0,
             server_settings=settings,
+            connection_class=Connection,
         )
         try:
             writes = await connection.fetchval(

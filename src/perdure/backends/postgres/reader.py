@@ -18,14 +18,18 @@ from perdure.errors import StoreUnavailable, UsageError
 
 
 class Readers:
-    """A few connections that are lent out for one statement each; see `perdure.core.backend.Reader`."""
+    """A few connections that are lent out for one statement each; see `perdure.core.backend.Reader`.
+
+    One more is made when a read has waited for longer than most take: they cost a server more than a wait, and are as few as will do.
+    """
 
     def __init__(self, address: Address, statements: Statements) -> None:
         self._address = address
         self._statements = statements
         self._free = [Session(address) for _ in range(limits.POSTGRES_READERS)]
         self._all = tuple(self._free)
-        self._turns = asyncio.Semaphore(len(self._all))
+        self._turns = asyncio.Semaphore(1)
+        self._lent = 1  # at once, at most
         self._loop = asyncio.get_running_loop()
         self._why_not: str | None = None
 
@@ -68,12 +72,27 @@ class Readers:
             StoreError: what the server raised, translated.
         """
         self.check()
-        async with self._turns:
-            session = self._free.pop()
+        await self._turn()
+        session = self._free.pop()
+        try:
+            return await self._read(session, sql, values)
+        finally:
+            self._free.append(session)
+            self._turns.release()
+
+    async def _turn(self) -> None:
+        """Wait until another session may be lent out; if that takes long, lend out more from now on."""
+        if self._turns.locked() and self._lent < len(self._all):
             try:
-                return await self._read(session, sql, values)
-            finally:
-                self._free.append(session)
+                async with asyncio.timeout(limits.POSTGRES_READER_SECONDS):
+                    await self._turns.acquire()
+            except TimeoutError:
+                if self._lent < len(self._all):
+                    self._lent += 1
+                    return
+            else:
+                return
+        await self._turns.acquire()
 
     async def _read(self, session: Session, sql: str, values: Sequence[Any]) -> list[Any]:
         tries = 0

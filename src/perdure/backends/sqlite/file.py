@@ -16,7 +16,7 @@ from perdure import limits
 from perdure.backends.marks import check_finished
 from perdure.backends.migrations import last_known
 from perdure.backends.sqlite.connection import ERRORS, MEMORY, Failure, connect, failure_of, insist, translated, translating
-from perdure.backends.sqlite.migrations import check_known, known_migrations, migrate, missing, tables
+from perdure.backends.sqlite.migrations import check_known, known_migrations, make, migrate, missing, tables
 from perdure.backends.sqlite.presence import Presence
 from perdure.clock import Clock
 from perdure.errors import StoreCorrupt, StoreError, StoreNotFound, StoreUnavailable, UsageError
@@ -155,7 +155,7 @@ class SqliteFile:
         """Close what is open. Harmless when called again."""
         if self._why_not is None:
             self._why_not = f"{self.path}: the store is closed; open it again"
-            await self._loop.run_in_executor(self._thread, self._close_connections)
+            await self.off_loop(self._close_connections)
         if not self._closed:
             self._closed = True
             self._thread.shutdown()
@@ -190,7 +190,7 @@ class SqliteFile:
                 raise StoreUnavailable(f"{self.path}: a write-ahead log is not possible there; choose a local disk")
             self._empty_wal()
         self._presence.hold(self.randomness)
-        migrate(connection, migrations, self.clock, self.randomness)
+        (make if self.memory else migrate)(connection, migrations, self.clock, self.randomness)
         row = insist(self.randomness, lambda: connection.execute("SELECT format, shards FROM store").get)
         found, self.shards = row or (None, 0)
         if found != FORMAT:
