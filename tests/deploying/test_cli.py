@@ -251,6 +251,20 @@ def test_what_still_runs_on_a_version_is_listed(call: Call, url: str, tmp_path: 
     assert "3 processes need it" in refused[2][2]
 
 
+def test_a_store_is_made_only_if_that_is_said(call: Call, tmp_path: Path) -> None:
+    place = tmp_path / "new.db"
+    shell = Shop(call, tmp_path, "--store", f"sqlite:///{place}")
+
+    refused = shell("deploy", shell.file(V1), "--no-load")
+    there = place.exists()
+    made = shell("deploy", shell.file(V1), "--no-load", "--create")
+
+    assert (refused[0], there) == (3, False)
+    assert "`perdure deploy --create`" in refused[2]
+    assert (made[0], made[1].split()[:3]) == (0, ["shop", ONE, "stored;"])
+    assert shell.json("versions")["versions"] != []
+
+
 def test_whose_packages_are_taken_is_said_with_the_command(call: Call, url: str, tmp_path: Path) -> None:
     shell = Shop(call, tmp_path, "--store", url)
     arguments = ("--no-load", "--trusted-key", key(1), "--trusted-key", key(2), "--actor", "ann")
@@ -263,8 +277,8 @@ def test_whose_packages_are_taken_is_said_with_the_command(call: Call, url: str,
     assert [one["actor"] for one in shell.json("versions", "Order", "--log")["entries"]] == ["ann"]
 
 
-@pytest.mark.parametrize("given", [("--trusted-key", key(1)), ("--actor", "ann")])
-def test_what_a_server_says_itself_is_not_said_to_it(call: Call, tmp_path: Path, given: tuple[str, str]) -> None:
+@pytest.mark.parametrize("given", [("--trusted-key", key(1)), ("--actor", "ann"), ("--create",)])
+def test_what_a_server_says_itself_is_not_said_to_it(call: Call, tmp_path: Path, given: tuple[str, ...]) -> None:
     shell = Shop(call, tmp_path, "--server", "http://127.0.0.1:1")
 
     code, _, error = shell("deploy", shell.file(V1), *given)

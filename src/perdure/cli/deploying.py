@@ -52,6 +52,7 @@ class Place:
         patience: seconds for which a request is repeated.
         actor: who does it, for a store's deployment log; a server says it of the token.
         trusted_keys: who has to have signed what is deployed into a store.
+        create: the store is made if there is none.
     """
 
     def __init__(
@@ -63,20 +64,24 @@ class Place:
         patience: float,
         actor: str | None = None,
         trusted_keys: tuple[str, ...] = (),
+        create: bool = False,
     ) -> None:
         if server is not None and actor is not None:
             raise click.UsageError("--actor is for a store; a server says it of the token")
+        if server is not None and create:
+            raise click.UsageError("--create is for a store; a server has one")
         self.server = server
         self._url = url
         self._token_file = token_file
         self._patience = patience
         self._actor = actor
         self._trusted_keys = trusted_keys
+        self._create = create
 
     def ask(self, work: Callable[[PackageDoor | Client], Awaitable[T]]) -> T:
         """Do the work there, and return what it returned."""
         if self.server is None:
-            return run(self._url, lambda store: work(self._door(store)))
+            return run(self._url, lambda store: work(self._door(store)), create=self._create)
         import asyncio  # noqa: PLC0415  # see `cli/__init__.py`
 
         from perdure.client.client import Client  # noqa: PLC0415
@@ -132,6 +137,7 @@ _BY: Final = click.option(
     "--route", "routes", multiple=True, metavar="TYPE", help="Point only the route of this type at it; several times for several."
 )
 @click.option("--no-route", is_flag=True, help="Only store it.")
+@click.option("--create", is_flag=True, help="Make the store if there is none.")
 @click.option("--no-load", is_flag=True, help="Do not import its code for a trial: it is not to run here.")
 @TRUSTED
 def deploy(

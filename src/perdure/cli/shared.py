@@ -55,12 +55,12 @@ on_store: Final = with_options(
 """Gives a command the options of every look into a store."""
 
 
-def run(url: str, work: Callable[[Store], Awaitable[T]]) -> T:
-    """Open a store, do the work, close it; return what it returned."""
+def run(url: str, work: Callable[[Store], Awaitable[T]], *, create: bool = False) -> T:
+    """Open a store, or make it if `create`; do the work, close it; return what it returned."""
     from perdure.store import open_store  # noqa: PLC0415  # see `cli/__init__.py`
 
     async def opened() -> T:
-        async with open_store(url, create=False) as store:
+        async with open_store(url, create=create) as store:
             return await work(store)
 
     return asyncio.run(opened())

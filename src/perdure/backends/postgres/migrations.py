@@ -64,7 +64,7 @@ async def migrate(
         check_finished(address.place, types)
     if len(missing) == len(migrations) and not create:
         raise StoreNotFound(
-            f"{address.place}: no store in this schema; check the URL; a store is made by the program that uses it (open_store, with create=True)"
+            f"{address.place}: no store in this schema; check the URL; a store is made by `perdure serve`, `perdure deploy --create`, and open_store with create=True"
         )
     for migration in missing:
         done = await (_expand if migration.phase == EXPAND else _contract)(session, address, migration, now)

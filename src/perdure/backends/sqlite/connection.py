@@ -145,7 +145,7 @@ def _look_at_place(path: Path, *, create: bool) -> None:
         raise StoreNotFound(f"{path}: there is no folder {path.parent}; create it, or check the URL")
     if not create and not path.exists():
         raise StoreNotFound(
-            f"{path}: no such file; check the URL; a store is made by the program that uses it (open_store, with create=True)"
+            f"{path}: no such file; check the URL; a store is made by `perdure serve`, `perdure deploy --create`, and open_store with create=True"
         )
 
 

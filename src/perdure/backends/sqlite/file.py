@@ -182,7 +182,7 @@ class SqliteFile:
             check_finished(self.path, insist(self.randomness, lambda: tables(connection)))
         if len(lacking) == len(migrations) and not create:
             raise StoreNotFound(
-                f"{self.path}: the file is empty; check the URL; a store is made by the program that uses it (open_store, with create=True)"
+                f"{self.path}: the file is empty; check the URL; a store is made by `perdure serve`, `perdure deploy --create`, and open_store with create=True"
             )
         if not self.memory:
             mode = insist(self.randomness, lambda: connection.pragma("journal_mode", "wal"))
