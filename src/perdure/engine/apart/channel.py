@@ -58,7 +58,7 @@ class Channel:
             try:
                 rest = rest[self._sock.send(rest) :]
             except BlockingIOError:
-                self._wait(select.POLLIN | select.POLLOUT)
+                self._wait(select.POLLIN | select.POLLOUT, limits.APART_CALL_SECONDS)
             except OSError as error:
                 self.close(f"it cannot be written to: {error}")
 
@@ -66,8 +66,9 @@ class Channel:
         """Send a frame and return its reply. Raises ChildGone when none comes in time."""
         self._replies.clear()
         self.send(frame)
+        until = self._loop.time() + limits.APART_CALL_SECONDS  # also for one that sends anything else without end
         while not (self._replies or self.closed):
-            self._wait(select.POLLIN)
+            self._wait(select.POLLIN, until - self._loop.time())
         if not self._replies:
             raise ChildGone
         return self._replies.popleft()
@@ -82,10 +83,10 @@ class Channel:
         self._waiting.clear()
         self._loop.call_soon(self._ended, reason)
 
-    def _wait(self, for_what: int) -> None:
+    def _wait(self, for_what: int, seconds: float) -> None:
         poll = select.poll()
         poll.register(self._sock.fileno(), for_what)
-        found = poll.poll(limits.APART_CALL_SECONDS * 1000)
+        found = seconds > 0 and poll.poll(seconds * 1000)
         if not found:
             self.close(f"it has not answered within {limits.APART_CALL_SECONDS:g} s")
         elif found[0][1] & (select.POLLIN | select.POLLHUP | select.POLLERR):
