@@ -206,6 +206,30 @@ async def test_what_is_no_answer_is_not_believed(environments: Path, monkeypatch
     ]
 
 
+UNSAYABLE: Final = """
+import os
+
+if "UNSAYABLE" in os.environ:
+    from perdure.engine import trying
+
+    async def tries(self, exported, *, rewrites):
+        return trying.Tried(unreadable=chr(0xD800))
+
+    trying.LocalCode.try_process = tries
+"""
+
+
+async def test_an_answer_that_fits_into_no_frame_is_said_to_be_one(environments: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = archive_of(FLOWS + UNSAYABLE, apart=True)
+    monkeypatch.setenv("UNSAYABLE", "1")
+    async with shop(VirtualClock()) as store, candidate_of_archive(archive, store, environments=environments) as candidate:
+        report = await check(store, candidate, types=["pick"])
+
+    [one] = broken(report)
+    assert (one.process_id, one.result) == ("pick-1", "diverges")
+    assert one.text.startswith("it cannot answer: UnicodeEncodeError: ")
+
+
 async def test_a_record_that_fits_into_no_frame_is_found(environments: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
     async with shop(VirtualClock()) as store, opened(store, FLOWS, environments) as candidate:
         monkeypatch.setattr(limits, "APART_FRAME_MAX", 1_200)
