@@ -10,7 +10,7 @@ import msgspec
 
 from perdure.errors import PayloadInvalid, PayloadUnencodable, UsageError
 from perdure.identity import decode_identifier, encode_identifier
-from perdure.names import public_name
+from perdure.names import public_name, storable
 
 T = TypeVar("T")
 
@@ -66,7 +66,8 @@ class _MsgspecCodec:
             try:
                 return decode(data)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise PayloadInvalid(f"not {what or f'a {name}'}: {error}") from error
+                # Who has sent the data has a part in the text, and so have checks of the type's own; it is stored with what cannot be read.
+                raise PayloadInvalid(f"not {what or f'a {name}'}: {storable(str(error))}") from error
 
         return decoded
 

@@ -45,6 +45,11 @@ def public_text(text: str) -> str:
     return _IN_TEXT.sub(_untagged, text) if "@" in text else text
 
 
+def storable(text: str) -> str:
+    """Return text that may stand in a column of text: a lone surrogate has no place in any, a NUL character none on PostgreSQL."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+
+
 def shown(thing: object) -> str:
     """Return the `repr` of a thing, with public names."""
     return public_text(repr(thing))

@@ -171,6 +171,23 @@ async def test_code_that_raises_where_it_is_read_breaks_its_process_and_the_othe
     assert [each.checked for each in apart.types] == [2, 1]
 
 
+MAIL_ENDS: Final = "    text: str\n\n    def __post_init__(self):\n        raise SystemExit(0)\n"
+
+
+async def test_code_that_would_end_the_program_ends_no_check(environments: Path, ran: Ran) -> None:
+    flows = FLOWS.replace("    await p.sleep(60)\n", "    await p.sleep(60)\n    raise SystemExit(0)\n").replace(
+        "    text: str\n", MAIL_ENDS
+    )
+    async with shop(VirtualClock()) as store:
+        apart = await checked(store, flows, environments)
+        async with candidate_of_archive(archive_of(flows), store) as candidate:
+            shared = await check(store, candidate)
+
+    assert apart.findings == shared.findings
+    assert {each.text for each in broken(apart) if each.what != "schema"} == {"it has raised SystemExit: 0"}
+    assert [(each.checked, each.breaking) for each in apart.types] == [(2, 2), (1, 1)]
+
+
 async def test_mail_is_read_as_the_open_turn_awaits_it(environments: Path, ran: Ran) -> None:
     more = "self.receive(Approve, Note, timeout=timedelta(days=3))"
     flows = FLOWS.replace("self.receive(Approve, timeout=timedelta(days=3))", more).replace(NOTED, "")
@@ -204,6 +221,30 @@ async def test_what_is_no_answer_is_not_believed(environments: Path, monkeypatch
     assert [(each.what, each.process_id, each.text) for each in broken(report)] == [
         ("turn", "pick-1", "its interpreter has answered with a SaysLeads")
     ]
+
+
+UNSAYABLE: Final = """
+import os
+
+if "UNSAYABLE" in os.environ:
+    from perdure.engine import trying
+
+    async def tries(self, exported, *, rewrites):
+        return trying.Tried(unreadable=chr(0xD800))
+
+    trying.LocalCode.try_process = tries
+"""
+
+
+async def test_an_answer_that_fits_into_no_frame_is_said_to_be_one(environments: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = archive_of(FLOWS + UNSAYABLE, apart=True)
+    monkeypatch.setenv("UNSAYABLE", "1")
+    async with shop(VirtualClock()) as store, candidate_of_archive(archive, store, environments=environments) as candidate:
+        report = await check(store, candidate, types=["pick"])
+
+    [one] = broken(report)
+    assert (one.process_id, one.result) == ("pick-1", "diverges")
+    assert one.text.startswith("it cannot answer: UnicodeEncodeError: ")
 
 
 async def test_a_record_that_fits_into_no_frame_is_found(environments: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,17 @@ def test_an_app_is_checked_by_its_name(call: Call, url: str, tmp_path: Path, mon
     assert "pick-1" in shown
 
 
+def test_an_app_whose_module_ends_the_program_is_not_said_to_fit(
+    call: Call, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "ending_shop.py").write_text(FLOWS + "\nraise SystemExit(0)\n")
+
+    status, _, errors = call("check-upgrade", "--app", "ending_shop:app", "--store", url)
+
+    assert (status, "importing it ends the program" in errors) == (2, True)
+
+
 def test_wrong_usage_is_told_from_what_would_break(call: Call, url: str, good: str, tmp_path: Path) -> None:
     refused = tmp_path / "refused.zip"
     refused.write_bytes(b"nothing")

@@ -32,6 +32,7 @@ from tests.engine.moves import (
     open_ticket,
     pay,
     record,
+    ticket,
 )
 from tests.engine.orders import reaches
 from tests.engine.shop import ONE, Paid, lose, reply, send, version
@@ -130,6 +131,15 @@ async def test_fields_that_the_other_version_cannot_read_are_refused_with_the_pl
             await engine.move("t", NARROWER.identity)
         assert (refused.value.verdict, refused.value.path) == ("undecodable", "$.count")
         assert await all_of(store, "t") == before
+
+
+@pytest.mark.parametrize("error", ["SystemExit(3)", "KeyboardInterrupt", "__import__('asyncio').CancelledError"])
+async def test_code_that_raises_what_would_end_the_program_is_refused(error: str, store: Store) -> None:
+    ends = ticket(10, fields=f"count: int = 0\n\ndef __post_init__(self):\n    if self.count:\n        raise {error}")
+    await waits(store, ends)
+    async with Engine(store, NODE) as engine:
+        with pytest.raises(ProcessIncompatible, match="diverges: it has raised "):
+            await engine.move("t", ends.identity)
 
 
 async def test_code_that_makes_other_fields_of_the_record_is_refused(store: Store) -> None:

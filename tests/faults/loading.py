@@ -218,7 +218,7 @@ FAULTS: Final = (
     Fault("catalog-counts-what-is-gone", CATALOG, "for remains in self._evicted if remains.alive]", "for remains in self._evicted]", GONE),
     # --- names -------------------------------------------------------------------------------------------
     Fault("names-of-errors-are-private", OUTCOMES, "    module = public_name(kind.__module__)\n", "    module = kind.__module__\n", NAMES),
-    Fault("names-in-texts-of-errors-are-private", OUTCOMES, "    return public_text(text).encode(", "    return text.encode(", NAMES),
+    Fault("names-in-texts-of-errors-are-private", OUTCOMES, "    return storable(public_text(text))", "    return storable(text)", NAMES),
     Fault(
         "names-in-arguments-of-errors-are-private",
         OUTCOMES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -13,7 +14,7 @@ from perdure.backends.migrations import CONTRACT, EXPAND, Migration
 from perdure.backends.postgres import database as database_module
 from perdure.backends.postgres.address import parse
 from perdure.backends.postgres.connection import Lost, Session
-from perdure.backends.postgres.migrations import known_migrations, migrate
+from perdure.backends.postgres.migrations import COLUMNS, known_migrations, migrate
 from perdure.clock import VirtualClock
 from perdure.errors import MigrationChanged, SchemaTooNew, StoreCorrupt, StoreNotFound
 from perdure.store import open_store
@@ -211,3 +212,31 @@ async def test_who_opens_during_a_migration_waits_for_it_and_does_not_apply_it_a
     await late.close()
 
     assert await applied(postgres_url) == [1, 2]
+
+
+class Slow(Session):
+    """A session behind whose first look at the columns another node applies migrations."""
+
+    def __init__(self, url: str, *migrations: Migration) -> None:
+        super().__init__(parse(url))
+        self._url = url
+        self._others = migrations
+
+    async def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        found = await super().rows(sql, values)
+        if sql == COLUMNS and self._others:
+            others, self._others = self._others, ()
+            await run(self._url, *others)
+        return found
+
+
+async def test_what_another_node_applies_during_the_look_is_seen_with_its_columns(postgres_url: str) -> None:
+    later = migration(2, LATER)
+    await run(postgres_url, FIRST)
+    session = Slow(postgres_url, FIRST, later)
+    try:
+        types = await migrate(session, parse(postgres_url), (FIRST, later), 0, create=True)
+    finally:
+        await session.close()
+
+    assert types["later"] == {"a": "bigint"}

@@ -89,6 +89,8 @@ def named(name: str, kind: type[T], *, what: str, default: str = "", wrong: Call
         found = getattr(importlib.import_module(module), attribute, None)
     except ImportError as error:
         raise wrong(f"{what} {name!r}: {error}; run this where `import {module}` works") from error
+    except SystemExit as error:  # its status would be taken for the answer of the command
+        raise wrong(f"{what} {name!r}: importing it ends the program; keep what it runs behind `if __name__ == '__main__':`") from error
     if not isinstance(found, kind):
         raise wrong(f"{what} {name!r}: expected a perdure.{kind.__name__}, found {found!r}")
     return found

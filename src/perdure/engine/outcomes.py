@@ -14,7 +14,7 @@ from perdure.commands.contract import CommandEnd
 from perdure.commands.states import CommandState
 from perdure.engine.steps import plain_function
 from perdure.errors import CommandCancelled, CommandExpired, CommandFailed, PayloadUnencodable, PerdureError, StepOutputInvalid
-from perdure.names import imported, public_name, public_text, shown
+from perdure.names import imported, public_name, public_text, shown, storable
 
 UNANNOTATED: Final[Any] = object()
 Decoder = Callable[[Any], Callable[[bytes], Any]]
@@ -108,8 +108,7 @@ def _text_of(error: BaseException) -> str:
         text = str(error)[: limits.ERROR_TEXT_MAX]
     except Exception:  # noqa: BLE001  # any code can stand in an exception's `__str__`; the step has failed all the same
         return "(its text cannot be made)"
-    # It stands in columns of text: a lone surrogate has no place in any, a NUL character none on PostgreSQL.
-    return public_text(text).encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+    return storable(public_text(text))
 
 
 def _public(value: object) -> object:

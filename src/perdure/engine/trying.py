@@ -24,6 +24,7 @@ from perdure.engine.process import Process
 from perdure.engine.turn import Turn
 from perdure.engine.upcasting import Leads
 from perdure.errors import NondeterministicTurn, PayloadInvalid, PerdureError
+from perdure.packages.loading import interrupts
 
 Verdict = Literal["compatible", "diverges", "undecodable", "no-handler"]
 _PATH: Final = re.compile(r" - at `(?:key in )?(\$[^`]*)`")
@@ -128,7 +129,9 @@ class LocalCode:
             decode(payload)
         except PayloadInvalid as error:
             return str(error)
-        except Exception as error:  # an edge: types of the user's run code when they are read
+        except BaseException as error:  # an edge: types of the user's run code when they are read
+            if interrupts(error):
+                raise
             raise CodeFailed(_raised(error)) from error
         return ""
 
@@ -145,7 +148,10 @@ class LocalCode:
             turns = trial.run()
             self._awaited = trial.awaited
             unreadable = "" if made is None or any(turn.open for turn in turns) else _unreadable(made, exported.saved)
-        except Exception as error:  # an edge: whatever types of the user's raise when they are read or written
+        except BaseException as error:
+            # An edge: whatever code of the user's raises, also SystemExit: it does not run yet, and ends neither an engine nor a check.
+            if interrupts(error):
+                raise
             raise CodeFailed(_raised(error)) from error
         return Tried(turns=turns, awaited=[*trial.awaited], unreadable=unreadable, found=exported.found, saved=exported.saved)
 
@@ -163,7 +169,7 @@ def _unreadable(made: ProcessType, fields: bytes | None) -> str:
     return ""
 
 
-def _raised(error: Exception) -> str:
+def _raised(error: BaseException) -> str:
     return f"it has raised {error_text(encode_error(error))}"
 
 
@@ -274,6 +280,9 @@ class Trial:
             step = _place(turn, inputs)
             turn.leave()
             raise _Differs("diverges", str(error), step=step) from error
+        except BaseException:
+            turn.leave()
+            raise
         return turn, process, handler
 
     def _handler(self, exported: ExportedTurn) -> tuple[ProcessType, HandlerOf]:

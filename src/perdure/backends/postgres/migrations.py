@@ -58,8 +58,8 @@ async def migrate(
         StoreCorrupt: the schema holds tables, but not those of a store; nothing was changed.
         CopyUnfinished: a copy into the schema is not finished; nothing was changed.
     """
-    types = await columns(session, address.schema)
-    missing = lacking(address.place, await _applied(session, address, types), migrations)
+    types, done_before = await _look(session, address)
+    missing = lacking(address.place, done_before, migrations)
     if not unfinished:
         check_finished(address.place, types)
     if len(missing) == len(migrations) and not create:
@@ -71,6 +71,18 @@ async def migrate(
         if not done:
             logger.info("%s: migration %04d_%s is left for a later opening", address.place, migration.number, migration.name)
     return await columns(session, address.schema) if missing else types
+
+
+async def _look(session: Session, address: Address) -> tuple[Types, dict[int, Applied]]:
+    """Return the columns, and what has made them, as of one moment: columns of before what another applies between two looks would be missing."""
+    await session.begin("isolation level repeatable read, read only")
+    try:
+        types = await columns(session, address.schema)
+        found = await _applied(session, address, types)
+        await session.commit()
+    finally:
+        await session.rollback()
+    return types, found
 
 
 async def _expand(session: Session, address: Address, migration: Migration, now: Micros | None) -> bool:

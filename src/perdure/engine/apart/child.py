@@ -32,6 +32,7 @@ from perdure.engine.apart.frames import (
     Advance,
     Advanced,
     Allowed,
+    Answer,
     Answered,
     Ask,
     Begin,
@@ -66,7 +67,7 @@ from perdure.engine.apart.frames import (
 )
 from perdure.engine.apart.hosted import Hosted
 from perdure.engine.app import ProcessType
-from perdure.engine.outcomes import encode_error
+from perdure.engine.outcomes import encode_error, error_text
 from perdure.engine.packaged import code_of, types_of
 from perdure.engine.refusals import Failed
 from perdure.engine.trying import CodeFailed, LocalCode
@@ -330,17 +331,23 @@ class Child:
 
     async def _try(self, frame: Question) -> None:
         try:
-            match frame:
-                case TryProcess():
-                    tried = await self._code.try_process(frame.exported, rewrites=frame.rewrites)
-                    self.tell(ProcessTried(question=frame.question, tried=tried))
-                case ReadMessage():
-                    unreadable = await self._code.read(frame.process_type, frame.kind, frame.payload, awaited=frame.awaited)
-                    self.tell(MessageRead(question=frame.question, unreadable=unreadable))
-                case SayLeads():
-                    self.tell(SaysLeads(question=frame.question, leads=await self._code.leads()))
+            self.tell(await self._tried(frame))
         except CodeFailed as error:
             self.tell(TryFailed(question=frame.question, text=str(error)))
+        except Exception as error:  # an edge: who asks would wait for it, and then give up all that runs here
+            logger.exception("a question about this version cannot be answered")
+            self.tell(TryFailed(question=frame.question, text=f"it cannot answer: {error_text(encode_error(error))}"))
+
+    async def _tried(self, frame: Question) -> Answer:
+        match frame:
+            case TryProcess():
+                tried = await self._code.try_process(frame.exported, rewrites=frame.rewrites)
+                return ProcessTried(question=frame.question, tried=tried)
+            case ReadMessage():
+                unreadable = await self._code.read(frame.process_type, frame.kind, frame.payload, awaited=frame.awaited)
+                return MessageRead(question=frame.question, unreadable=unreadable)
+            case SayLeads():
+                return SaysLeads(question=frame.question, leads=await self._code.leads())
 
     def _answer(self, frame: Allowed | Entries) -> None:
         with self._writing:
