@@ -117,7 +117,7 @@ FAULTS: Final = (
         FAILURES,
     ),
     Fault("load-tells-a-traceback-of-any-length", LOADING, "traceback=text[-limits.PACKAGE_TRACEBACK_MAX :]", "traceback=text", FAILURES),
-    Fault("load-tells-private-names", LOADING, '    return text.replace(f"@{version.tag}", "")', "    return text", FAILURES),
+    Fault("load-tells-private-names", LOADING, 'storable(text.replace(f"@{version.tag}", ""))', "storable(text)", FAILURES),
     Fault(
         "load-without-what-it-needs",
         LOADING,

@@ -22,7 +22,7 @@ from perdure.errors import (
     PackageSchemaDrift,
     SchemaUnsupported,
 )
-from perdure.names import TAG_DIGITS, public_name, public_text
+from perdure.names import TAG_DIGITS, public_name, public_text, storable
 from perdure.packages.archive import Package
 from perdure.packages.loading import PackageCode, interrupts
 from perdure.packages.manifest import Manifest, ManifestMessage, ManifestProcess
@@ -156,8 +156,7 @@ def types_of(loaded: Importable, manifest: Manifest) -> dict[str, ProcessType]:
 def looked_at_in_vain(loaded: Importable, error: BaseException) -> PackageImportFailed:
     """Return the failure of a package whose modules could be imported, and raise when they are looked at."""
     said = "".join(traceback.format_exception_only(error)).strip()
-    text = public_text(said).encode(errors="backslashreplace").decode().replace("\0", "\\x00")
-    return PackageImportFailed(_label(loaded), module=loaded.name, error=text[: limits.PACKAGE_ERROR_MAX])
+    return PackageImportFailed(_label(loaded), module=loaded.name, error=storable(public_text(said))[: limits.PACKAGE_ERROR_MAX])
 
 
 def _label(loaded: Importable) -> str:

@@ -17,7 +17,7 @@ import msgspec
 from perdure import limits
 from perdure.errors import PackageEntryMissing, PackageImportFailed, PerdureError
 from perdure.identity import ContentHash
-from perdure.names import TAG_DIGITS, private_name, public_name, tag_of
+from perdure.names import TAG_DIGITS, private_name, public_name, storable, tag_of
 from perdure.packages.finding import VERSIONS, Version, install
 from perdure.packages.paths import is_reserved
 from perdure.packages.requirements import check_requirements
@@ -216,17 +216,17 @@ def _import_failed(code: PackageCode, version: Version, entry: str, error: BaseE
     _leave_out_ours(told)
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    said = _storable(f"{name}: {told}" if str(told) else name, version)
-    text = _storable("".join(told.format()), version)
+    said = _public(f"{name}: {told}" if str(told) else name, version)
+    text = _public("".join(told.format()), version)
     module = _innermost(error) or entry.partition(":")[0]
     return PackageImportFailed(
         code.label, module=module, error=said[: limits.PACKAGE_ERROR_MAX], traceback=text[-limits.PACKAGE_TRACEBACK_MAX :]
     )
 
 
-def _storable(text: str, version: Version) -> str:
+def _public(text: str, version: Version) -> str:
     """Return text that may stand in a column: of public names, without lone surrogates and NUL characters."""
-    return text.replace(f"@{version.tag}", "").encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+    return storable(text.replace(f"@{version.tag}", ""))
 
 
 def _leave_out_ours(told: traceback.TracebackException) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from perdure import limits
 from perdure.engine.app import ProcessType
 from perdure.errors import DefinitionError, PackageEntryMissing, PackageImportFailed, PerdureError
+from perdure.names import storable
 from perdure.packages.loading import PackageCode, interrupts
 from perdure.packages.paths import is_reserved
 from perdure.packages.requirements import check_requirements
@@ -118,12 +119,11 @@ def _import_failed(code: PackageCode, folder: Path, entry: str, error: BaseExcep
         if frame.f_code.co_filename.startswith(f"{folder}/") and frame.f_code.co_name == "<module>":
             module = frame.f_globals.get("__name__", module)
 
-    def storable(text: str) -> str:
-        shown = text.replace(f"{folder}/", f"<package {code.content_hash[:16]}>/")
-        return shown.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+    def without_folder(text: str) -> str:
+        return storable(text.replace(f"{folder}/", f"<package {code.content_hash[:16]}>/"))
 
-    said = storable(f"{name}: {told}" if str(told) else name)
-    text = storable("".join(told.format()))
+    said = without_folder(f"{name}: {told}" if str(told) else name)
+    text = without_folder("".join(told.format()))
     return PackageImportFailed(
         code.label, module=module, error=said[: limits.PACKAGE_ERROR_MAX], traceback=text[-limits.PACKAGE_TRACEBACK_MAX :]
     )
