@@ -18,7 +18,7 @@ import pytest
 from perdure.clock import VirtualClock
 from perdure.store import open_store
 from tests.postgres.server import Server, database_of
-from tests.postgres.sweeper import sweep
+from tests.postgres.sweeper import leave, sweep
 
 KINDS: Final = ("memory", "file", "postgres")
 DURABLE: Final = ("file", "postgres")
@@ -169,6 +169,7 @@ class Databases:
 
     @contextmanager
     def copy(self, url: str) -> Iterator[str]:
+        leave(url)
         copied = self._server.fresh(database_of(url))
         yield copied
         self._server.drop(copied)

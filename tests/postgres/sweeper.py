@@ -21,6 +21,11 @@ def sweep(url: str, *statements: str) -> None:
     _sweeper().execute(url, *statements)
 
 
+def leave(url: str) -> None:
+    """Keep no connection to a database: it is to be copied, which the server does of one that nobody uses."""
+    _sweeper().leave(url)
+
+
 class _Sweeper:
     """One connection to each database, and a thread with the loop that they are used from."""
 
@@ -31,6 +36,11 @@ class _Sweeper:
 
     def execute(self, url: str, *statements: str) -> None:
         asyncio.run_coroutine_threadsafe(self._execute(url, statements), self._loop).result()
+
+    def leave(self, url: str) -> None:
+        connection = self._connections.pop(url, None)
+        if connection is not None:
+            asyncio.run_coroutine_threadsafe(connection.close(), self._loop).result()
 
     async def _execute(self, url: str, statements: Sequence[str]) -> None:
         connection = self._connections.get(url)

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from perdure import limits
+from perdure import Engine, Store, limits
+from perdure.server.serving import serving
 from tests.server.conftest import Served, until
+from tests.server.shop import Shop
 
 HEAD = b"POST /v1/tenants/acme/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
@@ -228,3 +230,20 @@ async def test_what_the_server_has_done_is_counted(local: Served) -> None:
     assert 'perdure_http_requests_total{method="GET",route="(none)",status="404"} 1' in lines
     assert 'perdure_http_refused_tokens_total{code="token-invalid"} 1' in lines
     assert "perdure_http_requests_in_flight 1" in lines
+
+
+async def test_a_request_that_does_not_come_to_its_end_holds_up_a_stop_for_so_long_only(
+    memory: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits, "HTTP_STOP_SECONDS", 0.05)
+    async with asyncio.timeout(30), Engine(memory, Shop().app) as engine:
+        async with serving(engine, dev=True) as server:
+            host, port = server.url.removeprefix("http://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(HEAD.replace(b"Host: x", b"Host: localhost") + b"Content-Length: 9\r\n\r\n{")
+            await until(lambda: server.application.metrics.in_flight == 1)
+
+        assert await reader.read() == b""
+        writer.close()
+
+    assert "1 requests were not finished within 0.05 s" in caplog.text

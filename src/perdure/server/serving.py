@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("perdure.server")
 _BACKLOG: Final = 2_048
+_LOOK_SECONDS: Final = 0.001  # between looks at what is still under way at a stop, doubled each time
+_LOOK_MOST_SECONDS: Final = 0.1
 _DATE_SECONDS: Final = 1.0  # how old the date of an answer may be
 
 
@@ -52,6 +54,25 @@ class _Embedded(uvicorn.Server):
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._leaves.wait(), _DATE_SECONDS)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept nothing more, and return when the last connection is closed: soon, where uvicorn looks each 100 ms, the first time after that."""
+        for listener in (*self.servers, *(sockets or ())):
+            listener.close()
+        state, pause = self.server_state, _LOOK_SECONDS
+        for connection in list(state.connections):
+            connection.shutdown()
+        try:
+            async with asyncio.timeout(limits.HTTP_STOP_SECONDS):
+                while state.connections or state.tasks:
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _LOOK_MOST_SECONDS)
+        except TimeoutError:
+            logger.warning("%d requests were not finished within %g s; they are called off", len(state.tasks), limits.HTTP_STOP_SECONDS)
+            for task in state.tasks:
+                task.cancel()
+            for connection in list(state.connections):
+                connection.transport.abort()
 
     def leave(self) -> None:
         """Accept nothing more, and end when nothing is under way."""
@@ -111,7 +132,6 @@ async def serving(
         "proxy_headers": False,
         "server_header": False,
         "timeout_keep_alive": limits.HTTP_IDLE_SECONDS,
-        "timeout_graceful_shutdown": limits.HTTP_STOP_SECONDS,
         "backlog": _BACKLOG,
     }
     config = uvicorn.Config(application, **settings)
