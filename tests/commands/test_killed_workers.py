@@ -28,6 +28,7 @@ from tests.gate.tree import ROOT
 from tests.stores import DURABLE, store_url
 
 COMMANDS = int(os.environ.get("PERDURE_SOAK_COMMANDS", "10000"))
+SOME = 60
 WORKERS = 10
 EVERY = 0.4  # seconds between two kills
 STANDS_STILL = LEASE.total_seconds() + 2
@@ -135,10 +136,10 @@ async def all_done(store: Store, ids: list[str], crew: Crew) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", DURABLE)
 async def test_commands_are_done_once_though_workers_are_lost(request: Any, tmp_path: Path, kind: str) -> None:
     async with open_store(store_url(request, kind, tmp_path)) as store, crew_of(store) as crew:
-        found = await all_done(store, await created(store, 100), crew)
+        found = await all_done(store, await created(store, SOME), crew)
 
     assert found["wrong"] == []
-    assert found["states"] == {"SUCCEEDED": 100}
+    assert found["states"] == {"SUCCEEDED": SOME}
     assert found["killed"] + found["stood still"]
 
 

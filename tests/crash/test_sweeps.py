@@ -28,7 +28,7 @@ RETENTION = Retention(
 AT_ONCE = Retention(finished_processes=timedelta(days=1), tombstones=timedelta(days=10))
 
 
-STEP = {"file": 1, "postgres": 4}
+STEP = {"file": 1, "postgres": 6}
 """On a server, the gate stops at each fourth commit, the soak at every one."""
 
 

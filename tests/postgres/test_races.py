@@ -16,7 +16,7 @@ from tests.racing.race import SOAK_SECONDS, problems, raced, raced_for, raced_he
 from tests.racing.racer import NAMES, WATCH, Park, Take, Telling, Watch
 
 ROUNDS = 4
-GATE_SECONDS = 30
+GATE_SECONDS = 12
 MISTAKES = ["upserts", "parks without a row"]  # whether others show is a matter of luck here; below it is not
 
 WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
