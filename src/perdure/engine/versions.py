@@ -103,7 +103,7 @@ class Versions:
         self._manifests: dict[str, Manifest] = {}
         self._unmet: dict[str, PerdureError] = {}
         self._marks: dict[str, int | None] = {}
-        self._making: dict[str, asyncio.Future[dict[str, ProcessType]]] = {}
+        self._making: dict[Loaded, asyncio.Future[dict[str, ProcessType]]] = {}
         self._under_way = 0
         self._asked = 0  # how often something was to be tried again
         self._catalog: Final = Catalog(evicted=self._evicted)
@@ -326,12 +326,12 @@ class Versions:
     async def _made(self, package: str, loaded: Loaded) -> Mapping[str, AnyType]:
         """Return the types of a version, made once however many ask at the same time; whoever asks holds a pin."""
         if package not in self._types:
-            making = self._making.get(package)
+            making = self._making.get(loaded)
             if making is None:
-                making = self._making[package] = asyncio.ensure_future(asyncio.to_thread(types_of, loaded, self._manifests[package]))
-                making.add_done_callback(lambda _: self._making.pop(package))
-            types = await asyncio.shield(making)
-            self._keep(package, types)
+                making = self._making[loaded] = asyncio.ensure_future(asyncio.to_thread(types_of, loaded, self._manifests[package]))
+                making.add_done_callback(lambda done: self._making.pop(loaded) and (done.cancelled() or done.exception()))
+            await asyncio.wait([making])
+            self._keep(package, making.result())
         return self._types[package]
 
     def _keep(self, package: str, types: Mapping[str, AnyType]) -> None:
