@@ -130,4 +130,4 @@ async def test_the_connections_and_nodes_of_the_page_are_the_limits(tmp_path: Pa
         assert (await store.info()).shards == limits.SHARDS
     assert f"| nodes that get something to do | {limits.SHARDS}," in PAGE
     assert f"| stores open at once without numbers that meet | {limits.TICK_SLOTS - 1};" in PAGE
-    assert f"8 at most: 1 writes, up to {limits.POSTGRES_READERS} read" in PAGE
+    assert f"8 at most: 1 writes, 1 reads, up to {limits.POSTGRES_READERS} when reads wait for each other" in PAGE
