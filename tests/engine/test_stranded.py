@@ -12,7 +12,7 @@ from perdure.clock import SECOND
 from perdure.core.table import Read
 from perdure.core.view import View
 from perdure.engine.leaving import Wake
-from perdure.errors import IllegalTransition, PackageMissing
+from perdure.errors import IllegalTransition, PackageMissing, PackageUntrusted
 from perdure.packages.archive import Package
 from perdure.packages.signing import TrustPolicy, public_key, sign
 from perdure.packages.tables import PACKAGE, PART
@@ -90,6 +90,20 @@ async def test_who_waits_for_a_reply_hears_that_the_process_is_stranded(store: S
         await reaches(engine, "o1", "stranded")
         with pytest.raises(PackageMissing):
             await engine.deliver(Placed("o1"), id="placed o1", to=Address.start("Order", key="o1", id="o1"), wait=True)
+
+
+async def test_who_starts_a_process_and_waits_hears_that_its_version_cannot_be_loaded(store: Store) -> None:
+    await deploy(store, ONE)
+    async with Engine(store, NODE, trust=TrustPolicy([public_key(SEED)])) as engine:
+        start = Address.start("Order", key="o", id="o")
+        with pytest.raises(PackageUntrusted):
+            await engine.deliver(Placed("o"), id="placed o", to=start, wait=True)
+        await reaches(engine, "o", "stranded")
+        with pytest.raises(PackageUntrusted):
+            await engine.deliver(Placed("o"), id="placed o", to=start, wait=True)
+
+        await deploy(store, msgspec.structs.replace(ONE, signatures=(sign(ONE.identity, SEED),)))
+        await reaches(engine, "o", "waiting")
 
 
 async def test_a_requirement_that_is_not_met_strands_and_is_tried_when_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,14 @@ FAULTS: Final = (
         (f"{KEPT}::test_who_asks_again_for_a_process_that_goes_on_is_not_told_that_it_was_stranded",),
     ),
     Fault(
+        "stranded-before-it-began-and-told-to-nobody",
+        "src/perdure/engine/recovery.py",
+        "        return [reference(str(key.parts[1]), str(key.parts[2])) for key, _ in mail]\n",
+        "        return []\n",
+        ("tests/engine/test_stranded.py::test_who_starts_a_process_and_waits_hears_that_its_version_cannot_be_loaded",),
+        hangs=True,
+    ),
+    Fault(
         "change-is-forgotten-when-the-store-fails",
         REVIVING,
         "await owner.versions.changed()) or changed\n",

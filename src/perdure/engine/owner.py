@@ -560,13 +560,13 @@ class Owner:
         # The store has stopped: nobody here will be answered. What was accepted is kept.
         self.waiters.fail_all(error)
 
-    def strand(self, tenant_id: str, process_id: str, *, process: ProcessRow, error: PerdureError) -> None:
-        """Stop a process whose version cannot be loaded here, and tell who waits; it goes on when that has changed."""
+    def strand(self, tenant_id: str, process_id: str, *, process: ProcessRow, asked: Iterable[str], error: PerdureError) -> None:
+        """Stop a process whose version cannot be loaded here, and tell who waits for what it was asked; it goes on when that has changed."""
         text = f"{error.code}: {error}" + ("" if self.ownership.whole else f" (on {platform.node()})")
         logger.error("stranded: process %s: %s", process_id, text)
         self._stuck[tenant_id, process_id] = bare(error)
-        if process.open_message is not None:
-            self.waiters.fail((tenant_id, process.open_message), error)
+        for ref in asked:
+            self.waiters.fail((tenant_id, ref), error)
         self.reviving.strand(Strand(tenant_id, process_id, text, process.package_hash))
 
     def _forget(self, resident: Resident) -> None:

@@ -49,7 +49,7 @@ from perdure.engine.shards import with_rows
 from perdure.engine.upkeep import HandOver
 from perdure.engine.versions import UNLOADABLE
 from perdure.errors import CorruptEvent, LeaseLost, PerdureError, PoisonMessage
-from perdure.messages.mail import Mail
+from perdure.messages.mail import Mail, reference
 from perdure.messages.tables import FAN_OUTS, KEPT_FOR_TAGS, LEFT, MAIL, MAILBOX, WAITS, MailboxRow
 from perdure.messages.writes import under_key
 from perdure.replies import is_awakeable
@@ -226,8 +226,16 @@ class Recovery:
                 return await self._go_on(made, tenant_id, process_id, process, first=first)
         except UNLOADABLE as error:
             if not await self._end_forced(tenant_id, process_id, await self._reader.get(MAILBOX.key(*key))):
-                self._owner.later(partial(self._owner.strand, *key, process=process, error=error))
+                asked = await self._asked(tenant_id, process_id, process)
+                self._owner.later(partial(self._owner.strand, *key, process=process, asked=asked, error=error))
             return True
+
+    async def _asked(self, tenant_id: str, process_id: str, process: ProcessRow) -> list[str]:
+        """Return the messages whose replies do not come as long as a process does not go on: that of its turn, or what waits for it to begin."""
+        if process.open_message is not None:
+            return [process.open_message]
+        mail = await self._reader.scan(Scan(MAIL, (tenant_id, process_id), limits.READ_PAGE))
+        return [reference(str(key.parts[1]), str(key.parts[2])) for key, _ in mail]
 
     def _take_up_later(self, process: ProcessRow, *, first: bool) -> None:
         """Load a version, and then take up all that is runnable on it."""
@@ -438,10 +446,10 @@ class Recovery:
             return partial(self._strand, resident, process, error)
 
     def _strand(self, resident: Resident, process: ProcessRow, error: PerdureError) -> None:
-        owner = self._owner
+        owner, asked = self._owner, [process.open_message] if process.open_message is not None else []
         if not resident.left:
             owner.evict(resident)
-            owner.strand(resident.tenant_id, resident.process_id, process=process, error=error)
+            owner.strand(resident.tenant_id, resident.process_id, process=process, asked=asked, error=error)
 
     async def _opening(self, resident: Resident, process: ProcessRow, stored: MailboxRow | None, made: AnyType | None) -> Any:
         tenant_id, process_id, reader = resident.tenant_id, resident.process_id, self._reader
