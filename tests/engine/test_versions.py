@@ -88,7 +88,7 @@ async def test_a_failure_that_is_kept_keeps_no_frames_and_does_not_grow(store: S
         for number in range(MANY):
             await send(engine, "hello", "a", id=f"{number}")
         await all_are(engine, "stranded", MANY)
-        kept = [*engine.versions.failed.values(), *engine._owner._stuck.values()]
+        kept = [*engine.versions.failed.values(), *engine._owner.why_stuck.values()]
         assert len(kept) == 1 + MANY
         assert max(map(raised, kept)) == 0
         assert {str(one) for one in kept} == {str(engine.versions.failed[ONE.identity])}

@@ -27,7 +27,7 @@ FAULTS: Final = (
         f"{HERE}/owner.py",
         '        """Let a process leave memory; one that waits is brought back by mail and timers."""\n',
         '        """Let a process leave memory; one that waits is brought back by mail and timers."""\n'
-        "        self._stuck[resident.tenant_id, resident.process_id] = RuntimeError(resident.ref)\n",
+        "        self.why_stuck[resident.tenant_id, resident.process_id] = RuntimeError(resident.ref)\n",
         (f"{MEMORY}::test_what_sleeps_leaves_nothing_in_memory",),
     ),
     Fault(

@@ -106,7 +106,7 @@ class Owner:
         self._writer = store.access.writer
         self._random = random.Random()  # noqa: S311  # for jitter only
         self.waiters = Waiters()
-        self._stuck: dict[_Key, Exception] = {}
+        self.why_stuck: dict[_Key, Exception] = {}
         self._later: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._running_later = False
         self._open = False
@@ -243,7 +243,7 @@ class Owner:
         key = (envelope.tenant_id, reference(envelope.source, envelope.message_id))
 
         def accepted(receipt: Receipt, sealed: OperationRow | None) -> None:
-            stuck = self._stuck.get((envelope.tenant_id, receipt.process_id or ""))
+            stuck = self.why_stuck.get((envelope.tenant_id, receipt.process_id or ""))
             if sealed is not None and sealed.response is not None:
                 reply.set_result((sealed.outcome, sealed.response))
             elif receipt.duplicate and stuck is not None:
@@ -466,12 +466,12 @@ class Owner:
         else:
             if resident is not None:
                 self.evict(resident)
-            self._stuck.pop(key, None)
+            self.why_stuck.pop(key, None)
             if note.reload:
                 self.load(*key)
 
     def _resume(self, key: _Key, resident: Resident | None) -> None:
-        self._stuck.pop(key, None)
+        self.why_stuck.pop(key, None)
         if resident is None:
             self.load(*key)
         elif resident.loading:
@@ -540,7 +540,7 @@ class Owner:
         """Stop a process whose code does not fit its record, and tell who waits; other code may go on with it."""
         key = (resident.tenant_id, resident.process_id)
         logger.error("stuck: %s", error)
-        self._stuck[key] = error
+        self.why_stuck[key] = error
         write = MarkStuck(*key, resident.ref, str(error), resident.package)
         self.evict(resident)
         self.waiters.fail((resident.tenant_id, resident.ref), error)
@@ -564,7 +564,7 @@ class Owner:
         """Stop a process whose version cannot be loaded here, and tell who waits for what it was asked; it goes on when that has changed."""
         text = f"{error.code}: {error}" + ("" if self.ownership.whole else f" (on {platform.node()})")
         logger.error("stranded: process %s: %s", process_id, text)
-        self._stuck[tenant_id, process_id] = bare(error)
+        self.why_stuck[tenant_id, process_id] = bare(error)
         for ref in asked:
             self.waiters.fail((tenant_id, ref), error)
         self.reviving.strand(Strand(tenant_id, process_id, text, process.package_hash))
@@ -578,7 +578,7 @@ class Owner:
 
     def goes_on(self, tenant_id: str, process_id: str) -> None:
         """Take in that a process goes on: it is stuck no more."""
-        self._stuck.pop((tenant_id, process_id), None)
+        self.why_stuck.pop((tenant_id, process_id), None)
 
     def overtaken(self, resident: Resident) -> None:
         """Read a process again: what is in the store counts, and not what is in memory."""

@@ -111,6 +111,8 @@ class Shards:
             owner.evict(resident)
         begun |= owner.dispatcher.forget(lambda *key: self._shard(key) in shards)
         owner.recovery.forget(shards)
+        for key in [key for key in owner.why_stuck if self._shard(key) in shards]:  # whether they go on is for another to say
+            owner.goes_on(*key)
         return begun
 
     def _shard(self, key: _Key) -> int:
