@@ -224,11 +224,15 @@ async def test_word_for_another_node_is_not_taken_out_by_one_that_has_lost_the_s
 
 
 async def test_what_is_left_for_a_node_that_died_does_not_hold_up_who_looks_for_his_own(
-    url: str, clock: VirtualClock, ledger: Ledger
+    url: str, clock: VirtualClock, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def looks() -> None:
+        """It hears of what the other one did, and would look by itself."""
+
     async with two_nodes(url, make_app(ledger), clock) as nodes:
+        look = nodes.b._owner.recovery.look
+        monkeypatch.setattr(nodes.b._owner.recovery, "look", looks)
         await nodes.kill(nodes.a)
-        nodes.b._owner._listening.close()  # it hears of that, and would look by itself
         await nodes.run(
             "insert into perdure.inbox (tenant_id, shard, tick, process_id) select 'default', s, 64 * n, 'p' from generate_series(1, $1) n, (values (0), (63)) v (s)",
             2 * limits.INBOX_TAKEN,
@@ -243,7 +247,7 @@ async def test_what_is_left_for_a_node_that_died_does_not_hold_up_who_looks_for_
             return rows
 
         reader.scan = counted  # type: ignore[method-assign, assignment]  # counts what is read
-        await nodes.b._owner.recovery.look()
+        await look()
 
         assert await nodes.run("select shard, count(*) from perdure.inbox group by 1") == [(0, 2 * limits.INBOX_TAKEN)]
         assert sum(pages) == 3 * limits.INBOX_TAKEN, "one page of what is not ours"
